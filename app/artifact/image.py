@@ -1,0 +1,234 @@
+"""The only decoder: encoded bytes in, model pixels out; training, export and service all call it."""
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+# What a file is, by its first bytes; the values are Pillow's names. MPO (phones) is JPEG with more pictures behind.
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+}
+ACCEPTED = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
+# Common files that are not accepted, so that the refusal can name what was sent.
+_FOREIGN = {
+    b"%PDF": "PDF",
+    b"PK\x03\x04": "a ZIP archive",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"8BPS": "PSD",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\x00\x00\x01\x00": "ICO",
+}
+_ISO_BRANDS = {
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"hevc": "HEIC",
+    b"mif1": "HEIC",
+    b"msf1": "HEIC",
+    b"avif": "AVIF",
+}
+
+# Pillow refuses more pixels than this on its own (twice its bomb warning), whatever our limit says.
+PILLOW_MAX_PIXELS = 178_956_970
+# What Pillow's plugins raise on damaged files, found by mutating files of every accepted format (tests/app).
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+_ORIENTATION_TAG = 0x0112
+# EXIF orientation -> how stored pixels become the displayed picture (as PIL.ImageOps.exif_transpose does).
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class InputSpec(BaseModel):
+    """What the network expects of a picture. `decode` does the geometry, the exported graph the rest.
+
+    The picture as displayed is cropped, centred, to the model's aspect ratio; `crop_fraction` of that is kept
+    (the usual "shorter side to 256, centre 224" is 0.875) and resized to `width` x `height` with antialiasing.
+    `mean` and `std` are per channel, in units of 0..1. One-channel networks see Rec. 601 luma.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: Annotated[int, Field(ge=1, le=4096)]
+    height: Annotated[int, Field(ge=1, le=4096)]
+    channels: Literal[1, 3]
+    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the model's pixels lie in the picture as displayed (EXIF applied); all in that picture's pixels."""
+
+    width: int
+    height: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """`pixels`: uint8[H, W, 3] RGB at the model's input size; `format`: Pillow's name of the file type."""
+
+    pixels: NDArray[np.uint8]
+    geometry: Geometry
+    format: str
+
+
+class ImageError(ValueError):
+    """The bytes cannot become pixels; the message is one sentence for the person who sent them."""
+
+
+class UnsupportedImage(ImageError):
+    """Not one of the accepted file types."""
+
+
+class BrokenImage(ImageError):
+    """An accepted file type, but damaged or of a kind that has no defined 8-bit meaning."""
+
+
+class TooManyPixels(ImageError):
+    """The header announces more pixels than the limit; nothing was decoded."""
+
+
+def decode(data: bytes, spec: InputSpec, max_pixels: int = PILLOW_MAX_PIXELS) -> Decoded:
+    """Decode the first frame of `data` to uint8[spec.height, spec.width, 3] RGB.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits. Large JPEGs are
+    decoded at a reduced DCT scale that keeps at least twice the model's resolution.
+
+    Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
+    """
+    kind = _kind(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise TooManyPixels(
+                    f"{width} x {height} pixels = {width * height / 1e6:.1f} MP; the limit is {max_pixels / 1e6:g} MP"
+                )
+            return _decode(image, spec)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixels(str(error)) from error
+    except _DAMAGE as error:
+        raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _kind(data: bytes) -> str:
+    for signature, name in _SIGNATURES.items():
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    found = next((name for start, name in _FOREIGN.items() if data.lstrip().startswith(start)), None)
+    if data[4:8] == b"ftyp":
+        found = _ISO_BRANDS.get(data[8:12], "an ISO media file")
+    known = f"the file is {found}" if found else "the file is no known image type"
+    raise UnsupportedImage(f"{known}; accepted: {', '.join(ACCEPTED)}")
+
+
+def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
+    orientation = _orientation(image)
+    turned = orientation >= 5  # displayed width is stored height
+    size = (spec.height, spec.width) if turned else (spec.width, spec.height)
+    box = _centre(image.size, size, spec.crop_fraction)
+
+    stored_size = image.size
+    scale = _reduce(image, box, size)
+    rgb = _to_rgb(image)
+    if rgb.size != image.size or image.size[0] > stored_size[0]:  # a plugin that turns or resizes on load
+        raise BrokenImage("the file's header and its pixels disagree about the size")
+    small_box = tuple(min(edge / scale, limit) for edge, limit in zip(box, rgb.size * 2, strict=True))
+    small = rgb.resize(size, _RESAMPLING[spec.interpolation], box=small_box)
+    if (
+        orientation in _TRANSPOSE
+    ):  # turning the small picture is the same as turning the large one: the crop is centred
+        small = small.transpose(_TRANSPOSE[orientation])
+
+    width, height = stored_size[::-1] if turned else stored_size
+    shown = _centre((width, height), (spec.width, spec.height), spec.crop_fraction)
+    return Decoded(np.asarray(small), Geometry(width, height, *shown), image.format or "")
+
+
+def _orientation(image: Image.Image) -> int:
+    """1..8. A damaged EXIF block does not make a good picture bad."""
+    if image.format == "TIFF":  # Pillow applies a TIFF's own tag while loading
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DAMAGE:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _centre(
+    size: tuple[int, int], target: tuple[int, int], fraction: float
+) -> tuple[float, float, float, float]:
+    """The centred box of `target`'s aspect ratio within `size`, as left, top, right, bottom."""
+    scale = min(size[0] / target[0], size[1] / target[1]) * fraction
+    width, height = target[0] * scale, target[1] * scale
+    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    return left, top, left + width, top + height
+
+
+def _reduce(image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> int:
+    """Ask a JPEG for a smaller decode while twice the target stays; answers the divisor: 1, 2, 4 or 8."""
+    room = min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1]) / 2
+    divisor = next((d for d in (8, 4, 2) if room >= d), 1)
+    width, height = image.size
+    if divisor == 1 or image.format not in ("JPEG", "MPO"):
+        return 1
+    drafted = image.draft(None, (width // divisor, height // divisor))  # type: ignore[arg-type]  # None: keep the mode
+    return divisor if drafted else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255 instead of scaling
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise BrokenImage(
+            "32-bit pixels have no defined range; save the picture with 8 or 16 bits per channel"
+        )
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,164 @@
+"""Where pictures come from: a folder of class folders or a named data set, as labels, splits and readable files."""
+
+import difflib
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from training import TrainingError
+
+SPLITS = ("train", "val", "test")
+
+
+class Sample(NamedTuple):
+    """One picture: its path relative to the data's root, and the index of its label."""
+
+    path: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """`read` turns a sample's path into the file's bytes. A split may be absent."""
+
+    source: str
+    labels: tuple[str, ...]
+    splits: dict[str, tuple[Sample, ...]]
+    read: Callable[[str], bytes]
+
+
+def open_data(source: str, val_fraction: float, test_fraction: float, seed: int) -> Data:
+    """Index a folder or a named data set and split what is not split yet; reads no picture.
+
+    `train/<class>/*` with optional `val/` and `test/`, or a plain `<class>/*` folder. Missing splits are carved out
+    stratified and seeded: val from train always, test only from a plain folder.
+
+    Raises TrainingError where the folder does not have that shape.
+    """
+    data = index(source)
+    splits = dict(data.splits)
+    if "all" in splits:
+        rest, splits["test"] = _carve(splits.pop("all"), test_fraction, seed)
+        splits["train"], splits["val"] = _carve(rest, val_fraction / (1 - test_fraction), seed)
+    elif "val" not in splits:
+        splits["train"], splits["val"] = _carve(splits["train"], val_fraction, seed)
+    if not splits["val"]:
+        raise TrainingError(
+            "no pictures are left to validate on", "give more pictures or --set val_fraction=0.2"
+        )
+    ordered = {name: splits[name] for name in SPLITS if splits.get(name)}
+    return Data(data.source, data.labels, ordered, data.read)
+
+
+def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
+    """List a data set's files without splitting: splits as the folder has them, else one called `all`.
+
+    With `labels` (a trained model's), folder names map to those: a missing class is fine, an unknown one is an error.
+    """
+    if source in NAMED and not Path(source).exists():
+        return NAMED[source]()
+    root = Path(source)
+    _require_folder(root, source)
+    split_folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
+    if labels is None and split_folders and "train" not in split_folders:
+        raise TrainingError(f'"{source}" has {", ".join(split_folders)} but no train/', _SHAPE)
+    folders = split_folders or {"all": root}
+    known = labels or _class_names(folders.get("train", root), source)
+    splits = {name: _list_split(root, folder, known) for name, folder in folders.items()}
+    if labels is None:
+        _require_every_class(splits.get("train", splits.get("all", ())), known, source)
+    return Data(str(root.resolve()), known, splits, lambda path: (root / path).read_bytes())
+
+
+_SHAPE = "expected photos/<class>/*.jpg or photos/train/<class>/*.jpg"
+
+
+def _require_folder(root: Path, source: str) -> None:
+    if root.is_dir():
+        return
+    if root.is_file():
+        candidates = [f'"{path}"' for path in sorted(root.parent.iterdir()) if path.is_dir()][:3]
+        found = f"; folders next to it: {', '.join(candidates)}" if candidates else ""
+        raise TrainingError(f'"{source}" is a file; DATA is a folder of class folders', _SHAPE + found)
+    close = difflib.get_close_matches(source, NAMED, n=1)
+    hint = f'did you mean "{close[0]}"?' if close else f"{_SHAPE}, or a name: {', '.join(NAMED)}"
+    raise TrainingError(f'there is no folder "{source}"', hint)
+
+
+def _class_names(folder: Path, source: str) -> tuple[str, ...]:
+    names = tuple(
+        sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    )
+    if len(names) < 2:
+        raise TrainingError(f'"{source}" has {len(names)} class folders; at least 2 are needed', _SHAPE)
+    return names
+
+
+def _list_split(root: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Sample, ...]:
+    """All files below each class folder, in a fixed order. Whether they are pictures is decided by decoding them."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], labels, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"the classes are: {', '.join(labels)}"
+        raise TrainingError(f'"{folder / unknown[0]}" is no class of this data', hint)
+    number = {label: position for position, label in enumerate(labels)}
+    samples = []
+    for name in names:
+        for where, below, files in os.walk(folder / name):
+            below[:] = sorted(each for each in below if not each.startswith("."))
+            relative = Path(where).relative_to(root).as_posix()
+            samples += [
+                Sample(f"{relative}/{file}", number[name])
+                for file in sorted(files)
+                if not file.startswith(".")
+            ]
+    return tuple(samples)
+
+
+def _require_every_class(samples: tuple[Sample, ...], labels: tuple[str, ...], source: str) -> None:
+    empty = set(range(len(labels))) - {sample.label for sample in samples}
+    if empty:
+        names = ", ".join(f'"{labels[label]}"' for label in sorted(empty))
+        raise TrainingError(f"no pictures in {names} of {source}", "add pictures or remove the folder")
+
+
+def _carve(
+    samples: tuple[Sample, ...], fraction: float, seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Stratified and seeded: (kept, carved off). A class with two or more pictures keeps and gives at least one."""
+    if fraction == 0:
+        return samples, ()
+    generator = np.random.default_rng(seed)
+    labels = np.array([sample.label for sample in samples])
+    carved = np.zeros(len(samples), dtype=bool)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        carved[members[:count]] = True
+    kept = tuple(sample for sample, off in zip(samples, carved, strict=True) if not off)
+    return kept, tuple(sample for sample, off in zip(samples, carved, strict=True) if off)
+
+
+def _digits() -> Data:
+    """scikit-learn's 1,797 scanned 8x8 digits (UCI optdigits, test part), as PNG files held in memory."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    files = {}
+    for number, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        buffer = io.BytesIO()
+        Image.fromarray((picture * 255 / 16).round().astype(np.uint8)).save(buffer, "PNG")
+        files[f"{label}/{number:04}.png"] = buffer.getvalue()
+    labels = tuple(str(digit) for digit in range(10))
+    samples = tuple(Sample(path, int(path[0])) for path in sorted(files))
+    return Data("digits", labels, {"all": samples}, files.__getitem__)
+
+
+NAMED: dict[str, Callable[[], Data]] = {"digits": _digits}

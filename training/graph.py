@@ -1,0 +1,69 @@
+"""The graph that is served: raw pixels in, probabilities out, with everything the network needs in between."""
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.models import PooledNetwork
+
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+
+
+class Outputs(NamedTuple):
+    """probabilities float32[N, K], logits float32[N, K] before the temperature, heatmap float32[N, K, h, w] or None."""
+
+    probabilities: Tensor
+    logits: Tensor
+    heatmap: Tensor | None
+
+
+class Normalise(nn.Module):
+    """RGB 0..255, [N, H, W, 3] -> float32[N, C, H, W], channel by channel (x / 255 - mean) / std."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.grey = len(mean) == 1
+        self.register_buffer("luma", torch.tensor(LUMA), persistent=False)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
+        self.register_buffer("offset", torch.tensor(mean) / torch.tensor(std), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Any dtype with values 0..255; the result is channels-last in memory."""
+        x = pixels.float()
+        if self.grey:
+            x = (x * self.luma).sum(dim=-1, keepdim=True)
+        return (x * self.scale - self.offset).permute(0, 3, 1, 2)
+
+
+class Servable(nn.Module):
+    """A network with its normalisation before it, and temperature, softmax and class activation maps behind it.
+
+    The eager form of this module is the checkpoint that every exported variant must agree with.
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599. Activation maps: Zhou et al. 2016, arXiv:1512.04150,
+    here with the bias, so that the mean over h, w of a class's map is its logit.
+    """
+
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise(mean, std)
+        self.network = copy.deepcopy(network).float().to("cpu").eval().requires_grad_(False)
+        self.temperature = temperature
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Outputs:
+        """uint8[N, H, W, 3] RGB at the model's input size -> Outputs."""
+        x = self.normalise(pixels)
+        heatmap = None
+        if isinstance(self.network, PooledNetwork):
+            features = self.network.features(x)
+            logits = self.network.head(features.mean(dim=(2, 3)))
+            heatmap = torch.einsum("kc,nchw->nkhw", self.network.head.weight, features)
+            heatmap = heatmap + self.network.head.bias[:, None, None]
+        else:
+            logits = self.network(x)
+        return Outputs(torch.softmax(logits / self.temperature, dim=1), logits, heatmap)

@@ -1,0 +1,194 @@
+"""The training loop: one epoch at a time, on batches of pixels, with everything a resume needs in one state."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import lr_scheduler
+
+from training.augment import augment
+from training.graph import Normalise
+from training.pixels import Pixels, Progress
+from training.recipe import Recipe
+
+
+class Stopped(Exception):
+    """The user asked to stop; the current epoch is given up."""
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """Of one epoch over the train split: mean loss, images per second, share of time spent waiting for data."""
+
+    loss: float
+    images_per_second: float
+    waiting: float
+    lr: float
+
+
+class Learner:
+    """The network being trained, with its averaged copy, optimiser and schedule."""
+
+    def __init__(
+        self, network: nn.Module, normalise: Normalise, recipe: Recipe, images: int, device: str
+    ) -> None:
+        """`images`: size of the train split, from which the schedule gets its number of steps."""
+        self.recipe = recipe
+        self.device = torch.device(device)
+        self.normalise = normalise.to(self.device)
+        # channels-last is what oneDNN and cuDNN want: 1.5x per step on a CPU against the default layout
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
+        self.optimizer = _optimizer(self.network, recipe)
+        self.steps_per_epoch = max(1, images // recipe.batch_size)
+        self.scheduler = _scheduler(self.optimizer, recipe, self.steps_per_epoch * recipe.epochs)
+        self.steps = 0
+
+    @property
+    def best_network(self) -> nn.Module:
+        """What is validated and saved: the averaged weights where the recipe averages."""
+        return self.averaged if self.averaged is not None else self.network
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-identical resume at an epoch's start needs; no random state, see `epoch`."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The counterpart of `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.steps = state["steps"]
+
+    def epoch(
+        self, pixels: Pixels, number: int, progress: Progress, stopping: Callable[[], bool] = lambda: False
+    ) -> EpochStats:
+        """Train one epoch; order, augmentation and dropout follow from the recipe's seed and the epoch's number alone.
+
+        Raises Stopped after the current batch once `stopping()` is true.
+        """
+        torch.manual_seed(_epoch_seed(self.recipe.seed, number))
+        self.network.train()
+        total, waited, done = torch.zeros((), device=self.device), 0.0, 0
+        lr = self.optimizer.param_groups[0]["lr"]
+        started = asked = time.perf_counter()
+        for x, labels in _batches(pixels, self.recipe, number, self.steps_per_epoch):
+            waited += time.perf_counter() - asked
+            total += self._step(x, labels) * len(labels)
+            done += len(labels)
+            progress(done)
+            if stopping():
+                raise Stopped
+            asked = time.perf_counter()
+        seconds = time.perf_counter() - started
+        return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
+
+    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
+        """float32[N, H, W, 3] 0..255 and int64[N] -> the batch's mean loss, after one optimiser step."""
+        x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        with autocast(self.device, self.recipe.precision):
+            logits = self.network(self.normalise(x))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.steps += 1
+        if self.averaged is not None:
+            # the warm-up of Polyak averaging: early on, 0.999 would mostly remember the random start
+            decay = min(self.recipe.ema_decay, (1 + self.steps) / (10 + self.steps))
+            average(self.averaged, self.network, decay)
+        return loss.detach()
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """averaged = decay * averaged + (1 - decay) * network; counters are copied."""
+    for old, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+@torch.inference_mode()
+def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: torch.device) -> Tensor:
+    """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
+    network.eval()
+    normalise = normalise.to(device)
+    return torch.cat(
+        [network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in pixels.batches(256)]
+    )
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bfloat16 where the recipe says so; `auto` means on CUDA only."""
+    enabled = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+def _batches(pixels: Pixels, recipe: Recipe, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled, augmented float32[N, H, W, 3] and int64[N]; one thread prepares the next batch while this one trains."""
+    seed = _epoch_seed(recipe.seed, epoch)
+    order = np.random.default_rng(seed).permutation(len(pixels))
+    generator = torch.Generator().manual_seed(seed)
+    size = min(recipe.batch_size, len(pixels))
+
+    def prepare(step: int) -> tuple[Tensor, Tensor]:
+        chosen: NDArray[np.int64] = order[step * size : (step + 1) * size]
+        x = augment(torch.from_numpy(pixels.take(chosen)), recipe, generator)
+        return x, torch.from_numpy(pixels.labels[chosen])
+
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(prepare, 0)
+        for step in range(steps):
+            batch = upcoming.result()
+            if step + 1 < steps:
+                upcoming = pool.submit(prepare, step + 1)
+            yield batch
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Weight decay on matrices and filters only, not on biases and batch-norm (Goyal et al. 2017, arXiv:1706.02677)."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.nesterov and recipe.momentum > 0
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(groups, lr=recipe.lr)
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> lr_scheduler.LRScheduler:
+    """Stepped per batch. `onecycle` (Smith & Topin 2017, arXiv:1708.07120) cycles the rate only, not the momentum."""
+    if recipe.schedule == "onecycle":
+        return lr_scheduler.OneCycleLR(
+            optimizer, recipe.lr, total_steps=steps + 1, pct_start=0.3, cycle_momentum=False
+        )
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

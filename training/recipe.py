@@ -1,0 +1,104 @@
+"""A recipe: every choice of one training run, as flat TOML keys."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training import TrainingError
+
+FOLDER = Path(__file__).parent / "recipes"
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Recipe(BaseModel):
+    """All keys of a recipe; a size is in pixels, a rate per optimiser step, a fraction in 0..1; 0 turns a thing off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    input_size: Annotated[int, Field(ge=4, le=1024)]
+    channels: Literal[1, 3] = 3
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 autocast on CUDA, float32 on CPU. bfloat16 on a CPU pays where it has AVX512-BF16 or AMX."""
+
+    optimizer: Literal["adam", "adamw", "sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    schedule: Literal["onecycle", "cosine"]
+    weight_decay: Amount = 0.0
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    label_smoothing: Fraction = 0.0
+    clip_norm: Amount = 0.0
+    ema_decay: Fraction = 0.0
+
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+    jitter: tuple[Fraction, Fraction, Fraction] = (0.0, 0.0, 0.0)
+    """Brightness, contrast, saturation: factors drawn from 1 - j .. 1 + j."""
+
+    val_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.1
+    """Of a plain folder; a folder with `val/` or `test/` keeps its own."""
+
+
+def names() -> list[str]:
+    """The recipes that come with Sightglass."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe by name or path and apply `key=value` overrides (TOML values; bare words are strings).
+
+    Raises TrainingError for an unknown recipe, key or value.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise TrainingError(f'there is no recipe "{name}"', _nearest(name, names()))
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f'"{path}" is not TOML: {error}') from error
+    return parse(values | dict(_override(text) for text in overrides or []))
+
+
+def parse(values: dict[str, Any]) -> Recipe:
+    """Validate the keys; an unknown key names the nearest one. Raises TrainingError."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            raise TrainingError(
+                f'"{key}" is no recipe key', _nearest(key, list(Recipe.model_fields))
+            ) from error
+        raise TrainingError(
+            f"recipe key {key}: {first['msg'].lower()} (got {first.get('input')!r})"
+        ) from error
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise TrainingError(
+            f'"{text}" is not key=value', "sightglass train DATA --set epochs=10 --out runs/NAME"
+        )
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
