@@ -32,9 +32,9 @@ def _shift_and_flip(pixels: Tensor, padding: int, flip: bool, generator: torch.G
 
 def _jitter(x: Tensor, strength: tuple[float, float, float], generator: torch.Generator) -> Tensor:
     """Brightness, then contrast (about the picture's mean luma), then saturation, each factor from 1 - s .. 1 + s."""
-    factors = 1 + (2 * torch.rand((3, len(x), 1, 1, 1), generator=generator) - 1) * torch.tensor(
-        strength
-    ).view(3, 1, 1, 1, 1)
+    factors = 1 + (2 * torch.rand((3, len(x), 1, 1, 1), generator=generator) - 1) * torch.tensor(strength).view(
+        3, 1, 1, 1, 1
+    )
     brightness, contrast, saturation = factors
     luma = torch.tensor(LUMA)
     x = (x * brightness).clamp_(0, 255)

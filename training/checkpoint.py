@@ -45,10 +45,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise TrainingError(
-            f"there is no {path}", "no epoch has finished yet; add --resume to go on"
-        ) from error
-    except Exception as error:  # noqa: BLE001  # torch.load raises whatever the unpickler or zip reader meets
+        raise TrainingError(f"there is no {path}", "no epoch has finished yet; add --resume to go on") from error
+    except Exception as error:  # torch.load raises whatever the unpickler or zip reader meets
         raise TrainingError(f"{path} is damaged: {error}") from error
     return state
 
@@ -58,14 +56,17 @@ def write_metrics(run: Path, history: list[dict[str, Any]]) -> None:
     write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 
 
+def rank(row: dict[str, Any]) -> tuple[float, float]:
+    """Epochs compare by accuracy on val, then by loss: `max(history, key=rank)` is the best one."""
+    return row["val_accuracy"], -row["val_loss"]
+
+
 def write_splits(
     run: Path, labels: tuple[str, ...], splits: dict[str, tuple[tuple[Sample, ...], tuple[str, ...]]]
 ) -> None:
     """`splits`: name -> (samples, their sha256 sums)."""
     rows = {
-        name: [
-            [sample.path, labels[sample.label], digest] for sample, digest in zip(samples, sums, strict=True)
-        ]
+        name: [[sample.path, labels[sample.label], digest] for sample, digest in zip(samples, sums, strict=True)]
         for name, (samples, sums) in splits.items()
     }
     write(run / "splits.json", json.dumps(rows, separators=(",", ":")).replace("],[", "],\n["))
@@ -110,16 +111,23 @@ class Run:
         """One row per finished epoch."""
         return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
 
-    def data(self, source: str | None = None) -> tuple[Data, dict[str, list[str]]]:
-        """The run's own splits, read from `source` (default: where it was trained), and their sha256 sums."""
+    def data(self, source: str | None = None) -> Data:
+        """The run's own splits, read from `source` (default: where it was trained)."""
         origin = source or str(self.meta["data"]["source"])
         number = {label: position for position, label in enumerate(self.labels)}
-        rows = json.loads((self.folder / "splits.json").read_text())
         splits = {
-            name: tuple(Sample(path, number[label]) for path, label, _ in split)
-            for name, split in rows.items()
+            name: tuple(Sample(path, number[label]) for path, label, _ in rows) for name, rows in self._splits().items()
         }
-        read = index(origin, self.labels).read
-        return Data(origin, self.labels, splits, read), {
-            name: [row[2] for row in split] for name, split in rows.items()
-        }
+        return Data(origin, self.labels, splits, index(origin, self.labels).read)
+
+    def checksums(self) -> dict[str, list[str]]:
+        """The sha256 sums that the files of each split had."""
+        return {name: [digest for _, _, digest in rows] for name, rows in self._splits().items()}
+
+    def _splits(self) -> dict[str, list[tuple[str, str, str]]]:
+        """Split -> rows of path, label, sha256."""
+        try:
+            rows: dict[str, list[tuple[str, str, str]]] = json.loads((self.folder / "splits.json").read_text())
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{self.folder}/splits.json cannot be read: {error}") from error
+        return rows

@@ -1,33 +1,301 @@
 """The `sightglass` command. Nothing heavy is imported at the top: `--help` must not wait for torch."""
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+if TYPE_CHECKING:
+    from training.progress import Talk
+
+FIVE_STEPS = """From a folder of pictures to a service, in five steps:
+
+  sightglass train photos --out runs/photos              photos/<class>/*.jpg
+  sightglass evaluate runs/photos
+  sightglass export runs/photos --out exports/photos/1
+  sightglass serve --model exports/photos/1
+  curl -F file=@cat.jpg localhost:8000/predict
+
+`sightglass --help` lists every command. No pictures at hand? Use `digits` in place of `photos`.
+"""
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bars, even on a terminal.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sightglass {version('sightglass')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """A folder of labelled images in, a production image-classification service out."""
+    if context.invoked_subcommand is None:
+        typer.echo(FIVE_STEPS, nl=False)
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument()],
-    out: Annotated[Path, typer.Option()],
-    recipe: Annotated[str, typer.Option()] = "digits",
-    set_: Annotated[list[str], typer.Option("--set")] = [],
-    resume: bool = False,
+    data: Annotated[str, typer.Argument(help="A folder of class folders, or a named data set: digits.")],
+    out: Annotated[Path, typer.Option(help="The new run folder.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe's name or TOML file; chosen from the data if left out.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one recipe key: epochs=10.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would happen and how long it takes; write nothing.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    as_json: AsJson = False,
 ) -> None:
-    from training import recipe as recipes, train as training
-    from training.progress import Talk
+    """Train a network on a folder of labelled pictures; leaves a run folder."""
+    from training import plan
+    from training import train as training
 
-    r = recipes.load(recipe, set_)
-    print(training.train(data, out, r, resume, Talk()))
+    talk = _talk(quiet, no_progress)
+    planned = plan.make(data, out, recipe, set_ or [], resume, force)
+    if dry_run:
+        training.rehearse(planned, talk, device)
+        return
+    result = training.train(planned, talk, device)
+    talk.fact("saved", f"{out}: weights.pt meta.json metrics.jsonl splits.json")
+    talk.fact("next", f"sightglass evaluate {out}")
+    if as_json:
+        _print_json(
+            {
+                "run": str(out),
+                "best_epoch": result.epoch,
+                "val_accuracy": result.accuracy.value,
+                "seconds": result.seconds,
+            }
+        )
 
 
 @app.command()
-def verify() -> None: ...
+def evaluate(
+    target: Annotated[Path, typer.Argument(metavar="RUN|ARTIFACT")],
+    data: Annotated[str | None, typer.Option(help="Pictures to score on; default: the run's own.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; default: test, or all of a plain folder.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Of an artifact; default: its default variant.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for evaluation.json, predictions.csv and plots.")
+    ] = None,
+    min_accuracy: Annotated[float, typer.Option(help="Exit with 3 below this fraction.")] = 0.0,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration."""
+    from training import evaluate as evaluation
+
+    talk = _talk(quiet, no_progress)
+    predictions = evaluation.evaluate(target, data, split, variant, talk)
+    if as_json:
+        _print_json(evaluation.as_json(predictions))
+    else:
+        typer.echo("\n".join(evaluation.table(predictions)))
+    if out:
+        evaluation.write(predictions, target, out)
+        talk.fact("saved", f"{out}: evaluation.json predictions.csv and plots")
+    if (target / "meta.json").exists():
+        talk.fact("next", f"sightglass export {target} --out exports/{target.name}/1")
+    if predictions.evaluation.accuracy.value < min_accuracy:
+        talk.line(
+            f"fail     accuracy {predictions.evaluation.accuracy.value:.4f} is below --min-accuracy {min_accuracy:g}"
+        )
+        raise typer.Exit(3)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument()],
+    out: Annotated[Path, typer.Option(help="exports/NAME/VERSION; must not exist.")],
+    data: Annotated[str | None, typer.Option(help="Where the run's pictures are now, if they moved.")] = None,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a run into an artifact: TorchScript, ONNX and INT8, each proven against the checkpoint."""
+    from training import export as exporting
+    from training.checkpoint import Run
+
+    talk = _talk(quiet, no_progress)
+    manifest = exporting.export(Run.open(run), out, data, talk)
+    talk.fact("next", f"sightglass serve --model {out}        # then open http://127.0.0.1:8000")
+    if as_json:
+        _print_json(manifest.model_dump(mode="json"))
+
+
+@app.command()
+def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
+    """Run the start-up checks without serving: checksums, decoder, and every variant this install can run."""
+    from app import startup
+    from app.artifact import manifest
+    from app.engines import EngineError
+
+    rows: list[dict[str, Any]] = []
+    for variant in manifest.load(artifact).variants:
+        try:
+            served = startup.start(artifact, variant, device="cpu")
+            rows.append(
+                {
+                    "variant": variant,
+                    "result": "ok",
+                    "difference": served.difference,
+                    "seconds": served.seconds,
+                }
+            )
+        except EngineError as error:
+            rows.append({"variant": variant, "result": "not checked", "why": str(error)})
+    if as_json:
+        _print_json({"artifact": str(artifact), "variants": rows})
+        return
+    for row in rows:
+        detail = (
+            row.get("why") or f"differs from the checkpoint by at most {row['difference']:.1e}, {row['seconds']:.2f} s"
+        )
+        typer.echo(f"{row['result']:<11}  {row['variant']:<11}  {detail}")
+
+
+@app.command()
+def predict(
+    artifact: Annotated[Path, typer.Argument()],
+    files: Annotated[list[str], typer.Argument(help="Pictures; - reads one from stdin.")],
+    top_k: Annotated[int, typer.Option(min=1)] = 3,
+    variant: Annotated[str, typer.Option(help="auto, onnx, onnx-int8 or torchscript.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Classify files without a server, exactly as the service would."""
+    from app import startup
+    from app.artifact.image import ImageError, decode
+
+    served = startup.start(artifact, variant, device="cpu")
+    labels = served.manifest.labels
+    rows: list[dict[str, Any]] = []
+    for name in files:
+        try:
+            content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+            row = served.engine.run(decode(content, served.manifest.input).pixels[None]).probabilities[0]
+        except (ImageError, OSError) as error:
+            rows.append({"file": name, "error": str(error)})
+            continue
+        best = row.argsort()[::-1][:top_k]
+        rows.append({"file": name, "top_k": [{"class": labels[i], "probability": float(row[i])} for i in best]})
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_predictions(rows)
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def _print_predictions(rows: list[dict[str, Any]]) -> None:
+    width = min(50, max(len(row["file"]) for row in rows))
+    for row in rows:
+        answers = "  ".join(f"{each['class']} {each['probability']:.4f}" for each in row.get("top_k", []))
+        typer.echo(f"{row['file']:<{width}}  {answers or 'error: ' + row['error']}")
+
+
+@app.command()
+def serve(
+    model: Annotated[Path | None, typer.Option(help="An artifact folder; default: the embedded one.")] = None,
+    host: Annotated[str | None, typer.Option()] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535)] = None,
+) -> None:
+    """Serve an artifact over HTTP; every setting is also an environment variable, see docs/settings.md."""
+    from app.__main__ import main as run_service
+
+    chosen = {"model": model, "host": host, "port": port}
+    raise typer.Exit(run_service({name: value for name, value in chosen.items() if value is not None}))
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the networks that recipes can name."""
+    from training.models import MODELS
+
+    if as_json:
+        _print_json([{"model": name, "about": model.about} for name, model in MODELS.items()])
+        return
+    for name, model in MODELS.items():
+        typer.echo(f"{name:<20}  {model.about}")
+
+
+@app.command()
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes that `train --recipe` takes."""
+    from training import recipe
+
+    rows = [{"recipe": name, **recipe.load(name).model_dump(mode="json")} for name in recipe.names()]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        plan = (
+            f"{row['model']} at {row['input_size']} px, {row['optimizer']} + {row['schedule']}, {row['epochs']} epochs"
+        )
+        typer.echo(f"{row['recipe']:<26}  {plan}")
+
+
+def _talk(quiet: bool, no_progress: bool) -> "Talk":
+    from training.progress import Talk
+
+    return Talk(quiet, bars=not no_progress)
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2))
 
 
 def main() -> None:
-    app()
+    """Run the command; a known error becomes `error:` and `hint:`, with the exit codes 1, 2, 3 and 130."""
+    try:
+        app()
+    except Exception as error:  # the last frame: whatever `_explain` does not know goes on as a traceback
+        code = _explain(error)
+        if code is None or os.environ.get("SIGHTGLASS_DEBUG"):
+            raise
+        sys.exit(code)
+
+
+def _explain(error: Exception) -> int | None:
+    """Print a known error and answer its exit code; None for an error of ours."""
+    from app.artifact.manifest import ArtifactError
+    from app.engines import EngineError
+    from training import Refused, Stopped, TrainingError
+
+    code, hint = 1, getattr(error, "hint", "")
+    if isinstance(error, Stopped):
+        typer.echo(str(error), err=True)
+        return 130
+    if isinstance(error, ModuleNotFoundError):
+        extra = "torchscript" if sys.argv[1:2] in (["predict"], ["serve"], ["verify"]) else "train"
+        hint, code = f"pip install -e '.[{extra}]'", 2
+        error = TrainingError(f"this command needs {error.name}, which the serving install leaves out")
+    elif isinstance(error, Refused):
+        code = 3
+    elif not isinstance(error, TrainingError | ArtifactError | EngineError | OSError):
+        return None
+    typer.echo(f"error: {error}" + (f"\n\nhint: {hint}" if hint else ""), err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -49,9 +49,7 @@ def open_data(source: str, val_fraction: float, test_fraction: float, seed: int)
     elif "val" not in splits:
         splits["train"], splits["val"] = _carve(splits["train"], val_fraction, seed)
     if not splits["val"]:
-        raise TrainingError(
-            "no pictures are left to validate on", "give more pictures or --set val_fraction=0.2"
-        )
+        raise TrainingError("no pictures are left to validate on", "give more pictures or --set val_fraction=0.2")
     ordered = {name: splits[name] for name in SPLITS if splits.get(name)}
     return Data(data.source, data.labels, ordered, data.read)
 
@@ -92,9 +90,7 @@ def _require_folder(root: Path, source: str) -> None:
 
 
 def _class_names(folder: Path, source: str) -> tuple[str, ...]:
-    names = tuple(
-        sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    )
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if len(names) < 2:
         raise TrainingError(f'"{source}" has {len(names)} class folders; at least 2 are needed', _SHAPE)
     return names
@@ -115,9 +111,7 @@ def _list_split(root: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Samp
             below[:] = sorted(each for each in below if not each.startswith("."))
             relative = Path(where).relative_to(root).as_posix()
             samples += [
-                Sample(f"{relative}/{file}", number[name])
-                for file in sorted(files)
-                if not file.startswith(".")
+                Sample(f"{relative}/{file}", number[name]) for file in sorted(files) if not file.startswith(".")
             ]
     return tuple(samples)
 
@@ -129,9 +123,7 @@ def _require_every_class(samples: tuple[Sample, ...], labels: tuple[str, ...], s
         raise TrainingError(f"no pictures in {names} of {source}", "add pictures or remove the folder")
 
 
-def _carve(
-    samples: tuple[Sample, ...], fraction: float, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def _carve(samples: tuple[Sample, ...], fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Stratified and seeded: (kept, carved off). A class with two or more pictures keeps and gives at least one."""
     if fraction == 0:
         return samples, ()

@@ -26,6 +26,9 @@ class Normalise(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.grey = len(mean) == 1
+        self.luma: Tensor
+        self.scale: Tensor
+        self.offset: Tensor
         self.register_buffer("luma", torch.tensor(LUMA), persistent=False)
         self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
         self.register_buffer("offset", torch.tensor(mean) / torch.tensor(std), persistent=False)

@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
+from app.engines import machine
+from training import Stopped
 from training.augment import augment
 from training.graph import Normalise
 from training.pixels import Pixels, Progress
 from training.recipe import Recipe
-
-
-class Stopped(Exception):
-    """The user asked to stop; the current epoch is given up."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,7 @@ class EpochStats:
 class Learner:
     """The network being trained, with its averaged copy, optimiser and schedule."""
 
-    def __init__(
-        self, network: nn.Module, normalise: Normalise, recipe: Recipe, images: int, device: str
-    ) -> None:
+    def __init__(self, network: nn.Module, normalise: Normalise, recipe: Recipe, images: int, device: str) -> None:
         """`images`: size of the train split, from which the schedule gets its number of steps."""
         self.recipe = recipe
         self.device = torch.device(device)
@@ -55,7 +51,8 @@ class Learner:
     @property
     def best_network(self) -> nn.Module:
         """What is validated and saved: the averaged weights where the recipe averages."""
-        return self.averaged if self.averaged is not None else self.network
+        network: nn.Module = self.network if self.averaged is None else self.averaged
+        return network
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a bit-identical resume at an epoch's start needs; no random state, see `epoch`."""
@@ -99,6 +96,18 @@ class Learner:
         seconds = time.perf_counter() - started
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
 
+    def images_per_second(self, pixels: Pixels) -> float:
+        """Measured over a few batches, the first of them left out as warm-up; the weights move."""
+        self.network.train()
+        batches = _batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch))
+        seconds, n = [], 0
+        for x, labels in batches:
+            started = time.perf_counter()
+            self._step(x, labels).item()
+            seconds.append(time.perf_counter() - started)
+            n = len(labels)
+        return n / min(seconds)
+
     def _step(self, x: Tensor, labels: Tensor) -> Tensor:
         """float32[N, H, W, 3] 0..255 and int64[N] -> the batch's mean loss, after one optimiser step."""
         x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
@@ -134,14 +143,13 @@ def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: 
     """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
     network.eval()
     normalise = normalise.to(device)
-    return torch.cat(
-        [network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in pixels.batches(256)]
-    )
+    return torch.cat([network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in pixels.batches(256)])
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 where the recipe says so; `auto` means on CUDA only."""
-    enabled = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    """bfloat16 where the recipe says so; `auto` means where the hardware has it."""
+    fast = device.type == "cuda" or machine.multiplies_bfloat16()
+    enabled = precision == "bfloat16" or (precision == "auto" and fast)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
@@ -150,7 +158,7 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 
 def _batches(pixels: Pixels, recipe: Recipe, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled, augmented float32[N, H, W, 3] and int64[N]; one thread prepares the next batch while this one trains."""
+    """Shuffled, augmented float32[N, H, W, 3] and int64[N]; a thread prepares the next batch while one trains."""
     seed = _epoch_seed(recipe.seed, epoch)
     order = np.random.default_rng(seed).permutation(len(pixels))
     generator = torch.Generator().manual_seed(seed)
@@ -181,14 +189,13 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=recipe.lr)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    return torch.optim.Adam(groups, lr=recipe.lr)
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> lr_scheduler.LRScheduler:
     """Stepped per batch. `onecycle` (Smith & Topin 2017, arXiv:1708.07120) cycles the rate only, not the momentum."""
     if recipe.schedule == "onecycle":
-        return lr_scheduler.OneCycleLR(
-            optimizer, recipe.lr, total_steps=steps + 1, pct_start=0.3, cycle_momentum=False
-        )
+        return lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1, pct_start=0.3, cycle_momentum=False)
     return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

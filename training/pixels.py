@@ -82,9 +82,7 @@ def load(
     good = np.array([position for position, (_, why) in enumerate(results) if not why], dtype=np.int64)
     skipped = tuple((samples[position].path, why) for position, (_, why) in enumerate(results) if why)
     if not len(good):
-        raise TrainingError(
-            f"none of the {len(samples)} files of {split} is a picture; the first: {skipped[0][1]}"
-        )
+        raise TrainingError(f"none of the {len(samples)} files of {split} is a picture; the first: {skipped[0][1]}")
     chosen = tuple(samples[position] for position in good)
     if keep and skipped:
         pixels = pixels[good]

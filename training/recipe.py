@@ -29,7 +29,7 @@ class Recipe(BaseModel):
     batch_size: Annotated[int, Field(ge=2)] = 128
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast on CUDA, float32 on CPU. bfloat16 on a CPU pays where it has AVX512-BF16 or AMX."""
+    """`auto`: bfloat16 autocast where the hardware multiplies it (CUDA, AVX512-BF16, AMX), else float32."""
 
     optimizer: Literal["adam", "adamw", "sgd"]
     lr: Annotated[float, Field(gt=0)]
@@ -79,20 +79,14 @@ def parse(values: dict[str, Any]) -> Recipe:
         first = error.errors()[0]
         key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
-            raise TrainingError(
-                f'"{key}" is no recipe key', _nearest(key, list(Recipe.model_fields))
-            ) from error
-        raise TrainingError(
-            f"recipe key {key}: {first['msg'].lower()} (got {first.get('input')!r})"
-        ) from error
+            raise TrainingError(f'"{key}" is no recipe key', _nearest(key, list(Recipe.model_fields))) from error
+        raise TrainingError(f"recipe key {key}: {first['msg'].lower()} (got {first.get('input')!r})") from error
 
 
 def _override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator:
-        raise TrainingError(
-            f'"{text}" is not key=value', "sightglass train DATA --set epochs=10 --out runs/NAME"
-        )
+        raise TrainingError(f'"{text}" is not key=value', "sightglass train DATA --set epochs=10 --out runs/NAME")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

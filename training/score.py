@@ -1,11 +1,12 @@
 """Scores of a classifier: fractions in 0..1, each accuracy with its 95 % interval."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -70,3 +71,82 @@ def reliability(labels: Labels, probabilities: Floats, bins: int = 15) -> list[B
 def expected_calibration_error(bins: list[Bin]) -> float:
     """Mean gap between confidence and accuracy, weighted by the bins' sizes."""
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / max(1, sum(b.n for b in bins))
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One label's row: `n` pictures have it; `confused` is what they are most often called instead, and how often."""
+
+    label: str
+    n: int
+    precision: float
+    recall: float
+    f1: float
+    confused: str
+    confused_n: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every score of one set of predictions. `confusion_matrix[i][j]`: pictures of label i called label j."""
+
+    labels: tuple[str, ...]
+    accuracy: Accuracy
+    majority: float
+    majority_label: str
+    macro_f1: float
+    ece: float
+    per_class: tuple[ClassScore, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    reliability: tuple[Bin, ...]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], labels: Labels, probabilities: Floats) -> "Evaluation":
+        """From int64[N] and float32[N, K]; precision, recall and F1 are scikit-learn's, 0 where undefined."""
+        predicted = probabilities.argmax(axis=1)
+        classes = range(len(names))
+        matrix = confusion_matrix(labels, predicted, labels=classes)
+        columns = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+        counts = np.bincount(labels, minlength=len(names))
+        bins = reliability(labels, probabilities)
+        return cls(
+            labels=names,
+            accuracy=accuracy(labels, predicted),
+            majority=float(counts.max() / counts.sum()),
+            majority_label=names[counts.argmax()],
+            macro_f1=macro_f1(labels, predicted),
+            ece=expected_calibration_error(bins),
+            per_class=tuple(
+                _class_score(names, i, matrix[i], float(p), float(r), float(f))
+                for i, (p, r, f, _) in enumerate(zip(*columns, strict=True))
+            ),
+            confusion_matrix=tuple(tuple(int(count) for count in row) for row in matrix),
+            reliability=tuple(bins),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; `accuracy` is a number with its interval beside it."""
+        plain = asdict(self)
+        score = plain.pop("accuracy")
+        return {
+            "n": score["n"],
+            "accuracy": score["value"],
+            "accuracy_interval": [score["low"], score["high"]],
+            "correct": score["correct"],
+            **plain,
+        }
+
+
+def _class_score(names: tuple[str, ...], i: int, row: Labels, precision: float, recall: float, f1: float) -> ClassScore:
+    wrong = row.copy()
+    wrong[i] = 0
+    worst = int(wrong.argmax())
+    return ClassScore(
+        names[i],
+        int(row.sum()),
+        precision,
+        recall,
+        f1,
+        names[worst] if wrong[worst] else "",
+        int(wrong[worst]),
+    )

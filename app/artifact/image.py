@@ -172,20 +172,17 @@ def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
     size = (spec.height, spec.width) if turned else (spec.width, spec.height)
     box = _centre(image.size, size, spec.crop_fraction)
 
-    stored_size = image.size
-    scale = _reduce(image, box, size)
-    rgb = _to_rgb(image)
-    if rgb.size != image.size or image.size[0] > stored_size[0]:  # a plugin that turns or resizes on load
-        raise BrokenImage("the file's header and its pixels disagree about the size")
-    small_box = tuple(min(edge / scale, limit) for edge, limit in zip(box, rgb.size * 2, strict=True))
-    small = rgb.resize(size, _RESAMPLING[spec.interpolation], box=small_box)
-    if (
-        orientation in _TRANSPOSE
-    ):  # turning the small picture is the same as turning the large one: the crop is centred
-        small = small.transpose(_TRANSPOSE[orientation])
-
-    width, height = stored_size[::-1] if turned else stored_size
+    width, height = image.size[::-1] if turned else image.size
     shown = _centre((width, height), (spec.width, spec.height), spec.crop_fraction)
+
+    scale = _reduce(image, box, size)
+    left, top, right, bottom = (edge / scale for edge in box)
+    rgb = _to_rgb(image)
+    reduced = left, top, min(right, rgb.width), min(bottom, rgb.height)  # against rounding beyond the edge
+    small = rgb.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
+    if orientation in _TRANSPOSE:
+        # turning the small picture is the same as turning the large one, because the crop is centred
+        small = small.transpose(_TRANSPOSE[orientation])
     return Decoded(np.asarray(small), Geometry(width, height, *shown), image.format or "")
 
 
@@ -200,9 +197,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _centre(
-    size: tuple[int, int], target: tuple[int, int], fraction: float
-) -> tuple[float, float, float, float]:
+def _centre(size: tuple[int, int], target: tuple[int, int], fraction: float) -> tuple[float, float, float, float]:
     """The centred box of `target`'s aspect ratio within `size`, as left, top, right, bottom."""
     scale = min(size[0] / target[0], size[1] / target[1]) * fraction
     width, height = target[0] * scale, target[1] * scale
@@ -217,7 +212,7 @@ def _reduce(image: Image.Image, box: tuple[float, float, float, float], size: tu
     width, height = image.size
     if divisor == 1 or image.format not in ("JPEG", "MPO"):
         return 1
-    drafted = image.draft(None, (width // divisor, height // divisor))  # type: ignore[arg-type]  # None: keep the mode
+    drafted = image.draft(None, (width // divisor, height // divisor))
     return divisor if drafted else 1
 
 
@@ -225,9 +220,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255 instead of scaling
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise BrokenImage(
-            "32-bit pixels have no defined range; save the picture with 8 or 16 bits per channel"
-        )
+        raise BrokenImage("32-bit pixels have no defined range; save the picture with 8 or 16 bits per channel")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

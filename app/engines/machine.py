@@ -63,9 +63,12 @@ def cpu_model() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def _flags() -> set[str]:
+    return set(_cpuinfo("flags").split()) | set(_cpuinfo("Features").split())
+
+
 def instruction_set() -> str:
     """The widest integer arithmetic that INT8 kernels can use here, e.g. `avx512-vnni`."""
-    flags = set(_cpuinfo("flags").split()) | set(_cpuinfo("Features").split())
     known = {
         "amx_int8": "amx-int8",
         "avx512_vnni": "avx512-vnni",
@@ -75,4 +78,10 @@ def instruction_set() -> str:
         "i8mm": "neon-i8mm",
         "asimddp": "neon-dotprod",
     }
+    flags = _flags()
     return next((name for flag, name in known.items() if flag in flags), platform.machine())
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has bfloat16 products; without them they are emulated, slower than float32."""
+    return not _flags().isdisjoint({"avx512_bf16", "amx_bf16"})

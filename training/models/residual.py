@@ -64,6 +64,6 @@ def residual_cnn(channels: int, classes: int) -> ResidualCNN:
 
 
 def deep_residual_cnn(channels: int, classes: int) -> ResidualCNN:
-    """Three stages 64/128/256 of two blocks, strides 1/2/2, dropout 0.3: 2.76 M parameters at 3 channels, 10 classes."""
+    """Stages 64/128/256 of two blocks, strides 1/2/2, dropout 0.3: 2.76 M parameters at 3 channels, 10 classes."""
     blocks = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1)]
     return ResidualCNN(channels, classes, blocks, dropout=0.3)

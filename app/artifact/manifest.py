@@ -1,0 +1,180 @@
+"""The manifest: what an artifact folder holds, what it answers and what was proven about it."""
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from app.artifact.image import InputSpec
+
+FILE = "manifest.json"
+SCHEMA_VERSION = 1
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ArtifactError(Exception):
+    """The artifact must not be served; the message is one sentence that says why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class File(_Part):
+    """One file of the artifact."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size_bytes: Annotated[int, Field(ge=0)]
+
+
+class Score(_Part):
+    """Accuracy on `n` images of a split, with the Wilson 95 % interval."""
+
+    split: str
+    n: Annotated[int, Field(ge=1)]
+    accuracy: Fraction
+    low: Fraction
+    high: Fraction
+
+
+class Variant(_Part):
+    """One exported form of the model and its proof, measured through the serving engine."""
+
+    file: str
+    agreement: Fraction
+    """Share of val images with the eager checkpoint's top-1 label."""
+    max_probability_difference: Fraction
+    """Largest difference to the eager checkpoint's probabilities on val."""
+    tolerance: Annotated[float, Field(gt=0, le=1)]
+    """What the self-test allows on the golden images."""
+    cpu_ms_per_image: dict[str, Annotated[float, Field(gt=0)]]
+    """Batch size -> CPU milliseconds per image on one thread."""
+    score: Score
+
+
+class Metrics(_Part):
+    """Of the eager checkpoint: `majority` is the accuracy of always answering the most frequent label."""
+
+    score: Score
+    macro_f1: Fraction
+    ece: Fraction
+    majority: Fraction
+
+
+class Machine(_Part):
+    """Where the speeds were measured."""
+
+    cpu: str
+    instruction_set: str
+
+
+class Manifest(_Part):
+    """Everything the service and a later fine-tuning need to know about the model."""
+
+    schema_version: int
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[int, Field(ge=1)]
+    created: str
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    input: InputSpec
+    temperature: Annotated[float, Field(gt=0)]
+    heatmap: tuple[int, int] | None
+    """Height and width of the class activation maps, where the model has them."""
+    variants: dict[str, Variant]
+    default_variant: str
+    metrics: Metrics
+    machine: Machine
+    provenance: dict[str, Any]
+    files: dict[str, File]
+    digest: str = ""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, File]) -> dict[str, File]:
+        for name in files:
+            if PurePosixPath(name).is_absolute() or "\\" in name or ".." in PurePosixPath(name).parts:
+                raise ValueError(f'the path "{name}" leaves the artifact folder')
+        return files
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label occurs twice")
+        if self.default_variant not in self.variants:
+            raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
+        if not len(self.input.mean) == len(self.input.std) == self.input.channels:
+            raise ValueError("mean and std need one value per channel")
+        unlisted = [variant.file for variant in self.variants.values() if variant.file not in self.files]
+        if unlisted:
+            raise ValueError(f'"{unlisted[0]}" has no checksum')
+        return self
+
+    @property
+    def contract(self) -> str:
+        """Labels and input as canonical JSON: the part that golden.npz repeats, so that neither can be edited alone."""
+        return _canonical({"labels": list(self.labels), "input": self.input.model_dump(mode="json")})
+
+    def save(self, folder: Path) -> None:
+        """Write manifest.json with its digest."""
+        content = self.model_dump(mode="json", exclude={"digest"})
+        content["digest"] = _digest(content)
+        (folder / FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load(folder: Path) -> Manifest:
+    """Read and check an artifact: schema, digest, then every file's presence and sha256.
+
+    Raises ArtifactError with one sentence.
+    """
+    manifest = _read(folder)
+    for name, file in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(f"{folder}: {name} is missing")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ArtifactError(f"{folder}: {name} leads out of the artifact folder")
+        if fingerprint(path) != file:
+            raise ArtifactError(f"{path} is not the file that was exported (size or sha256 differ)")
+    return manifest
+
+
+def _read(folder: Path) -> Manifest:
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ArtifactError(f'"{folder}" is no artifact: it has no {FILE}') from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
+        raise ArtifactError(f"{path} is no manifest: it has no schema_version")
+    if content["schema_version"] > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has schema {content['schema_version']}, this Sightglass reads up to {SCHEMA_VERSION}: update it"
+        )
+    try:
+        manifest = Manifest.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise ArtifactError(f"{path} is invalid: {where or 'manifest'}: {first['msg']}") from error
+    if _digest({key: value for key, value in content.items() if key != "digest"}) != manifest.digest:
+        raise ArtifactError(f"{path} was edited after the export (its digest differs)")
+    return manifest
+
+
+def fingerprint(path: Path) -> File:
+    """Checksum and size of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return File(sha256=digest, size_bytes=path.stat().st_size)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()

@@ -1,0 +1,127 @@
+"""Many callers' pictures in, few engine runs out, each caller gets its own row."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engines import EngineError, Outputs, Runs
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One picture's row: probabilities and logits float32[K], heatmap float32[K, h, w] or None; times in seconds."""
+
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    heatmap: NDArray[np.float32] | None
+    queue_seconds: float
+    inference_seconds: float
+    batch_size: int
+
+
+@dataclass
+class _Waiting:
+    pixels: NDArray[np.uint8]
+    answer: asyncio.Future[Answer]
+    since: float
+
+
+class Batcher:
+    """An idle engine takes whatever is queued, at once; while it runs, the next batch gathers. There is no timer.
+
+    `failure` is the engine's last error, empty while it works. The engine belongs to one thread of the batcher's own.
+    """
+
+    def __init__(self, engine: Runs, max_batch: int, observe: Callable[[int, float], None] = lambda *_: None) -> None:
+        """`observe` is told the size and seconds of each engine run."""
+        self.failure = ""
+        self._engine = engine
+        self._max_batch = max_batch
+        self._observe = observe
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._loop: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to answer; call it in the event loop that will call `submit`."""
+        self._loop = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Whoever still waits gets EngineError."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        _fail(left, EngineError("the service stopped before this picture's turn"))
+        self._thread.shutdown()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop that empties the queue is running."""
+        return self._loop is not None and not self._loop.done()
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return self._queue.qsize()
+
+    async def submit(self, pixels: NDArray[np.uint8]) -> Answer:
+        """uint8[H, W, 3] -> its Answer. Cancelling the caller takes the picture out of the queue.
+
+        Raises EngineError where the engine failed on its batch.
+        """
+        item = _Waiting(pixels, asyncio.get_running_loop().create_future(), time.perf_counter())
+        self._queue.put_nowait(item)
+        return await item.answer
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._next_batch()
+            if not batch:
+                continue
+            started = time.perf_counter()
+            try:
+                outputs = await loop.run_in_executor(
+                    self._thread, self._engine.run, np.stack([item.pixels for item in batch])
+                )
+            except EngineError as error:
+                self.failure = str(error)
+                _fail(batch, error)
+                continue
+            except BaseException:  # stopping, or a bug: nobody must be left waiting for an answer
+                _fail(batch, EngineError("the service stopped before this picture's turn"))
+                raise
+            self.failure = ""
+            seconds = time.perf_counter() - started
+            self._observe(len(batch), seconds)
+            _deliver(batch, outputs, started, seconds)
+
+    async def _next_batch(self) -> list[_Waiting]:
+        """At least one queued picture and at most a full batch, without those whose callers have left."""
+        batch = [await self._queue.get()]
+        while len(batch) < self._max_batch and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return [item for item in batch if not item.answer.done()]
+
+
+def _deliver(batch: list[_Waiting], outputs: Outputs, started: float, seconds: float) -> None:
+    for row, item in enumerate(batch):
+        if item.answer.done():  # cancelled while the engine ran
+            continue
+        heatmap = None if outputs.heatmap is None else outputs.heatmap[row]
+        waited = started - item.since
+        item.answer.set_result(
+            Answer(outputs.probabilities[row], outputs.logits[row], heatmap, waited, seconds, len(batch))
+        )
+
+
+def _fail(batch: list[_Waiting], error: EngineError) -> None:
+    for item in batch:
+        if not item.answer.done():
+            item.answer.set_exception(error)

@@ -1,0 +1,59 @@
+"""What runs the network: one protocol, one table of variants, each engine imported only when it is asked for."""
+
+import importlib
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Outputs(NamedTuple):
+    """One row per image: probabilities and logits float32[N, K], heatmap float32[N, K, h, w] or None."""
+
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    heatmap: NDArray[np.float32] | None
+
+
+class Runs(Protocol):
+    """Anything that answers pixels. Not safe for two threads at once: whoever holds it gives it one."""
+
+    device: str
+    """`cpu` or `cuda`: where it really runs."""
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """uint8[N, H, W, 3] RGB at the model's input size, N >= 1 -> Outputs. Raises EngineError."""
+        ...
+
+
+class Engine(Runs, Protocol):
+    """Runs one exported variant, from its file."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        """Load `path`. `device`: auto, cpu or cuda. Raises EngineError."""
+        ...
+
+
+class EngineError(Exception):
+    """The engine cannot be had or has failed; the message is one sentence."""
+
+
+ENGINES = {
+    "onnx": "app.engines.onnx:OnnxEngine",
+    "onnx-int8": "app.engines.onnx:OnnxEngine",
+    "torchscript": "app.engines.torchscript:TorchScriptEngine",
+}
+
+
+def load(variant: str, path: Path, device: str = "auto", threads: int = 1) -> Engine:
+    """The engine for a variant's file. Raises EngineError where it, its device or its library is not to be had."""
+    module, _, name = ENGINES[variant].partition(":")
+    try:
+        engine = cast(type[Engine], getattr(importlib.import_module(module), name))
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f'variant "{variant}" needs {error.name}, which this install leaves out: '
+            f"pip install -e '.[{variant}]', or choose another variant"
+        ) from error
+    return engine(path, device, threads)

@@ -1,0 +1,36 @@
+"""TorchScript on CPU or CUDA: the one module of the service that imports torch (docs/adr/0003)."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.engines import EngineError, Outputs
+
+
+class TorchScriptEngine:
+    """See Engine."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise EngineError(f"DEVICE=cuda, but torch {torch.__version__} finds no CUDA device: use cpu")
+        self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        torch.set_num_threads(threads)
+        try:
+            with warnings.catch_warnings():  # torch.jit is deprecated and says so at every use; docs/adr/0003
+                warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+                self._module = torch.jit.load(str(path), map_location=self.device).eval()  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(f"{path} cannot be loaded: {error}") from error
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """See Engine.run."""
+        try:
+            with torch.inference_mode():
+                values = self._module(torch.from_numpy(pixels).to(self.device))
+        except RuntimeError as error:
+            raise EngineError(f"TorchScript failed: {error}") from error
+        probabilities, logits, *heatmap = (value.cpu().numpy() for value in values)
+        return Outputs(probabilities, logits, heatmap[0] if heatmap else None)

@@ -1,0 +1,92 @@
+"""Every error a client can meet: one table from code to status and title, one shape (RFC 9457)."""
+
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from app.artifact import image
+from app.engines import EngineError
+
+
+class Kind(NamedTuple):
+    """A row of the table; `title` never changes for a code."""
+
+    status: HTTPStatus
+    title: str
+
+
+PROBLEMS = {
+    "empty_body": Kind(HTTPStatus.BAD_REQUEST, "The request has no body"),
+    "malformed_body": Kind(HTTPStatus.BAD_REQUEST, "The multipart body cannot be read"),
+    "bad_field": Kind(HTTPStatus.BAD_REQUEST, "The form does not hold exactly one file in the field `file`"),
+    "bad_parameter": Kind(HTTPStatus.BAD_REQUEST, "A parameter has no such value"),
+    "not_found": Kind(HTTPStatus.NOT_FOUND, "There is nothing at this path"),
+    "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This path takes another method"),
+    "upload_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The upload has too many bytes"),
+    "unsupported_image": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is not an accepted image type"),
+    "undecodable_image": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be decoded"),
+    "too_many_pixels": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture has too many pixels"),
+    "queue_full": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many pictures are waiting"),
+    "internal_error": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Something is wrong with the service"),
+    "not_ready": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The service cannot answer now"),
+    "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer took too long"),
+}
+
+
+class Problem(Exception):
+    """Raised anywhere in a request; `members` become extension members of the problem document."""
+
+    def __init__(self, code: str, detail: str, headers: dict[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that stands for an exception of the artifact, the engines or Starlette; our bug for any other."""
+    match error:
+        case Problem():
+            return error
+        case image.UnsupportedImage():
+            return Problem("unsupported_image", _sentence(error), accepted=list(image.ACCEPTED))
+        case image.TooManyPixels():
+            return Problem("too_many_pixels", _sentence(error))
+        case image.ImageError():
+            return Problem("undecodable_image", _sentence(error))
+        case EngineError():
+            return Problem("not_ready", _sentence(error), {"Retry-After": "2"})
+        case _:
+            return Problem("internal_error", "The service failed on this request; its log has the details.")
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def respond(problem: Problem, request: Request, request_id: str) -> JSONResponse:
+    """The problem as application/problem+json; `type` links to the list that this service has at /docs/errors."""
+    kind = PROBLEMS[problem.code]
+    content = {
+        "type": f"{request.base_url}docs/errors#{problem.code}",
+        "title": kind.title,
+        "status": kind.status.value,
+        "detail": problem.detail,
+        "code": problem.code,
+        "request_id": request_id,
+        **problem.members,
+    }
+    return JSONResponse(content, kind.status, headers=problem.headers, media_type="application/problem+json")
+
+
+def as_markdown() -> str:
+    """The table as a page, for /docs/errors and docs/errors.md."""
+    rows = [f'| <a id="{code}"></a>`{code}` | {kind.status.value} | {kind.title} |' for code, kind in PROBLEMS.items()]
+    head = (
+        "# Errors\n\nEvery error is `application/problem+json` (RFC 9457) with a stable `code` and the `request_id`.\n"
+    )
+    return "\n".join([head, "| code | status | meaning |", "|---|---|---|", *rows]) + "\n"

@@ -1,0 +1,84 @@
+"""The wiring: settings and a proven model in, an ASGI application out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app import errors, settings, startup
+from app.artifact.image import ImageError
+from app.batcher import Batcher
+from app.classifier import Classifier
+from app.engines import EngineError
+from app.errors import Problem
+from app.metrics import Metrics, forget_dead_workers
+from app.observability import Observability, configure_logging, event, trace_of
+from app.routes import health, model, predict
+from app.settings import Settings
+from app.startup import Served
+
+_PROCESS_METRICS_SECONDS = 5
+
+
+def from_environment() -> FastAPI:
+    """What a worker process runs: its own engine, proven again in this process."""
+    chosen = settings.load()
+    configure_logging(chosen.log_format)
+    forget_dead_workers()
+    return create_app(chosen, startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker))
+
+
+def create_app(chosen: Settings, served: Served) -> FastAPI:
+    """The service around one proven variant."""
+    max_queue = max(1, chosen.max_queue // chosen.workers)
+    metrics = Metrics(served, max_queue)
+    batcher = Batcher(served.engine, chosen.max_batch, metrics.observe_batch)
+    classifier = Classifier(served, batcher, chosen.threads_per_worker, max_queue, chosen.max_pixels)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await classifier.start()
+        watcher = asyncio.create_task(_watch(classifier, metrics))
+        event("ready", f"self-test within {served.difference:.1e} of the checkpoint, {served.seconds:.2f} s")
+        yield
+        watcher.cancel()
+        await classifier.stop()
+        event("stop", "all accepted requests are answered")
+
+    app = FastAPIOffline(
+        title="Sightglass",
+        version=version("sightglass"),
+        description=f"Image classification with {served.manifest.name} {served.manifest.version}.",
+        docs_url="/docs",
+        redoc_url=None,
+        root_path=chosen.root_path,
+        lifespan=lifespan,
+    )
+    app.include_router(predict.router(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms))
+    app.include_router(health.router(classifier))
+    app.include_router(model.router(classifier, metrics))
+    for kind in (Problem, ImageError, EngineError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, _answer_error)
+    app.add_middleware(Observability, metrics=metrics)
+    return app
+
+
+async def _watch(classifier: Classifier, metrics: Metrics) -> None:
+    while True:
+        metrics.ready.set(0 if classifier.why_not_ready() else 1)
+        metrics.observe_process()
+        await asyncio.sleep(_PROCESS_METRICS_SECONDS)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """The one handler: any known error becomes a problem document."""
+    problem = errors.problem_of(error)
+    trace = trace_of(request)
+    trace.facts["code"] = problem.code
+    return errors.respond(problem, request, trace.request_id)

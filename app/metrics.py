@@ -1,0 +1,132 @@
+"""The Prometheus metrics: names, labels and buckets in one place, right for any number of workers."""
+
+import multiprocessing
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from app.artifact.manifest import FILE, fingerprint
+from app.errors import PROBLEMS
+from app.startup import Served
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is first imported
+OUTCOMES = ("predicted", "invalid", "rejected", "expired", "disconnected", "failed")
+STAGES = ("receive", "decode", "queue", "inference")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SHORT_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS)
+_BYTES = tuple(float(4**power) for power in range(5, 14))  # 1 KiB .. 64 MiB
+_PIXELS = tuple(float(4**power) for power in range(5, 14))  # 32 x 32 .. 8192 x 8192
+_CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+MAX_CLASSES = 100
+
+
+class Metrics:
+    """One worker's metrics; `exposition` adds up all workers'."""
+
+    def __init__(self, served: Served, queue_capacity: int) -> None:
+        """Every label value that is known beforehand starts at 0, so that a rate has something to start from."""
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("http_requests", "HTTP requests.", "method", "route", "status")
+        self.duration = self._histogram("http_request_duration_seconds", "Request to response.", _SECONDS, "route")
+        self.in_progress = self._gauge("http_requests_in_progress", "Requests being answered.", "livesum")
+        self.problems = self._counter("problems", "Error responses.", "code")
+        self.images = self._counter("images", "Pictures, each counted once.", "outcome")
+        self.stages = self._histogram("stage_duration_seconds", "Time in a stage.", _SHORT_SECONDS, "stage")
+        self.queued = self._gauge("queue_images", "Pictures admitted and not yet answered.", "livesum")
+        self.batch_size = self._histogram("batch_size", "Pictures per engine run.", (1, 2, 4, 8, 16, 32, 64))
+        self.engine_busy = self._counter("engine_busy_seconds", "Time in the engine; its rate is the utilisation.")
+        self.upload_bytes = self._histogram("upload_size_bytes", "Size of the encoded picture.", _BYTES)
+        self.pixels = self._histogram("image_pixels", "Width times height as displayed.", _PIXELS)
+        self.predictions = self._counter("predictions", "Answers by top-1 label.", "class")
+        self.confidence = self._histogram("prediction_confidence_ratio", "Top-1 probability.", _CONFIDENCE)
+        self.ready = self._gauge("ready", "1 while pictures are answered.", "livemin")
+        self._cpu_seen = 0.0
+        self._worker_gauges()
+        self._describe(served, queue_capacity)
+        for code in PROBLEMS:
+            self.problems.labels(code)
+        for outcome in OUTCOMES:
+            self.images.labels(outcome)
+        for stage in STAGES:
+            self.stages.labels(stage)
+        # more labels than that would be more series than a Prometheus wants of one service
+        self._classes = frozenset(served.manifest.labels[:MAX_CLASSES])
+        for label in self._classes:
+            self.predictions.labels(label)
+
+    def count_prediction(self, label: str, confidence: float) -> None:
+        """One answered picture."""
+        self.predictions.labels(label if label in self._classes else "other").inc()
+        self.confidence.observe(confidence)
+
+    def observe_batch(self, size: int, seconds: float) -> None:
+        """One engine run."""
+        self.batch_size.observe(size)
+        self.engine_busy.inc(seconds)
+
+    def observe_process(self) -> None:
+        """Refresh this worker's memory and CPU; prometheus_client's own process metrics know no workers."""
+        self._memory.set(_resident_bytes())
+        cpu = time.process_time()
+        self._cpu.inc(cpu - self._cpu_seen)
+        self._cpu_seen = cpu
+
+    def exposition(self) -> bytes:
+        """The text format, over all workers where there are several."""
+        if MULTIPROCESS not in os.environ:
+            return generate_latest(self.registry)
+        every_worker = CollectorRegistry()
+        MultiProcessCollector(every_worker)  # type: ignore[no-untyped-call]
+        return generate_latest(every_worker)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"sightglass_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, mode: str, *labels: str) -> Gauge:
+        return Gauge(f"sightglass_{name}", text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"sightglass_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+    def _worker_gauges(self) -> None:
+        worker = multiprocessing.current_process().name.rpartition("-")[2]
+        worker = worker if worker.isdecimal() else "1"
+        self._memory = self._gauge("worker_resident_memory_bytes", "RSS.", "livemax", "worker").labels(worker)
+        self._cpu = self._counter("worker_cpu_seconds", "User and system CPU time.", "worker").labels(worker)
+        started = self._gauge("worker_start_timestamp_seconds", "Unix time of the start.", "livemax", "worker")
+        started.labels(worker).set(time.time())
+        self.observe_process()
+
+    def _describe(self, served: Served, queue_capacity: int) -> None:
+        manifest = served.manifest
+        model = self._gauge("model_info", "What is served.", "livemax", "name", "version", "variant", "sha256")
+        digest = fingerprint(served.folder / FILE).sha256
+        model.labels(manifest.name, str(manifest.version), served.variant, digest).set(1)
+        build = self._gauge("build_info", "What serves it.", "livemax", "version", "engine_version")
+        library = "torch" if served.variant == "torchscript" else "onnxruntime"
+        build.labels(version("sightglass"), f"{library} {version(library)}").set(1)
+        self._gauge("queue_capacity_images", "Places, see MAX_QUEUE.", "livesum").set(queue_capacity)
+        selftest = "selftest_max_probability_difference"
+        self._gauge(selftest, "To the checkpoint, on the golden images.", "livemax").set(served.difference)
+        self._gauge("selftest_timestamp_seconds", "Unix time of the self-test.", "livemax").set(time.time())
+        self._gauge("model_load_duration_seconds", "Loading and self-test.", "livemax").set(served.seconds)
+
+
+def forget_dead_workers() -> None:
+    """Drop the gauges of workers that crashed; a replaced worker calls it when it starts."""
+    for path in Path(os.environ.get(MULTIPROCESS, "")).glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,117 @@
+"""POST /predict."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from app.artifact.image import ImageError
+from app.classifier import Classifier, Prediction
+from app.errors import Problem
+from app.metrics import Metrics
+from app.observability import Trace, trace_of
+from app.routes.upload import read_picture
+from app.schemas import PredictionResponse, ProblemDocument
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One JPEG, PNG, WebP, BMP, GIF or TIFF, known by its bytes; as a form or as the body itself.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+        },
+    }
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemDocument, "content": {"application/problem+json": {}}}
+    for status in (400, 413, 415, 422, 429, 500, 503, 504)
+}
+TopK = Annotated[str, Query(pattern=r"^([1-9]\d{0,5}|all)$", description="How many labels: 1 to all; default 5.")]
+
+
+def router(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int) -> APIRouter:
+    """The route, around what it serves."""
+    routes = APIRouter()
+
+    @routes.post("/predict", responses=_ERRORS, openapi_extra=_BODY)
+    async def predict(request: Request, top_k: TopK | None = None) -> PredictionResponse:
+        """Classify one picture."""
+        trace = trace_of(request)
+        with _counted(metrics), classifier.admit(), metrics.queued.track_inprogress():
+            wanted = _count(top_k, len(classifier.served.manifest.labels))
+            async with _deadline(deadline_ms):
+                with trace.stage("receive"):
+                    picture = await read_picture(request, max_upload_bytes)
+                prediction = await classifier.predict(picture, wanted)
+        _record(prediction, len(picture), trace, metrics)
+        return PredictionResponse.of(prediction, classifier.served)
+
+    return routes
+
+
+def _count(top_k: str | None, labels: int) -> int:
+    if top_k is None or top_k == "all":
+        return min(5, labels) if top_k is None else labels
+    if int(top_k) > labels:
+        raise Problem("bad_parameter", f"top_k={top_k}: this model has {labels} labels; 1 to {labels}, or `all`.")
+    return int(top_k)
+
+
+@contextmanager
+def _counted(metrics: Metrics) -> Iterator[None]:
+    """Each picture exactly once in images_total."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = "predicted"
+    except asyncio.CancelledError:
+        outcome = "disconnected"
+        raise
+    except ImageError:
+        outcome = "invalid"
+        raise
+    except Problem as problem:
+        outcome = {"queue_full": "rejected", "deadline_exceeded": "expired"}.get(problem.code, "invalid")
+        raise
+    finally:
+        metrics.images.labels(outcome).inc()
+
+
+@asynccontextmanager
+async def _deadline(deadline_ms: int) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(deadline_ms / 1000):
+            yield
+    except TimeoutError as error:
+        raise Problem("deadline_exceeded", f"No answer within {deadline_ms} ms (SIGHTGLASS_DEADLINE_MS).") from error
+
+
+def _record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:
+    answer, geometry = prediction.answer, prediction.decoded.geometry
+    label, confidence = prediction.top_k[0]
+    trace.stages["decode"] = prediction.decode_seconds
+    trace.stages["queue"] = answer.queue_seconds
+    trace.stages["inference"] = answer.inference_seconds
+    trace.facts.update(
+        bytes_in=bytes_in,
+        format=prediction.decoded.format,
+        width=geometry.width,
+        height=geometry.height,
+        batch_size=answer.batch_size,
+        prediction=label,
+        confidence=round(confidence, 4),
+    )
+    metrics.upload_bytes.observe(bytes_in)
+    metrics.pixels.observe(geometry.width * geometry.height)
+    metrics.count_prediction(label, confidence)

@@ -1,0 +1,88 @@
+"""The only place where answers become JSON."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.classifier import Prediction
+from app.startup import Served
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class ClassProbability(_Schema):
+    """One label; `probability` in 0..1, calibrated by the manifest's temperature."""
+
+    class_: str = Field(alias="class")
+    probability: float
+
+
+class ModelName(_Schema):
+    """Which model answered."""
+
+    name: str
+    version: int
+    variant: str
+
+    @classmethod
+    def of(cls, served: Served) -> "ModelName":
+        """Of what is served."""
+        return cls(name=served.manifest.name, version=served.manifest.version, variant=served.variant)
+
+
+class PredictionResponse(_Schema):
+    """The answer of /predict: `confidence` is the first probability of `top_k`."""
+
+    prediction: str
+    confidence: float
+    top_k: list[ClassProbability]
+    model: ModelName
+
+    @classmethod
+    def of(cls, prediction: Prediction, served: Served) -> "PredictionResponse":
+        """Of one picture's prediction."""
+        ranked = [ClassProbability(class_=label, probability=p) for label, p in prediction.top_k]
+        label, confidence = prediction.top_k[0]
+        return cls(prediction=label, confidence=confidence, top_k=ranked, model=ModelName.of(served))
+
+
+class Health(_Schema):
+    """`status` is `ok` or `unavailable`, then `detail` says why; `warning`: why it is not the default variant."""
+
+    status: str
+    model: ModelName
+    device: str
+    selftest_max_probability_difference: float
+    warning: str | None = None
+    detail: str | None = None
+
+    @classmethod
+    def of(cls, served: Served, trouble: str) -> "Health":
+        """`trouble` is empty while all is well."""
+        return cls(
+            status="unavailable" if trouble else "ok",
+            model=ModelName.of(served),
+            device=served.engine.device,
+            selftest_max_probability_difference=served.difference,
+            warning=served.warning or None,
+            detail=trouble or None,
+        )
+
+
+class ProblemDocument(_Schema):
+    """RFC 9457; some codes have further members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
+def model_card(served: Served) -> dict[str, Any]:
+    """The manifest and what of it this process serves."""
+    serving = {"variant": served.variant, "device": served.engine.device, "warning": served.warning or None}
+    return {**served.manifest.model_dump(mode="json"), "serving": serving}

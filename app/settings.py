@@ -1,0 +1,90 @@
+"""What describes the machine and the deployment; what describes the model is in its manifest."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.artifact.image import PILLOW_MAX_PIXELS
+from app.engines import machine
+
+PREFIX = "SIGHTGLASS_"
+DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "exports/cifar10/1"
+_NOT_SETTINGS = {"SIGHTGLASS_DEBUG"}  # the command line's own: tracebacks instead of one-sentence errors
+Count = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has no such value; the message is one sentence."""
+
+
+class Settings(BaseSettings):
+    """Every field is the environment variable SIGHTGLASS_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    model: Path = DEFAULT_MODEL
+    """An artifact folder; a relative path starts at the current directory."""
+    variant: Literal["auto", "onnx", "onnx-int8", "torchscript"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0 takes a free port."""
+    root_path: str = ""
+    """The path prefix that a proxy in front strips."""
+    workers: Count = 1
+    """Processes that share the port."""
+    threads: Count | None = None
+    """Engine and decoder threads of each worker; default: the usable cores divided by the workers."""
+    max_batch: Count = 16
+    """Images per engine run."""
+    max_queue: Count = 128
+    """Images admitted and not yet answered, over all workers; beyond it, 429."""
+    max_upload_bytes: Count = 10_000_000
+    max_pixels: Annotated[int, Field(ge=1, le=PILLOW_MAX_PIXELS)] = 64_000_000
+    """Width times height of a picture, checked before it is decoded."""
+    deadline_ms: Count = 30_000
+    """From the first byte of a request to its answer; beyond it, 504."""
+    log_format: Literal["text", "json"] = "text"
+
+    @property
+    def threads_per_worker(self) -> int:
+        """`threads`, or this worker's share of the usable cores."""
+        return self.threads or max(1, machine.cores().usable // self.workers)
+
+    @property
+    def threads_reason(self) -> str:
+        """Where the number of threads comes from."""
+        if self.threads:
+            return f"{PREFIX}THREADS"
+        return f"{machine.cores().reason}, {self.workers} worker{'s' if self.workers > 1 else ''}"
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings from the environment, with `overrides` above it. Raises SettingsError."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise SettingsError(f"{name} is no setting{_suggest(name.upper(), known)}")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        where = field if field in overrides else f"{PREFIX}{field.upper()}"
+        raise SettingsError(f"{where}={first['input']}: {first['msg'].lower()}{_injected(first['input'])}") from error
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return _injected(os.environ.get(name, "")) or f"; known are {', '.join(sorted(known - _NOT_SETTINGS))}"
+
+
+def _injected(value: object) -> str:
+    """Kubernetes gives every pod <SERVICE>_PORT=tcp://... for a Service of that name."""
+    return "; Kubernetes set it: enableServiceLinks: false in the pod stops that" if "tcp://" in str(value) else ""

@@ -1,0 +1,70 @@
+"""The golden files: drawn, not photographed, so that an artifact carries nobody's pictures."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+_ORIENTATION = 0x0112
+
+
+def golden_files() -> tuple[bytes, ...]:
+    """16 encoded pictures, always the same: small and large JPEG, EXIF-rotated, CMYK, PNG, alpha, 16-bit grey."""
+    generator = np.random.default_rng(16)
+
+    def picture(width: int, height: int) -> Image.Image:
+        return _draw(width, height, generator)
+
+    rotated = [_jpeg(picture(90, 60), orientation) for orientation in (3, 5, 6, 8)]
+    return (
+        _jpeg(picture(32, 32)),
+        _jpeg(picture(1600, 1200)),
+        _jpeg(picture(640, 480)),
+        *rotated,
+        _jpeg(picture(64, 48).convert("CMYK")),
+        _jpeg(picture(50, 70).convert("L")),
+        *(_png(picture(48, 48)) for _ in range(3)),
+        _png(picture(300, 40)),
+        _png(_translucent(picture(80, 80))),
+        _png(picture(40, 40).quantize(32)),
+        _png(_sixteen_bit(picture(64, 64))),
+    )
+
+
+def _draw(width: int, height: int, generator: np.random.Generator) -> Image.Image:
+    """Soft coloured clouds with a few hard shapes: smooth gradients and edges, all channels different."""
+    clouds = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(clouds).resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y = generator.uniform(0, 1, 2)
+        across = generator.uniform(0.1, 0.6)
+        box = [int(edge) for edge in (x * width, y * height, (x + across) * width, (y + across) * height)]
+        colour = tuple(int(value) for value in generator.integers(0, 256, 3))
+        (draw.ellipse if generator.random() < 0.5 else draw.rectangle)(box, fill=colour)
+    return image.filter(ImageFilter.GaussianBlur(max(width, height) / 200))
+
+
+def _translucent(image: Image.Image) -> Image.Image:
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image
+
+
+def _sixteen_bit(image: Image.Image) -> Image.Image:
+    grey: NDArray[np.uint16] = np.asarray(image.convert("L")).astype(np.uint16) * 257
+    return Image.fromarray(grey)
+
+
+def _jpeg(image: Image.Image, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85, exif=exif)
+    return buffer.getvalue()
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

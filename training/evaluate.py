@@ -1,0 +1,155 @@
+"""Score a run or an artifact on pictures it was not trained on."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from app.artifact import manifest
+from app.artifact.image import InputSpec
+from app.engines import load as load_engine
+from app.engines import machine
+from training import TrainingError, checkpoint, pixels, plots
+from training.data import Data, index, open_data
+from training.gates import EagerEngine, probabilities_of
+from training.graph import Servable
+from training.pixels import Pixels
+from training.progress import Talk
+from training.recipe import parse
+from training.score import Evaluation, Floats
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """float32[N, K] for the samples of `pixels`, what gave them, and what they are worth."""
+
+    variant: str
+    data: str
+    split: str
+    pixels: Pixels
+    probabilities: Floats
+    evaluation: Evaluation
+
+
+def evaluate(target: Path, source: str | None, split: str | None, variant: str | None, talk: Talk) -> Predictions:
+    """Predict a split with a run's checkpoint or an artifact's variant, and score it.
+
+    Raises TrainingError, ArtifactError or EngineError.
+    """
+    if (target / manifest.FILE).exists():
+        return _evaluate_artifact(target, source, split, variant, talk)
+    if variant is not None:
+        raise TrainingError(f'"{target}" is a run; variants belong to artifacts', "leave --variant out")
+    return _evaluate_run(checkpoint.Run.open(target), source, split, talk)
+
+
+def _evaluate_run(run: checkpoint.Run, source: str | None, split: str | None, talk: Talk) -> Predictions:
+    """The eager checkpoint, on the run's recorded splits or on another folder."""
+    own = source is None or source == run.meta["data"]["source"]
+    data = run.data() if own else index(str(source), run.labels)
+    name = _choose_split(data, split)
+    chosen = _load(data, name, run.input, talk, run.checksums()[name] if own else None)
+    servable = Servable(run.network(), run.input.mean, run.input.std)
+    return _predictions("checkpoint", data, name, chosen, probabilities_of(EagerEngine(servable), chosen), run.labels)
+
+
+def _evaluate_artifact(
+    folder: Path, source: str | None, split: str | None, variant: str | None, talk: Talk
+) -> Predictions:
+    """A variant through its serving engine. A named split of an unsplit folder is the one its recipe cuts off."""
+    described = manifest.load(folder)
+    if source is None:
+        raise TrainingError("an artifact carries no pictures", f"sightglass evaluate {folder} --data DATA")
+    name = variant or described.default_variant
+    if name not in described.variants:
+        raise TrainingError(f'{folder} has no variant "{name}"', f"it has {', '.join(described.variants)}")
+    data = index(source, described.labels)
+    if "all" in data.splits and split is not None:
+        recipe = parse(described.provenance["recipe"])
+        data = open_data(source, recipe.val_fraction, recipe.test_fraction, recipe.seed)
+    part = _choose_split(data, split)
+    chosen = _load(data, part, described.input, talk, None)
+    engine = load_engine(name, folder / described.variants[name].file, "cpu", machine.cores().usable)
+    return _predictions(name, data, part, chosen, probabilities_of(engine, chosen), described.labels)
+
+
+def _choose_split(data: Data, split: str | None) -> str:
+    """`test` where there are splits, all of an unsplit folder, or what was asked for."""
+    name = split or ("all" if "all" in data.splits else "test")
+    if name not in data.splits:
+        raise TrainingError(f'{data.source} has no split "{name}"', f"it has {', '.join(data.splits)}: --split NAME")
+    return name
+
+
+def _load(data: Data, split: str, spec: InputSpec, talk: Talk, recorded: list[str] | None) -> Pixels:
+    with talk.step(f"reading {split}", len(data.splits[split])) as progress:
+        chosen = pixels.load(data, split, spec, recorded, progress=progress)
+    if chosen.skipped:
+        path, why = chosen.skipped[0]
+        talk.line(f"warn     skipped {len(chosen.skipped)} unreadable files, the first: {path} ({why})")
+    return chosen
+
+
+def _predictions(
+    variant: str, data: Data, split: str, chosen: Pixels, probabilities: Floats, labels: tuple[str, ...]
+) -> Predictions:
+    evaluation = Evaluation.of(labels, chosen.labels, probabilities)
+    return Predictions(variant, data.source, split, chosen, probabilities, evaluation)
+
+
+def table(predictions: Predictions) -> list[str]:
+    """The lines that a person reads: worst class first."""
+    evaluation = predictions.evaluation
+    summary = (
+        f"accuracy {evaluation.accuracy}   macro F1 {evaluation.macro_f1:.4f}   ECE {evaluation.ece:.3f}"
+        f'   always-"{evaluation.majority_label}" {evaluation.majority:.4f}'
+    )
+    width = max(5, *(len(label) for label in evaluation.labels))
+    lines = [summary, f"{'class':<{width}}  {'n':>6}  precision  recall     F1  most often called"]
+    rows = sorted(evaluation.per_class, key=lambda row: row.f1)
+    for row in rows[:20]:
+        confused = f"{row.confused} ({row.confused_n})" if row.confused_n else "-"
+        lines.append(
+            f"{row.label:<{width}}  {row.n:6}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:5.3f}  {confused}"
+        )
+    if len(rows) > 20:
+        lines.append(f"worst first; 20 of {len(rows)} shown, all with --json")
+    return lines
+
+
+def as_json(predictions: Predictions) -> dict[str, Any]:
+    """One document with every score."""
+    where = {"variant": predictions.variant, "data": predictions.data, "split": predictions.split}
+    return where | predictions.evaluation.as_json()
+
+
+def write(predictions: Predictions, target: Path, out: Path) -> None:
+    """evaluation.json, predictions.csv and the plots into a new folder. Raises TrainingError if it exists."""
+    history = checkpoint.Run.open(target).history() if (target / "meta.json").exists() else []
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError as error:
+        raise TrainingError(f'"{out}" exists already', "name a new folder with --out") from error
+    checkpoint.write(out / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
+    checkpoint.write(out / "predictions.csv", _csv(predictions))
+    for name, figure in plots.draw(predictions.evaluation, history).items():
+        figure.savefig(out / f"{name}.png", dpi=150)
+
+
+def _csv(predictions: Predictions) -> str:
+    text = io.StringIO()
+    names = predictions.evaluation.labels
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "prediction", "confidence", *(f"p_{name}" for name in names)])
+    for sample, row in zip(predictions.pixels.samples, predictions.probabilities, strict=True):
+        top = int(row.argmax())
+        writer.writerow([sample.path, names[sample.label], names[top], repr(float(row[top])), *map(_exact, row)])
+    return text.getvalue()
+
+
+def _exact(value: NDArray[Any]) -> str:
+    return repr(float(value))

@@ -1,0 +1,245 @@
+"""Turn a run into an artifact, and prove every variant against the checkpoint before it is kept."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from scipy.optimize import minimize_scalar
+
+from app import engines
+from app.artifact import manifest
+from app.artifact.golden import Golden
+from app.artifact.image import decode
+from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
+from app.engines import Engine, Runs, machine
+from training import Refused, TrainingError, gates, pixels, report
+from training.checkpoint import Run, rank
+from training.drawings import golden_files
+from training.gates import EagerEngine, Verdict, probabilities_of
+from training.graph import Servable
+from training.loop import logits_of
+from training.pixels import Pixels
+from training.progress import Talk
+from training.score import Accuracy, Evaluation, accuracy
+from training.variants import WRITERS, Writer
+
+CALIBRATION_IMAGES = 256
+Writers = Mapping[str, tuple[str, Writer]]
+
+
+def export(run: Run, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS) -> Manifest:
+    """Write the artifact `out` = .../NAME/VERSION; nothing is left behind where a gate refuses.
+
+    Temperature and gates use val, INT8 calibration uses train; test is only measured, once per kept variant.
+    Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
+    """
+    name, version = _name_and_version(out)
+    splits = _load_splits(run, source, talk)
+    unseen = "test" if "test" in splits else "val"
+    servable = _calibrated(run, splits["val"])
+    with _new_folder(out) as folder:
+        calibration = _sample(splits["train"], CALIBRATION_IMAGES, run.recipe.seed)
+        loaded = {"checkpoint": EagerEngine(servable), **_write(servable, calibration, folder, writers, talk)}
+        images = _golden_images(run, servable)
+        rows = [_measure_once(row, loaded, splits[unseen]) for row in _judge(loaded, splits["val"], images, writers)]
+        evaluation = Evaluation.of(
+            run.labels, splits[unseen].labels, probabilities_of(loaded["checkpoint"], splits[unseen])
+        )
+        described = _describe(name, version, run, servable, rows, evaluation, unseen)
+        described = _save(folder, described, images, run, rows, evaluation)
+        seconds = _self_test_in_a_fresh_process(folder)
+    for line in report.verdict(rows, described, splits["val"]):
+        talk.line(line)
+    talk.fact("golden", f"{len(images.files)} images stored; fresh-process self-test ok in {seconds:.2f} s")
+    return described
+
+
+def _name_and_version(out: Path) -> tuple[str, int]:
+    name, version = out.resolve().parent.name, out.name
+    if not version.isdecimal() or int(version) < 1:
+        raise TrainingError(f'"{out}" does not end in a version', f"--out exports/NAME/VERSION, e.g. {out}/1")
+    if out.exists():
+        others = [int(path.name) for path in out.parent.iterdir() if path.name.isdecimal()]
+        raise TrainingError(f'"{out}" exists; a version is never changed', f"--out {out.parent / str(max(others) + 1)}")
+    return name, int(version)
+
+
+def _load_splits(run: Run, source: str | None, talk: Talk) -> dict[str, Pixels]:
+    data, recorded = run.data(source), run.checksums()
+    splits = {}
+    for name, samples in data.splits.items():
+        with talk.step(f"reading {name}", len(samples)) as progress:
+            splits[name] = pixels.load(data, name, run.input, recorded[name], progress=progress)
+    return splits
+
+
+def _calibrated(run: Run, val: Pixels) -> Servable:
+    """The eager checkpoint with the temperature that minimises the negative log-likelihood of val."""
+    plain = Servable(run.network(), run.input.mean, run.input.std)
+    logits = logits_of(plain.network, plain.normalise, val, torch.device("cpu")).double()
+    labels = torch.from_numpy(val.labels)
+
+    def loss(log_temperature: float) -> float:
+        return torch.nn.functional.cross_entropy(logits / np.exp(log_temperature), labels).item()
+
+    # 1/20 .. 20: an all-correct val would otherwise ask for a temperature of zero
+    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
+    return Servable(run.network(), run.input.mean, run.input.std, float(np.exp(best.x)))
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that becomes `out` at the end, or vanishes."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sample(train: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
+    chosen = np.random.default_rng(seed).choice(len(train), min(count, len(train)), replace=False)
+    return train.take(chosen)
+
+
+def _write(
+    servable: Servable, calibration: NDArray[np.uint8], folder: Path, writers: Writers, talk: Talk
+) -> dict[str, Engine]:
+    """Write each variant and load it with its serving engine, one thread each."""
+    loaded = {}
+    for name, (file, write) in writers.items():
+        with talk.step(f"writing {file}", 1):
+            write(servable, calibration, folder / file)
+        loaded[name] = engines.load(name, folder / file, "cpu", 1)
+    return loaded
+
+
+def _golden_images(run: Run, servable: Servable) -> Golden:
+    """Expected answers come from the eager checkpoint, never from an exported graph."""
+    files = golden_files()
+    decoded = np.stack([decode(file, run.input).pixels for file in files])
+    return Golden(files, decoded, EagerEngine(servable).run(decoded).probabilities, contract="")
+
+
+def _judge(loaded: Mapping[str, Runs], val: Pixels, images: Golden, writers: Writers) -> list[Verdict]:
+    """One row per engine, the checkpoint first. A refused INT8 is only left out; a refused fp32 ends the export."""
+    proofs = gates.measure(loaded, val)
+    rows = []
+    for name, engine in loaded.items():
+        why = "" if name == "checkpoint" else gates.objection(name, proofs)
+        if why and name != "onnx-int8":
+            raise Refused(f"{name} refused: {why}", "the exported graph is not the checkpoint; nothing was written")
+        difference = float(np.abs(engine.run(images.pixels).probabilities - images.probabilities).max())
+        file = "" if name == "checkpoint" else writers[name][0]
+        rows.append(Verdict(name, file, proofs[name], difference, why))
+    return rows
+
+
+def _measure_once(row: Verdict, loaded: Mapping[str, Runs], test: Pixels) -> Verdict:
+    """A kept variant's accuracy on test, where nothing is decided any more."""
+    if row.objection:
+        return row
+    predicted = probabilities_of(loaded[row.name], test).argmax(axis=1)
+    return replace(row, test=accuracy(test.labels, predicted))
+
+
+def _describe(
+    name: str,
+    version: int,
+    run: Run,
+    servable: Servable,
+    rows: list[Verdict],
+    evaluation: Evaluation,
+    split: str,
+) -> Manifest:
+    """The manifest, but for the files' checksums."""
+    kept = {row.name: row for row in rows if row.test and row.file}
+    heatmap = servable(torch.zeros((1, run.input.height, run.input.width, 3), dtype=torch.uint8)).heatmap
+    meta = run.meta
+    return Manifest(
+        schema_version=manifest.SCHEMA_VERSION,
+        name=name,
+        version=version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        labels=run.labels,
+        input=run.input,
+        temperature=servable.temperature,
+        heatmap=None if heatmap is None else (heatmap.shape[2], heatmap.shape[3]),
+        variants={variant: _variant(row, split) for variant, row in kept.items()},
+        default_variant="onnx-int8" if "onnx-int8" in kept else "onnx",
+        metrics=Metrics(
+            score=_score(evaluation.accuracy, split),
+            macro_f1=evaluation.macro_f1,
+            ece=evaluation.ece,
+            majority=evaluation.majority,
+        ),
+        machine=Machine(cpu=machine.cpu_model(), instruction_set=machine.instruction_set()),
+        provenance={
+            "recipe": run.recipe.model_dump(mode="json"),
+            "data": {"source": Path(meta["data"]["source"]).name, "images": meta["data"]["images"]},
+            "trained": {key: meta[key] for key in ("created", "versions", "hardware", "commit")},
+            "best_epoch": max(run.history(), key=rank)["epoch"],
+            "seconds": round(sum(row["seconds"] for row in run.history())),
+        },
+        files={},
+    )
+
+
+def _variant(row: Verdict, split: str) -> Variant:
+    assert row.test is not None
+    return Variant(
+        file=row.file,
+        agreement=row.proof.agreement,
+        max_probability_difference=row.proof.difference,
+        tolerance=gates.tolerance(row.golden_difference, int8=row.name == "onnx-int8"),
+        cpu_ms_per_image={str(size): ms for size, ms in row.proof.cpu_ms.items()},
+        score=_score(row.test, split),
+    )
+
+
+def _score(result: Accuracy, split: str) -> Score:
+    return Score(split=split, n=result.n, accuracy=result.value, low=result.low, high=result.high)
+
+
+def _save(
+    folder: Path, described: Manifest, images: Golden, run: Run, rows: list[Verdict], evaluation: Evaluation
+) -> Manifest:
+    """Everything beside the variants; the manifest last, with the checksum of every file."""
+    for row in rows:
+        if row.objection:
+            (folder / row.file).unlink()
+    replace(images, contract=described.contract).save(folder)
+    save_file(run.network().state_dict(), folder / "weights.safetensors")
+    report.write(folder, described, rows, evaluation, run.history())
+    files = {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir())}
+    complete = described.model_copy(update={"files": files})
+    complete.save(folder)
+    return complete
+
+
+def _self_test_in_a_fresh_process(folder: Path) -> float:
+    """What `sightglass verify` says about the folder before it gets its name. Raises Refused; returns seconds."""
+    started = time.perf_counter()
+    done = subprocess.run(  # noqa: S603  # our own command
+        [sys.executable, "-m", "training.cli", "verify", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Refused(f"the finished artifact does not verify: {done.stderr.strip()}")
+    return time.perf_counter() - started

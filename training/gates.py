@@ -1,0 +1,146 @@
+"""The proof of an exported variant: what is measured through the serving engine, and what must hold."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.artifact.golden import ROW_SUM_TOLERANCE
+from app.engines import Outputs, Runs
+from training.graph import Servable
+from training.pixels import Pixels
+from training.score import Accuracy, Floats
+
+FP32_AGREEMENT = 0.999
+FP32_DIFFERENCE = 1e-3
+INT8_AGREEMENT = 0.98
+INT8_DROP = 0.005
+INT8_SPEEDUP = 1.6
+BATCHES = (1, 8)  # one waiting client, and a filled queue
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Measured on val. `difference`: largest distance of a probability to the eager checkpoint's; `row_sum`: largest
+    distance of a row's sum to 1; `cpu_ms`: batch size -> CPU ms per image on one thread."""
+
+    accuracy: float
+    agreement: float
+    difference: float
+    row_sum: float
+    cpu_ms: dict[int, float]
+
+    def speedup_over(self, other: "Proof") -> float:
+        """The smaller of the ratios at batch 1 and 8."""
+        return min(other.cpu_ms[size] / self.cpu_ms[size] for size in BATCHES)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One engine's line of the export. `golden_difference`: largest on the golden images; `objection`: why it is not
+    kept, or empty; `test`: its accuracy on test, measured once it is kept. `file` is empty for the checkpoint."""
+
+    name: str
+    file: str
+    proof: Proof
+    golden_difference: float
+    objection: str
+    test: Accuracy | None = None
+
+
+class EagerEngine:
+    """The checkpoint itself behind the engines' protocol: the reference that every variant is measured against."""
+
+    device = "cpu"
+
+    def __init__(self, servable: Servable) -> None:
+        self._servable = servable
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """See Engine.run."""
+        with torch.inference_mode():
+            values = self._servable(torch.from_numpy(pixels))
+        heatmap = None if values.heatmap is None else values.heatmap.numpy()
+        return Outputs(values.probabilities.numpy(), values.logits.numpy(), heatmap)
+
+
+def probabilities_of(engine: Runs, pixels: Pixels) -> Floats:
+    """float32[N, K] through the engine that serves."""
+    return np.concatenate([engine.run(batch).probabilities for batch in pixels.batches(256)])
+
+
+def measure(engines: Mapping[str, Runs], pixels: Pixels) -> dict[str, Proof]:
+    """Every engine against the one called `checkpoint`, on the same pixels."""
+    speed = cpu_ms(engines, pixels)
+    reference = probabilities_of(engines["checkpoint"], pixels)
+    proofs = {}
+    for name, engine in engines.items():
+        answers = reference if name == "checkpoint" else probabilities_of(engine, pixels)
+        top1 = answers.argmax(axis=1)
+        proofs[name] = Proof(
+            accuracy=float((top1 == pixels.labels).mean()),
+            agreement=float((top1 == reference.argmax(axis=1)).mean()),
+            difference=float(np.abs(answers - reference).max()),
+            row_sum=float(np.abs(answers.sum(axis=1) - 1).max()),
+            cpu_ms=speed[name],
+        )
+    return proofs
+
+
+def cpu_ms(engines: Mapping[str, Runs], pixels: Pixels, rounds: int = 7) -> dict[str, dict[int, float]]:
+    """Median over interleaved rounds of process CPU time per image; the engines must have one thread each."""
+    answer: dict[str, dict[int, float]] = {name: {} for name in engines}
+    for size in BATCHES:
+        batch = pixels.take(np.arange(size) % len(pixels))
+        repeats = {name: _repeats(engine, batch) for name, engine in engines.items()}
+        times: dict[str, list[float]] = {name: [] for name in engines}
+        for _ in range(rounds):
+            for name, engine in engines.items():
+                times[name].append(_cpu_seconds(engine, batch, repeats[name]))
+        for name in engines:
+            answer[name][size] = float(np.median(times[name])) * 1000 / size
+    return answer
+
+
+def _repeats(engine: Runs, batch: NDArray[np.uint8]) -> int:
+    """As many runs as take about 50 ms; also the warm-up (TorchScript compiles in its first runs)."""
+    for _ in range(3):
+        engine.run(batch)
+    return max(3, int(0.05 / max(_cpu_seconds(engine, batch, 3), 1e-6)))
+
+
+def _cpu_seconds(engine: Runs, batch: NDArray[np.uint8], repeats: int) -> float:
+    started = time.process_time()
+    for _ in range(repeats):
+        engine.run(batch)
+    return (time.process_time() - started) / repeats
+
+
+def objection(name: str, proofs: Mapping[str, Proof]) -> str:
+    """Why the variant must not be kept, or an empty string. `proofs` also holds `checkpoint` and `onnx`."""
+    proof, checkpoint = proofs[name], proofs["checkpoint"]
+    int8 = name == "onnx-int8"
+    agreement, drop = (INT8_AGREEMENT, INT8_DROP) if int8 else (FP32_AGREEMENT, 0.001)
+    lost = checkpoint.accuracy - proof.accuracy
+    if proof.row_sum > ROW_SUM_TOLERANCE:
+        return f"probabilities sum to 1 only within {proof.row_sum:.1e} (limit {ROW_SUM_TOLERANCE:.0e})"
+    if proof.agreement < agreement:
+        return f"agrees with the checkpoint on {proof.agreement:.2%} of val (limit {agreement:.1%})"
+    if lost > drop:
+        return f"top-1 {proof.accuracy:.4f} against {checkpoint.accuracy:.4f} on val (limit {drop:.3f} lower)"
+    if not int8 and proof.difference > FP32_DIFFERENCE:
+        return f"a probability differs by {proof.difference:.1e} (limit {FP32_DIFFERENCE:.0e})"
+    if int8 and proof.speedup_over(proofs["onnx"]) < INT8_SPEEDUP:
+        return f"{proof.speedup_over(proofs['onnx']):.2f}x the speed of onnx (limit {INT8_SPEEDUP}x)"
+    return ""
+
+
+def tolerance(golden_difference: float, int8: bool) -> float:
+    """What the self-test will allow: twice what was measured on the golden images, and room for another CPU's rounding.
+
+    INT8 kernels of other instruction sets round differently; AVX2's saturating ones are off by far more than 0.02.
+    """
+    return max(2 * golden_difference, 0.02 if int8 else 1e-4)

@@ -1,0 +1,91 @@
+"""What a `train` command will do, decided before anything is read or written."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from app.artifact.image import ImageError, InputSpec, decode
+from training import TrainingError, recipe
+from training.checkpoint import Run
+from training.data import Data, Sample, index, open_data
+from training.recipe import Recipe
+
+# Any decode will do to learn a picture's size and whether it is grey.
+_PROBE = InputSpec(
+    width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`resumed` is the run to go on with; `why` says how the recipe was chosen."""
+
+    data: Data
+    out: Path
+    recipe: Recipe
+    why: str
+    resumed: Run | None
+
+
+def make(source: str, out: Path, name: str | None, overrides: list[str], resume: bool, force: bool) -> Plan:
+    """Index the data, choose or load the recipe, and check the run folder. Raises TrainingError."""
+    if resume:
+        return _resumed(source, out, name, overrides)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not force:
+            raise TrainingError(f'"{out}" exists', "--resume goes on with it, --force replaces it")
+        if not (out / "meta.json").exists():
+            raise TrainingError(f'"{out}" exists and is no run, so it is not replaced', "name another folder")
+    why = "as asked"
+    if name is None:
+        name, why = choose(index(source))
+    chosen = recipe.load(name, overrides)
+    data = open_data(source, chosen.val_fraction, chosen.test_fraction, chosen.seed)
+    return Plan(data, out, chosen, f"recipe {name}: {why}", None)
+
+
+def _resumed(source: str, out: Path, name: str | None, overrides: list[str]) -> Plan:
+    run = Run.open(out)
+    if name is not None and recipe.load(name, overrides) != run.recipe:
+        raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
+    if name is None and overrides:
+        raise TrainingError("a run cannot be resumed with other settings", "leave --set out, or name a new --out")
+    return Plan(run.data(source), out, run.recipe, "the run's own recipe", run)
+
+
+def clear(out: Path) -> None:
+    """Make way for a new run."""
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+
+
+def choose(data: Data) -> tuple[str, str]:
+    """The recipe for data nobody chose one for, and why: by the size and colour of up to 50 of its pictures."""
+    samples = data.splits.get("train") or data.splits["all"]
+    picked = np.random.default_rng(0).permutation(len(samples))[:50]
+    sizes, grey = _probe(data, [samples[i] for i in picked])
+    if not sizes:
+        raise TrainingError(f"none of {len(picked)} files looked at in {data.source} is a picture")
+    side = median(sizes)
+    if side > 40:
+        return "photos", f"the pictures are photographs ({side:.0f} px on the shorter side)"
+    if grey and side <= 16:
+        return "digits", f"the pictures are small and grey ({side:.0f} px)"
+    return "residual-cnn-onecycle", f"the pictures are small ({side:.0f} px)"
+
+
+def _probe(data: Data, samples: list[Sample]) -> tuple[list[int], bool]:
+    """Shorter sides in pixels of what decodes, and whether all of it is grey."""
+    sizes, grey = [], True
+    for sample in samples:
+        try:
+            decoded = decode(data.read(sample.path), _PROBE)
+        except (ImageError, OSError):
+            continue
+        sizes.append(min(decoded.geometry.width, decoded.geometry.height))
+        grey = grey and bool((decoded.pixels == decoded.pixels[:, :, :1]).all())
+    return sizes, grey

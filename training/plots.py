@@ -1,0 +1,76 @@
+"""The three figures of an evaluation: confusion matrix, reliability diagram, training curves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from training.checkpoint import rank
+from training.score import Evaluation
+
+
+def draw(evaluation: Evaluation, history: Sequence[dict[str, Any]]) -> dict[str, Figure]:
+    """Name -> figure; `curves` only where there is a history (rows of metrics.jsonl)."""
+    figures = {"confusion": _confusion(evaluation), "reliability": _reliability(evaluation)}
+    if history:
+        figures["curves"] = _curves(history)
+    return figures
+
+
+def _confusion(evaluation: Evaluation) -> Figure:
+    """Rows are the true labels, each normalised to 1; counts are written in up to 30 classes."""
+    counts = np.array(evaluation.confusion_matrix)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    names = [f"{label[:18]}…" if len(label) > 19 else label for label in evaluation.labels]
+    side = min(14.0, 2.5 + 0.45 * len(names))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="called", ylabel="is")
+    if len(names) <= 30:
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+    return figure
+
+
+def _reliability(evaluation: Evaluation) -> Figure:
+    """Accuracy of each confidence bin against its confidence; the diagonal is perfect calibration."""
+    bins = [each for each in evaluation.reliability if each.n]
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+    widths = [each.high - each.low for each in bins]
+    axes.bar([each.low for each in bins], [each.accuracy for each in bins], widths, align="edge", edgecolor="white")
+    axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], "o", color="black", markersize=3)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", title=f"ECE {evaluation.ece:.3f}")
+    return figure
+
+
+def _curves(history: Sequence[dict[str, Any]]) -> Figure:
+    """Loss of train and val, accuracy on val, learning rate; the best epoch is marked."""
+    epochs = [row["epoch"] for row in history]
+    best = max(history, key=rank)
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    loss, score, rate = figure.subplots(1, 3)
+    loss.plot(epochs, [row["train_loss"] for row in history], label="train (augmented)")
+    loss.plot(epochs, [row["val_loss"] for row in history], label="val")
+    loss.legend()
+    loss.set(xlabel="epoch", ylabel="loss")
+    score.plot(epochs, [row["val_accuracy"] for row in history])
+    score.plot(best["epoch"], best["val_accuracy"], "o", color="black")
+    score.set(
+        xlabel="epoch",
+        ylabel="val accuracy",
+        title=f"best: epoch {best['epoch']}, {best['val_accuracy']:.4f}",
+    )
+    rate.plot(epochs, [row["lr"] for row in history])
+    rate.set(xlabel="epoch", ylabel="learning rate")
+    for axes in (loss, score, rate):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure

@@ -1,0 +1,52 @@
+"""meta.json: where a run comes from. Recipe, data, versions, hardware, commit."""
+
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.artifact.image import InputSpec
+from app.engines import machine
+from training.pixels import Pixels
+from training.plan import Plan
+
+
+def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec) -> dict[str, Any]:
+    """Everything needed to repeat the run, as plain JSON values."""
+    return {
+        "command": sys.argv,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "labels": plan.data.labels,
+        "input": spec.model_dump(mode="json"),
+        "data": {"source": plan.data.source, "images": {name: len(split) for name, split in sets.items()}},
+        "versions": {name: version(name) for name in ("sightglass", "torch", "numpy", "pillow")},
+        "hardware": {
+            "cpu": machine.cpu_model(),
+            "instruction_set": machine.instruction_set(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """This checkout's commit, with `+changes` where files differ from it; `unknown` outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    answers = [
+        subprocess.run(  # noqa: S603  # fixed words
+            [git, *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    ]
+    if any(answer.returncode for answer in answers):
+        return "unknown"
+    return answers[0].stdout.strip() + ("+changes" if answers[1].stdout else "")
