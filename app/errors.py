@@ -3,6 +3,8 @@
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -59,6 +61,14 @@ def problem_of(error: Exception) -> Problem:
             return Problem("undecodable_image", _sentence(error))
         case EngineError():
             return Problem("not_ready", _sentence(error), {"Retry-After": "2"})
+        case RequestValidationError():
+            first = error.errors()[0]
+            return Problem("bad_parameter", f"{first['loc'][-1]}={first['input']}: {first['msg']}.")
+        case HTTPException(status_code=404):
+            return Problem("not_found", "There is nothing here; /docs lists what there is.")
+        case HTTPException(status_code=405):
+            allowed = dict(error.headers or {})
+            return Problem("method_not_allowed", f"Use {allowed.get('Allow', 'another method')} here.", allowed)
         case _:
             return Problem("internal_error", "The service failed on this request; its log has the details.")
 

@@ -14,7 +14,7 @@ def golden_files() -> tuple[bytes, ...]:
     generator = np.random.default_rng(16)
 
     def picture(width: int, height: int) -> Image.Image:
-        return _draw(width, height, generator)
+        return draw(width, height, generator)
 
     rotated = [_jpeg(picture(90, 60), orientation) for orientation in (3, 5, 6, 8)]
     return (
@@ -32,7 +32,7 @@ def golden_files() -> tuple[bytes, ...]:
     )
 
 
-def _draw(width: int, height: int, generator: np.random.Generator) -> Image.Image:
+def draw(width: int, height: int, generator: np.random.Generator) -> Image.Image:
     """Soft coloured clouds with a few hard shapes: smooth gradients and edges, all channels different."""
     clouds = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8)
     image = Image.fromarray(clouds).resize((width, height), Image.Resampling.BICUBIC)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from app.artifact.image import InputSpec
 
 FILE = "manifest.json"
+_GOLDEN = "golden.npz"
 SCHEMA_VERSION = 1
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -106,9 +107,6 @@ class Manifest(_Part):
             raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
         if not len(self.input.mean) == len(self.input.std) == self.input.channels:
             raise ValueError("mean and std need one value per channel")
-        unlisted = [variant.file for variant in self.variants.values() if variant.file not in self.files]
-        if unlisted:
-            raise ValueError(f'"{unlisted[0]}" has no checksum')
         return self
 
     @property
@@ -129,6 +127,9 @@ def load(folder: Path) -> Manifest:
     Raises ArtifactError with one sentence.
     """
     manifest = _read(folder)
+    for needed in (_GOLDEN, *(variant.file for variant in manifest.variants.values())):
+        if needed not in manifest.files:
+            raise ArtifactError(f"{folder / FILE} gives no checksum for {needed}")
     for name, file in manifest.files.items():
         path = folder / name
         if not path.is_file():

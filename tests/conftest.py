@@ -1,0 +1,39 @@
+"""What tests share: one small trained run and its artifact, made once a session, and where CIFAR-10 is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from training import plan
+from training.checkpoint import Run
+from training.export import export
+from training.progress import Talk
+from training.train import train
+
+QUIET = Talk(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the digits recipe, half as long as the recipe's own."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    train(plan.make("digits", out, "digits", ["epochs=6"], resume=False, force=False), QUIET)
+    return out
+
+
+@pytest.fixture(scope="session")
+def digits_artifact(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of `digits_run`. Do not write into it; copy it."""
+    out = tmp_path_factory.mktemp("exports") / "digits" / "1"
+    export(Run.open(digits_run), out, None, QUIET)
+    return out
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """The CIFAR-10 folder with train/ and test/ that CIFAR10_DIR names."""
+    folder = os.environ.get("CIFAR10_DIR")
+    if not folder:
+        pytest.skip("CIFAR10_DIR names no folder with CIFAR-10 images")
+    return Path(folder)

@@ -1,0 +1,64 @@
+"""A real server process, as a user would start it."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_LISTENING = re.compile(r"Uvicorn running on (http://\S+:\d+)")
+
+
+@dataclass
+class Server:
+    """`url` without a trailing slash; `log` is the file that stderr goes to."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def lines(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+    def resident_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/statm").read_text()
+        return int(status.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def environment(artifact: Path, **settings: object) -> dict[str, str]:
+    """This process's environment with SIGHTGLASS_ settings, a free port and two cores' worth of threads."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTGLASS_")}
+    wanted = {"MODEL": artifact, "PORT": 0} | settings
+    return clean | {f"SIGHTGLASS_{name}": str(value) for name, value in wanted.items()}
+
+
+@contextmanager
+def serving(artifact: Path, folder: Path, **settings: object) -> Iterator[Server]:
+    """`python -m app` on a free port, ready to answer; stopped with SIGTERM at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "serve.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"], env=environment(artifact, **settings), stderr=stderr, stdout=stderr
+        )
+    try:
+        yield Server(_wait_until_listening(process, log), process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        text = log.read_text()
+        found = _LISTENING.search(text)
+        if found and "Application startup complete" in text:
+            return found[1]
+        assert process.poll() is None, f"the server stopped: {text}"
+        time.sleep(0.02)
+    raise AssertionError(f"the server did not start: {log.read_text()}")
