@@ -6,7 +6,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from app.artifact.manifest import FILE, fingerprint
@@ -29,6 +29,7 @@ class Metrics:
 
     def __init__(self, served: Served, queue_capacity: int) -> None:
         """Every label value that is known beforehand starts at 0, so that a rate has something to start from."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, never used
         self.registry = CollectorRegistry()
         self.requests = self._counter("http_requests", "HTTP requests.", "method", "route", "status")
         self.duration = self._histogram("http_request_duration_seconds", "Request to response.", _SECONDS, "route")

@@ -159,7 +159,8 @@ def _kind(data: bytes) -> str:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    found = next((name for start, name in _FOREIGN.items() if data.lstrip().startswith(start)), None)
+    head = data[:64].lstrip()
+    found = next((name for start, name in _FOREIGN.items() if head.startswith(start)), None)
     if data[4:8] == b"ftyp":
         found = _ISO_BRANDS.get(data[8:12], "an ISO media file")
     known = f"the file is {found}" if found else "the file is no known image type"
