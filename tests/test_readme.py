@@ -29,7 +29,9 @@ def test_the_first_curl_gives_the_answer_that_the_readme_shows(tmp_path: Path) -
     shown = json.loads(re.search(r"^\{.*\}$", README, re.MULTILINE)[0])  # type: ignore[index]  # a failure says enough
     with serving(ROOT / "exports/cifar10/1", tmp_path) as server:
         command = curl.replace("localhost:8000", server.url.removeprefix("http://"))
-        answered = subprocess.run(["bash", "-c", f"{command} -sS"], cwd=ROOT, capture_output=True, text=True, check=True)
+        answered = subprocess.run(
+            ["bash", "-c", f"{command} -sS"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
     answer = json.loads(answered.stdout)
     assert answer["prediction"] == shown["prediction"]
     assert answer["model"] == shown["model"]
@@ -42,7 +44,9 @@ def test_the_quick_start_reaches_97_percent_and_serves(tmp_path: Path) -> None:
     _install, train, evaluate, export, serve = commands("**Your own images**")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in (train, f"{evaluate} --min-accuracy 0.97", export):
-        done = subprocess.run(command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
     model = serve.removeprefix("sightglass serve --model ")
     with serving(tmp_path / model, tmp_path) as server:

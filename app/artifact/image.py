@@ -184,7 +184,7 @@ def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
     if orientation in _TRANSPOSE:
         # turning the small picture is the same as turning the large one, because the crop is centred
         small = small.transpose(_TRANSPOSE[orientation])
-    return Decoded(np.asarray(small), Geometry(width, height, *shown), image.format or "")
+    return Decoded(np.array(small), Geometry(width, height, *shown), image.format or "")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -271,7 +271,11 @@ def test_one_log_line_a_request_tells_what_happened_and_not_who(digits_artifact:
     assert {"receive_ms", "decode_ms", "queue_ms", "inference_ms", "duration_ms", "confidence"} <= set(good)
     assert {"status": 415, "code": "unsupported_image"}.items() <= bad.items()
     assert "secret" not in server.log.read_text()
-    assert [line["event"] for line in lines if line["event"] in ("start", "ready", "stop")] == ["start", "ready", "stop"]
+    assert [line["event"] for line in lines if line["event"] in ("start", "ready", "stop")] == [
+        "start",
+        "ready",
+        "stop",
+    ]
 
 
 def test_a_full_queue_answers_429_and_a_slow_client_504(digits_artifact: Path, tmp_path: Path) -> None:

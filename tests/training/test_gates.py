@@ -1,0 +1,154 @@
+"""What is measured of a variant, and the limits that decide about it."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.engines import Outputs
+from training import gates, pixels
+from training.checkpoint import Run
+from training.gates import EagerEngine, Proof
+from training.graph import Servable
+from training.pixels import Pixels
+
+CHECKPOINT = Proof(accuracy=0.9, agreement=1.0, difference=0.0, row_sum=1e-7, cpu_ms={1: 10.0, 8: 8.0})
+ONNX = Proof(accuracy=0.9, agreement=1.0, difference=1e-6, row_sum=1e-7, cpu_ms={1: 4.0, 8: 3.0})
+INT8 = Proof(accuracy=0.897, agreement=0.985, difference=0.04, row_sum=1e-6, cpu_ms={1: 2.0, 8: 1.5})
+
+
+class Burner:
+    """Needs `cpu_ms` of CPU time for each picture; answers the same for all."""
+
+    device = "cpu"
+
+    def __init__(self, cpu_ms: float) -> None:
+        self._seconds = cpu_ms / 1000
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        end = time.process_time() + self._seconds * len(pixels)
+        while time.process_time() < end:
+            pass
+        rows = np.full((len(pixels), 2), 0.5, np.float32)
+        return Outputs(rows, rows, None)
+
+
+class Doctored:
+    """The answers of an engine with some rows replaced."""
+
+    device = "cpu"
+
+    def __init__(self, engine: EagerEngine, rows: dict[int, NDArray[np.float32]]) -> None:
+        self._engine, self._rows = engine, rows
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        outputs = self._engine.run(pixels)
+        probabilities = outputs.probabilities.copy()
+        for row, answer in self._rows.items():
+            if row < len(probabilities):
+                probabilities[row] = answer
+        return outputs._replace(probabilities=probabilities)
+
+
+@pytest.fixture(scope="module")
+def engine(digits_run: Path) -> EagerEngine:
+    run = Run.open(digits_run)
+    return EagerEngine(Servable(run.network(), run.input.mean, run.input.std))
+
+
+@pytest.fixture(scope="module")
+def val(digits_run: Path) -> Pixels:
+    run = Run.open(digits_run)
+    return pixels.load(run.data(), "val", run.input)
+
+
+def why(name: str, proof: Proof) -> str:
+    return gates.objection(name, {"checkpoint": CHECKPOINT, "onnx": ONNX, name: proof})
+
+
+def test_good_proofs_meet_no_objection() -> None:
+    assert why("onnx", ONNX) == why("torchscript", ONNX) == why("onnx-int8", INT8) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"agreement": 0.998}, "agrees with the checkpoint on 99.80% of val"),
+        ({"accuracy": 0.898}, "top-1 0.8980 against 0.9000"),
+        ({"difference": 0.002}, "a probability differs by 2.0e-03"),
+        ({"row_sum": 2e-5}, "probabilities sum to 1 only within 2.0e-05"),
+        ({"row_sum": float("nan")}, "probabilities sum to 1 only within nan"),
+        ({"difference": float("nan")}, "a probability differs by nan"),
+    ],
+)
+def test_an_fp32_variant_is_refused_beyond_each_limit(change: dict[str, float], reason: str) -> None:
+    assert why("onnx", replace(ONNX, **change)).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"agreement": 0.979}, "agrees with the checkpoint on 97.90% of val"),
+        ({"accuracy": 0.894}, "top-1 0.8940 against 0.9000"),
+        ({"row_sum": 2e-5}, "probabilities sum to 1 only within 2.0e-05"),
+        ({"row_sum": float("nan")}, "probabilities sum to 1 only within nan"),
+        ({"cpu_ms": {1: 2.6, 8: 1.5}}, "1.54x the speed of onnx"),
+        ({"cpu_ms": {1: 2.0, 8: 2.0}}, "1.50x the speed of onnx"),
+    ],
+)
+def test_int8_is_refused_beyond_each_limit(change: dict[str, float], reason: str) -> None:
+    assert why("onnx-int8", replace(INT8, **change)).startswith(reason)
+
+
+def test_an_int8_may_be_better_than_the_checkpoint() -> None:
+    assert why("onnx-int8", replace(INT8, accuracy=0.95)) == ""
+
+
+def test_int8_is_compared_with_onnx_not_with_the_checkpoint() -> None:
+    as_fast_as_onnx = replace(INT8, cpu_ms=ONNX.cpu_ms)
+    assert "1.00x the speed of onnx" in why("onnx-int8", as_fast_as_onnx)
+
+
+def test_cpu_time_is_measured_per_image_at_batch_1_and_8(val: Pixels) -> None:
+    found = gates.cpu_ms({"slow": Burner(2.0), "fast": Burner(0.5)}, val, rounds=3)
+    assert found["slow"] == pytest.approx({1: 2.0, 8: 2.0}, rel=0.15)
+    assert found["fast"] == pytest.approx({1: 0.5, 8: 0.5}, rel=0.15)
+
+
+def test_an_engine_agrees_with_itself(engine: EagerEngine, val: Pixels) -> None:
+    proof = gates.measure({"checkpoint": engine, "onnx": engine}, val)["onnx"]
+    assert (proof.agreement, proof.difference) == (1.0, 0.0)
+    assert proof.row_sum < 1e-6
+    expected = engine.run(val.take(np.arange(len(val)))).probabilities.argmax(axis=1) == val.labels
+    assert proof.accuracy == expected.mean()
+
+
+def test_one_wrong_answer_is_measured(engine: EagerEngine, val: Pixels) -> None:
+    truth = engine.run(val.take(np.array([3]))).probabilities[0]
+    wrong = np.roll(truth, 1)
+    proof = gates.measure({"checkpoint": engine, "onnx": Doctored(engine, {3: wrong})}, val)["onnx"]
+    assert proof.agreement == pytest.approx(1 - 1 / len(val))
+    assert proof.difference == pytest.approx(np.abs(truth - wrong).max())
+
+
+def test_one_row_that_is_no_number_is_refused(engine: EagerEngine, val: Pixels) -> None:
+    """`nan > limit` is False: a comparison the wrong way round would let it pass, where the label is 0 anyway."""
+    zero = int(np.flatnonzero(val.labels == 0)[0])
+    broken = Doctored(engine, {zero: np.full(10, np.nan, np.float32)})
+    proofs = gates.measure({"checkpoint": engine, "onnx": broken}, val)
+    assert proofs["onnx"].agreement == 1.0, "argmax of NaN is 0"
+    assert gates.objection("onnx", proofs)
+
+
+def test_a_self_test_allows_twice_what_was_measured_and_a_floor() -> None:
+    assert gates.tolerance(0.1, int8=True) == pytest.approx(0.2)
+    assert gates.tolerance(1e-6, int8=True) == 0.02
+    assert gates.tolerance(1e-6, int8=False) == 1e-4
+
+
+def test_a_tolerance_is_one_that_a_manifest_may_hold() -> None:
+    """INT8 may be far off on golden pictures that look like nothing it was calibrated on."""
+    assert 0 < gates.tolerance(0.7, int8=True) <= 1

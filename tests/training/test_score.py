@@ -1,0 +1,115 @@
+"""Scores, against scikit-learn and slow references."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics
+
+from training.score import Accuracy, Evaluation, expected_calibration_error, reliability
+
+NAMES = ("ant", "bee", "cat", "dog", "elk")
+
+
+def predictions(n: int = 500) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Labels without a single `elk`, and probabilities that are right more often than not."""
+    generator = np.random.default_rng(0)
+    labels = generator.choice(4, n, p=[0.5, 0.3, 0.15, 0.05]).astype(np.int64)
+    logits = generator.normal(size=(n, 5)) * 1.5
+    logits[np.arange(n), labels] += 1.5
+    exponentials = np.exp(logits)
+    return labels, (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+LABELS, PROBABILITIES = predictions()
+EVALUATION = Evaluation.of(NAMES, LABELS, PROBABILITIES)
+PREDICTED = PROBABILITIES.argmax(axis=1)
+
+
+def test_accuracy_and_macro_f1_are_scikit_learns() -> None:
+    assert EVALUATION.accuracy.value == pytest.approx(metrics.accuracy_score(LABELS, PREDICTED))
+    assert EVALUATION.accuracy.correct == (LABELS == PREDICTED).sum()
+    assert EVALUATION.macro_f1 == pytest.approx(metrics.f1_score(LABELS, PREDICTED, average="macro", zero_division=0))
+
+
+def test_every_class_has_scikit_learns_precision_recall_and_f1() -> None:
+    report = metrics.classification_report(
+        LABELS, PREDICTED, labels=range(5), target_names=NAMES, output_dict=True, zero_division=0
+    )
+    for row in EVALUATION.per_class:
+        expected = report[row.label]
+        assert (row.precision, row.recall, row.f1) == pytest.approx(
+            (expected["precision"], expected["recall"], expected["f1-score"])
+        )
+        assert row.n == expected["support"]
+
+
+def test_the_confusion_matrix_has_a_row_per_label_and_a_column_per_answer() -> None:
+    for i in range(5):
+        for j in range(5):
+            assert EVALUATION.confusion_matrix[i][j] == ((LABELS == i) & (PREDICTED == j)).sum()
+
+
+def test_most_often_called_is_the_largest_confusion() -> None:
+    for i, row in enumerate(EVALUATION.per_class):
+        wrong = [count if j != i else 0 for j, count in enumerate(EVALUATION.confusion_matrix[i])]
+        assert row.confused_n == max(wrong)
+        assert row.confused == (NAMES[wrong.index(max(wrong))] if max(wrong) else "")
+
+
+def test_the_majority_is_the_most_frequent_label() -> None:
+    assert EVALUATION.majority_label == "ant"
+    assert EVALUATION.majority == pytest.approx((LABELS == 0).mean())
+
+
+def test_ece_is_guos_formula() -> None:
+    total = 0.0
+    for number in range(15):
+        inside = [
+            (row.max(), row.argmax() == label)
+            for row, label in zip(PROBABILITIES, LABELS, strict=True)
+            if number / 15 < row.max() <= (number + 1) / 15
+        ]
+        if inside:
+            confidence = sum(float(c) for c, _ in inside) / len(inside)
+            right = sum(bool(r) for _, r in inside) / len(inside)
+            total += len(inside) / len(LABELS) * abs(confidence - right)
+    assert EVALUATION.ece == pytest.approx(total, abs=1e-6)
+
+
+@pytest.mark.parametrize(("confidence", "right", "expected"), [(1.0, 10, 0.0), (1.0, 5, 0.5), (0.7, 7, 0.0)])
+def test_ece_of_constant_confidence_is_its_distance_to_the_accuracy(
+    confidence: float, right: int, expected: float
+) -> None:
+    labels = np.array([0] * right + [1] * (10 - right))
+    rows = np.tile(np.array([confidence, 1 - confidence], np.float32), (10, 1))
+    assert expected_calibration_error(reliability(labels, rows)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_prediction_lies_in_exactly_one_bin() -> None:
+    edges = np.array([[0.2] * 5, [1.0, 0, 0, 0, 0], [np.float32(1 / 3)] + [1 / 6] * 4], np.float32)
+    bins = reliability(np.array([0, 0, 0]), edges)
+    assert sum(each.n for each in bins) == 3
+    assert bins[-1].n == 1
+    assert sum(each.n for each in EVALUATION.reliability) == len(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_the_interval_is_wilsons(correct: int, n: int, low: float, high: float) -> None:
+    """Newcombe 1998, Statistics in Medicine 17:857, table I, method 3."""
+    found = Accuracy.of(correct, n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_accuracy_reads_as_one_phrase() -> None:
+    assert str(Accuracy.of(332, 367)) == "0.9046 (332/367, 95 % interval 0.870-0.931)"
+
+
+def test_json_has_every_score_as_a_plain_value() -> None:
+    document = EVALUATION.as_json()
+    assert document["n"] == 500
+    assert document["accuracy"] == EVALUATION.accuracy.value
+    assert document["accuracy_interval"] == [EVALUATION.accuracy.low, EVALUATION.accuracy.high]
+    assert {"macro_f1", "ece", "per_class", "confusion_matrix", "majority", "labels"} <= set(document)
