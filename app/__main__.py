@@ -45,6 +45,7 @@ def _serve(chosen: Settings, served: Served) -> int:
             workers=chosen.workers,
             host=chosen.host,
             port=chosen.port,
+            root_path=chosen.root_path,
             log_config=None,
             access_log=False,
             server_header=False,

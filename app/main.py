@@ -57,7 +57,6 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
         description=f"Image classification with {served.manifest.name} {served.manifest.version}.",
         docs_url="/docs",
         redoc_url=None,
-        root_path=chosen.root_path,
         lifespan=lifespan,
     )
     app.include_router(predict.router(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms))

@@ -107,9 +107,9 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
     counts = " / ".join(f"{name} {len(split):,}" for name, split in sets.items())
     total = sum(len(split) for split in sets.values())
     talk.fact("data", f"{plan.data.source}: {total:,} images, {len(labels)} classes -> {counts}")
-    skipped = sum(len(split.skipped) for split in sets.values())
+    skipped = [path for split in sets.values() for path, _ in split.skipped]
     if skipped:
-        talk.fact("", f"skipped {skipped} unreadable files, listed in {plan.out / 'skipped.txt'}")
+        talk.fact("", f"skipped {len(skipped)} unreadable files ({skipped[0]}, ...), listed in the run's skipped.txt")
     per_class = {label: int((train_labels == number).sum()) for number, label in enumerate(labels)}
     smallest = min(labels, key=lambda label: per_class[label])
     talk.fact("", f"smallest class: {smallest} {per_class[smallest]:,}")

@@ -316,6 +316,13 @@ def test_sigterm_answers_what_was_accepted(digits_artifact: Path, tmp_path: Path
         assert connection.recv(10_000).startswith(b"HTTP/1.1 200")
 
 
+def test_behind_a_proxy_that_strips_a_prefix_every_address_has_it(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, ROOT_PATH="/vision") as server, httpx2.Client(base_url=server.url) as client:
+        assert str(problem(client.get("/nothing"), 404, "not_found")["type"]).startswith(f"{server.url}/vision/docs")
+        assert "/vision/static-offline-docs/" in client.get("/docs").text
+        assert client.post("/predict", content=encode(picture())).status_code == 200
+
+
 def _start(artifact: Path, **settings: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "app"],

@@ -1,8 +1,224 @@
+"""Before listening: a proven variant starts, a forged or damaged artifact never does, and INT8 may fall back."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
 
 from app import startup
+from app.artifact import manifest
+from app.artifact.golden import Golden, VariantMismatch
+from app.artifact.manifest import ArtifactError
+from app.engines import EngineError
+from tests.app.test_manifest import Content, put, reseal, rewrite
+
+INT8 = "model.int8.onnx"
+
+
+@pytest.fixture
+def copy(digits_artifact: Path, tmp_path: Path) -> Path:
+    """A copy of the session's artifact, to tamper with."""
+    return Path(shutil.copytree(digits_artifact, tmp_path / "digits" / "1"))
+
+
+def refused(folder: Path, variant: str = "auto") -> str:
+    """Why the artifact does not start; one sentence."""
+    with pytest.raises((ArtifactError, EngineError)) as refusal:
+        startup.start(folder, variant, "cpu")
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def spoil(model: Path, out: Path) -> None:
+    """Write a graph that loads and runs but answers otherwise: as INT8 kernels of another CPU would."""
+    graph = onnx.load(model)
+    bias = next(each for each in graph.graph.initializer if each.name.endswith("head.bias"))
+    values = numpy_helper.to_array(bias)
+    bias.CopyFrom(numpy_helper.from_array(values + np.linspace(-4, 4, len(values), dtype=values.dtype), bias.name))
+    onnx.save(graph, out)
+
+
+def with_wrong_int8(folder: Path) -> None:
+    """An intact artifact whose default is an INT8 variant that this machine computes otherwise than its proof says."""
+    spoil(folder / "model.onnx", folder / INT8)
+
+    def announce(content: Content) -> None:
+        content["variants"]["onnx-int8"] = {**content["variants"]["onnx"], "file": INT8, "tolerance": 0.02}
+        content["default_variant"] = "onnx-int8"
+        content["files"][INT8] = manifest.fingerprint(folder / INT8).model_dump()
+
+    rewrite(folder, announce)
+
+
+# --- what starts --------------------------------------------------------------------------------------------------
 
 
 def test_every_variant_of_an_artifact_starts(digits_artifact: Path) -> None:
     for variant in ("onnx", "torchscript"):
         assert startup.start(digits_artifact, variant).difference < 1e-4
+
+
+def test_a_started_variant_is_within_its_own_tolerance_and_runs(digits_artifact: Path) -> None:
+    for variant, proof in manifest.load(digits_artifact).variants.items():
+        served = startup.start(digits_artifact, variant, "cpu")
+        assert (served.variant, served.warning, served.engine.device) == (variant, "", "cpu")
+        assert served.difference <= proof.tolerance
+        assert served.seconds > 0
+        pictures = Golden.load(digits_artifact).pixels
+        assert len(served.engine.run(pictures).probabilities) == len(pictures)
+
+
+def test_auto_takes_the_default_of_the_manifest(copy: Path) -> None:
+    for default in ("onnx", "torchscript"):
+        rewrite(copy, put("default_variant", default))
+        assert startup.start(copy, device="cpu").variant == default
+
+
+def test_an_untouched_copy_that_is_resealed_starts(copy: Path) -> None:
+    """Else the forgeries below would be refused for a wrong reason."""
+    reseal(copy)
+    assert startup.start(copy, "onnx", "cpu").difference < 1e-4
+
+
+# --- INT8 ---------------------------------------------------------------------------------------------------------
+
+
+def test_auto_falls_back_to_fp32_where_int8_answers_otherwise_and_says_so(copy: Path) -> None:
+    with_wrong_int8(copy)
+    served = startup.start(copy, device="cpu")
+    assert served.variant == "onnx"
+    assert served.difference < 1e-4
+    assert "onnx-int8 differs from the checkpoint" in served.warning
+    assert "serving onnx instead" in served.warning
+
+
+def test_an_explicit_int8_never_falls_back(copy: Path) -> None:
+    with_wrong_int8(copy)
+    with pytest.raises(VariantMismatch, match="onnx-int8 differs from the checkpoint"):
+        startup.start(copy, "onnx-int8", "cpu")
+
+
+def test_fp32_never_falls_back_even_with_auto(copy: Path) -> None:
+    spoil(copy / "model.onnx", copy / "model.onnx")
+    rewrite(copy, put("default_variant", "onnx"))
+    reseal(copy)
+    assert "onnx differs from the checkpoint" in refused(copy)
+
+
+def test_a_wrong_int8_without_an_fp32_graph_to_fall_back_to_is_refused(copy: Path) -> None:
+    with_wrong_int8(copy)
+    rewrite(copy, lambda content: content["variants"].pop("onnx"))
+    assert "onnx-int8 differs from the checkpoint" in refused(copy)
+
+
+@pytest.mark.parametrize("resealed", [False, True])
+def test_a_damaged_default_is_fatal_even_with_auto(copy: Path, resealed: bool) -> None:
+    with_wrong_int8(copy)
+    (copy / INT8).write_bytes((copy / INT8).read_bytes()[:5000])
+    if resealed:
+        reseal(copy)
+    assert INT8 in refused(copy)
+
+
+def test_a_damaged_variant_that_is_not_served_is_fatal_too(copy: Path) -> None:
+    rewrite(copy, put("default_variant", "onnx"))
+    (copy / "model.torchscript.pt").write_bytes(b"")
+    assert "model.torchscript.pt" in refused(copy, "onnx")
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_variant_is_refused_with_the_ones_there_are(digits_artifact: Path) -> None:
+    sentence = refused(digits_artifact, "tensorrt")
+    assert 'no variant "tensorrt"' in sentence
+    assert "onnx" in sentence
+    assert "torchscript" in sentence
+
+
+def test_a_variant_of_a_later_sightglass_is_refused(copy: Path) -> None:
+    rewrite(copy, lambda content: content["variants"].update(tensorrt=content["variants"]["onnx"]))
+    assert 'no engine for variant "tensorrt"' in refused(copy, "tensorrt")
+    assert startup.start(copy, "onnx", "cpu").variant == "onnx"
+
+
+# --- forgeries: every checksum and the digest fit -----------------------------------------------------------------
+
+
+def _reorder_labels(content: Content) -> None:
+    content["labels"][0], content["labels"][1] = content["labels"][1], content["labels"][0]
+
+
+FORGED: dict[str, Callable[[Content], Any]] = {
+    "labels reordered": _reorder_labels,
+    "a label renamed": put("labels", 3, "three"),
+    "mean edited": put("input", "mean", [0.5]),
+    "std edited": put("input", "std", [0.5]),
+    "crop edited": put("input", "crop_fraction", 0.875),
+    "interpolation edited": put("input", "interpolation", "bicubic"),
+    "size edited": put("input", "width", 32),
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_labels_and_input_cannot_be_edited_even_with_a_fitting_digest(
+    copy: Path, change: Callable[[Content], Any]
+) -> None:
+    rewrite(copy, change)
+    assert manifest.load(copy)
+    assert "not those of the golden images" in refused(copy, "onnx")
+
+
+def _one_probability(images: Golden) -> Golden:
+    changed = images.probabilities.copy()
+    changed[5, 2] += 0.01 if changed[5, 2] < 0.5 else -0.01
+    return replace(images, probabilities=changed)
+
+
+def _one_probability_is_no_number(images: Golden) -> Golden:
+    changed = images.probabilities.copy()
+    changed[5, 2] = np.nan
+    return replace(images, probabilities=changed)
+
+
+def _one_pixel(images: Golden) -> Golden:
+    changed = images.pixels.copy()
+    changed[9, 0, 0, 0] ^= 1  # a PNG
+    return replace(images, pixels=changed)
+
+
+def _two_pictures_swapped(images: Golden) -> Golden:
+    return replace(images, files=(images.files[1], images.files[0], *images.files[2:]))
+
+
+def _contract(images: Golden) -> Golden:
+    return replace(images, contract=images.contract.replace('"0"', '"zero"'))
+
+
+@pytest.mark.parametrize(
+    "change", [_one_probability, _one_probability_is_no_number, _one_pixel, _two_pictures_swapped, _contract]
+)
+def test_no_golden_value_can_be_edited_even_with_fitting_checksums(
+    copy: Path, change: Callable[[Golden], Golden]
+) -> None:
+    change(Golden.load(copy)).save(copy)
+    reseal(copy)
+    assert manifest.load(copy)
+    assert refused(copy, "onnx").startswith("Self-test failed")
+
+
+@pytest.mark.parametrize("variant", ["onnx", "torchscript"])
+def test_a_graph_of_another_model_is_refused_even_with_fitting_checksums(copy: Path, variant: str) -> None:
+    if variant == "onnx":
+        spoil(copy / "model.onnx", copy / "model.onnx")
+    else:  # the graph itself is right, and no longer what the checkpoint answers
+        images = Golden.load(copy)
+        replace(images, probabilities=np.roll(images.probabilities, 1, axis=1)).save(copy)
+    reseal(copy)
+    assert f"{variant} differs from the checkpoint" in refused(copy, variant)

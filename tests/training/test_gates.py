@@ -118,29 +118,39 @@ def test_cpu_time_is_measured_per_image_at_batch_1_and_8(val: Pixels) -> None:
     assert found["fast"] == pytest.approx({1: 0.5, 8: 0.5}, rel=0.15)
 
 
-def test_an_engine_agrees_with_itself(engine: EagerEngine, val: Pixels) -> None:
-    proof = gates.measure({"checkpoint": engine, "onnx": engine}, val)["onnx"]
+@pytest.fixture(scope="module")
+def proofs(engine: EagerEngine, val: Pixels) -> dict[str, Proof]:
+    """Measured: the checkpoint, itself again, one wrong row, and one row of NaN where the right answer is label 0."""
+    truth = engine.run(val.take(np.array([3]))).probabilities[0]
+    zero = int(np.flatnonzero(val.labels == 0)[0])
+    variants = {
+        "checkpoint": engine,
+        "onnx": engine,
+        "wrong": Doctored(engine, {3: np.roll(truth, 1)}),
+        "nan": Doctored(engine, {zero: np.full(10, np.nan, np.float32)}),
+    }
+    return gates.measure(variants, val)
+
+
+def test_an_engine_agrees_with_itself(proofs: dict[str, Proof], engine: EagerEngine, val: Pixels) -> None:
+    proof = proofs["onnx"]
     assert (proof.agreement, proof.difference) == (1.0, 0.0)
     assert proof.row_sum < 1e-6
     expected = engine.run(val.take(np.arange(len(val)))).probabilities.argmax(axis=1) == val.labels
     assert proof.accuracy == expected.mean()
 
 
-def test_one_wrong_answer_is_measured(engine: EagerEngine, val: Pixels) -> None:
+def test_one_wrong_answer_is_measured_and_refused(proofs: dict[str, Proof], engine: EagerEngine, val: Pixels) -> None:
     truth = engine.run(val.take(np.array([3]))).probabilities[0]
-    wrong = np.roll(truth, 1)
-    proof = gates.measure({"checkpoint": engine, "onnx": Doctored(engine, {3: wrong})}, val)["onnx"]
-    assert proof.agreement == pytest.approx(1 - 1 / len(val))
-    assert proof.difference == pytest.approx(np.abs(truth - wrong).max())
+    assert proofs["wrong"].agreement == pytest.approx(1 - 1 / len(val))
+    assert proofs["wrong"].difference == pytest.approx(np.abs(truth - np.roll(truth, 1)).max(), abs=1e-4)
+    assert gates.objection("wrong", proofs).startswith("agrees with the checkpoint on 99.4")
 
 
-def test_one_row_that_is_no_number_is_refused(engine: EagerEngine, val: Pixels) -> None:
-    """`nan > limit` is False: a comparison the wrong way round would let it pass, where the label is 0 anyway."""
-    zero = int(np.flatnonzero(val.labels == 0)[0])
-    broken = Doctored(engine, {zero: np.full(10, np.nan, np.float32)})
-    proofs = gates.measure({"checkpoint": engine, "onnx": broken}, val)
-    assert proofs["onnx"].agreement == 1.0, "argmax of NaN is 0"
-    assert gates.objection("onnx", proofs)
+def test_one_row_that_is_no_number_is_refused(proofs: dict[str, Proof]) -> None:
+    """`nan > limit` is False: a comparison the wrong way round lets it pass, for the argmax of NaN is 0."""
+    assert proofs["nan"].agreement == 1.0
+    assert gates.objection("nan", proofs)
 
 
 def test_a_self_test_allows_twice_what_was_measured_and_a_floor() -> None:

@@ -1,7 +1,5 @@
 """What a command says while it works."""
 
-import itertools
-
 import pytest
 
 from training.progress import Talk
@@ -30,12 +28,14 @@ def test_a_line_is_said_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) 
 def test_without_a_terminal_a_long_step_says_one_line_a_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = itertools.count(start=0, step=20)  # seconds: each look at the clock is 20 s later
-    monkeypatch.setattr("training.progress.time.monotonic", lambda: float(next(clock)))
+    seconds = 0.0
+    monkeypatch.setattr("training.progress.time.monotonic", lambda: seconds)
     with Talk().step("reading train", 6000) as progress:
-        for done in range(1000, 7000, 1000):
+        for done in range(500, 6500, 500):
+            seconds += 20
             progress(done)
-    assert capsys.readouterr().err.splitlines() == ["reading train: 3,000 of 6,000"]
+    said = [f"reading train: {count} of 6,000" for count in ("1,500", "3,000", "4,500", "6,000")]
+    assert capsys.readouterr().err.splitlines() == said
 
 
 def test_without_a_terminal_there_is_no_bar() -> None:

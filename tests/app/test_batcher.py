@@ -1,0 +1,389 @@
+"""The batcher: everyone gets the answer to their own picture, batches gather, and nobody is left waiting."""
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.batcher import Answer, Batcher
+from app.engines import EngineError, Outputs
+
+Pixels = NDArray[np.uint8]
+PATIENCE_SECONDS = 10  # nothing waits for this; it turns "hangs for ever" into a failure
+
+
+def picture(number: int) -> Pixels:
+    """A picture that carries its number, below 2**24, in its first pixel."""
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[0, 0] = number >> 16, number >> 8 & 255, number & 255
+    return pixels
+
+
+def numbers_in(batch: Pixels) -> list[int]:
+    return [int(red) << 16 | int(green) << 8 | int(blue) for red, green, blue in batch[:, 0, 0]]
+
+
+class Echo:
+    """An engine whose row says which picture it is the answer to. It stops in front of a closed `gate`."""
+
+    device = "cpu"
+
+    def __init__(self, fail_on: Iterable[int] = (), error: Exception | None = None) -> None:
+        self.batches: list[list[int]] = []
+        self.threads: set[str] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._came = asyncio.Event()
+        self._fail_on = set(fail_on)
+        self._error = error or EngineError("out of memory")
+
+    def run(self, pixels: Pixels) -> Outputs:
+        numbers = numbers_in(pixels)
+        self.batches.append(numbers)
+        self.threads.add(threading.current_thread().name)
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(self._came.set)
+        assert self.gate.wait(PATIENCE_SECONDS)
+        if self._fail_on & set(numbers):
+            raise self._error
+        return self.answer(np.array(numbers, np.float32))
+
+    def answer(self, numbers: NDArray[np.float32]) -> Outputs:
+        return Outputs(numbers[:, None], -numbers[:, None], np.tile(numbers[:, None, None, None], (1, 1, 2, 2)))
+
+    async def entered(self, batches: int) -> None:
+        """Wait until that many batches have come to the engine."""
+        while len(self.batches) < batches:
+            self._came.clear()
+            await self._came.wait()
+
+
+def play(scene: Coroutine[Any, Any, None]) -> None:
+    """Run it, with an end to patience."""
+
+    async def patiently() -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await scene
+
+    asyncio.run(patiently())
+
+
+@asynccontextmanager
+async def batching(engine: Echo, max_batch: int = 16, **options: Any) -> AsyncIterator[Batcher]:
+    engine.loop = asyncio.get_running_loop()
+    batcher = Batcher(engine, max_batch, **options)
+    await batcher.start()
+    try:
+        yield batcher
+    finally:
+        engine.gate.set()
+        await batcher.stop()
+
+
+async def submitted(batcher: Batcher, numbers: Iterable[int]) -> list[asyncio.Task[Answer]]:
+    """Callers whose pictures are in the queue, or in the engine."""
+    callers = [asyncio.create_task(batcher.submit(picture(number))) for number in numbers]
+    await asyncio.sleep(0)
+    return callers
+
+
+async def outcomes(callers: Iterable[asyncio.Task[Answer]]) -> list[Answer | BaseException]:
+    return await asyncio.gather(*callers, return_exceptions=True)
+
+
+# --- own rows -----------------------------------------------------------------------------------------------------
+
+
+async def everyone_gets_their_own(engine: Echo, callers: int = 600, max_batch: int = 16) -> None:
+    """Callers come at random moments and a fifth of them leave again; whoever stays must get their own number."""
+    dice, answered = random.Random(1), 0
+
+    async def call(number: int) -> None:
+        nonlocal answered
+        for _ in range(dice.randrange(30)):
+            await asyncio.sleep(0)
+        answer = await batcher.submit(picture(number))
+        assert answer.probabilities.tolist() == [number]
+        assert answer.logits.tolist() == [-number]
+        assert answer.heatmap is not None
+        assert answer.heatmap.tolist() == [[[number, number], [number, number]]]
+        answered += 1
+
+    async with batching(engine, max_batch) as batcher:
+        tasks = [asyncio.create_task(call(dice.randrange(2**24))) for _ in range(callers)]
+        leaving = set(dice.sample(range(callers), callers // 5))
+        for place in leaving:
+            for _ in range(dice.randrange(4)):
+                await asyncio.sleep(0)
+            tasks[place].cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):  # a cancelled caller's CancelledError is none
+                raise outcome
+    assert answered >= callers - len(leaving)
+    assert max(map(len, engine.batches)) > 1  # else nothing could have been mixed up
+
+
+@pytest.mark.parametrize("max_batch", [2, 16, 64])
+def test_every_one_of_600_callers_gets_the_answer_to_their_own_picture(max_batch: int) -> None:
+    play(everyone_gets_their_own(Echo(), max_batch=max_batch))
+
+
+class Wrong(Echo):
+    """Gives rows to the wrong callers."""
+
+    def __init__(self, mix: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+        super().__init__()
+        self._mix = mix
+
+    def answer(self, numbers: NDArray[np.float32]) -> Outputs:
+        return super().answer(self._mix(numbers))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [lambda rows: np.roll(rows, 1), lambda rows: rows[::-1], lambda rows: np.full_like(rows, rows[0])],
+    ids=["off by one", "reversed", "the first for all"],
+)
+def test_the_check_above_is_red_for_rows_that_are_mixed_up(mix: Callable[[Any], Any]) -> None:
+    with pytest.raises(AssertionError):
+        play(everyone_gets_their_own(Wrong(mix)))
+
+
+def test_an_engine_without_heat_maps_answers_without() -> None:
+    class Plain(Echo):
+        def answer(self, numbers: NDArray[np.float32]) -> Outputs:
+            return super().answer(numbers)._replace(heatmap=None)
+
+    async def scene() -> None:
+        async with batching(Plain()) as batcher:
+            assert (await batcher.submit(picture(1))).heatmap is None
+
+    play(scene())
+
+
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+def test_while_the_engine_runs_the_next_batch_gathers_and_is_never_above_the_limit() -> None:
+    engine, observed = Echo(), []
+
+    async def scene() -> None:
+        async with batching(engine, 4, observe=lambda size, seconds: observed.append((size, seconds))) as batcher:
+            engine.gate.clear()
+            first = await submitted(batcher, [0])
+            await engine.entered(1)
+            rest = await submitted(batcher, range(1, 11))
+            assert batcher.waiting == 10
+            engine.gate.set()
+            answers = [await caller for caller in first + rest]
+        assert engine.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+        assert [answer.batch_size for answer in answers] == [1, *[4] * 8, 2, 2]
+        assert [size for size, _ in observed] == [1, 4, 4, 2]
+        assert all(answer.queue_seconds >= 0 and answer.inference_seconds > 0 for answer in answers)
+        assert batcher.waiting == 0
+
+    play(scene())
+
+
+def test_an_idle_engine_takes_a_single_picture_at_once() -> None:
+    engine = Echo()
+
+    async def scene() -> None:
+        async with batching(engine) as batcher:
+            for number in range(5):
+                await batcher.submit(picture(number))
+
+    play(scene())
+    assert engine.batches == [[0], [1], [2], [3], [4]]
+
+
+def test_the_engine_belongs_to_one_thread_which_is_not_the_event_loops() -> None:
+    engine = Echo()
+    play(everyone_gets_their_own(engine, callers=50))
+    assert len(engine.threads) == 1
+    assert threading.current_thread().name not in engine.threads
+
+
+# --- callers who leave --------------------------------------------------------------------------------------------
+
+
+def test_a_picture_whose_caller_has_left_does_not_reach_the_engine() -> None:
+    engine = Echo()
+
+    async def scene() -> None:
+        async with batching(engine) as batcher:
+            engine.gate.clear()
+            callers = await submitted(batcher, [0])
+            await engine.entered(1)
+            callers += await submitted(batcher, [1, 2, 3])
+            callers[2].cancel()
+            await asyncio.sleep(0)
+            engine.gate.set()
+            answers = await outcomes(callers)
+        assert isinstance(answers[2], asyncio.CancelledError)
+        assert [answers[place].probabilities[0] for place in (0, 1, 3)] == [0, 1, 3]  # type: ignore[union-attr]
+
+    play(scene())
+    assert engine.batches == [[0], [1, 3]]
+
+
+def test_where_all_callers_have_left_the_engine_is_not_asked() -> None:
+    engine = Echo()
+
+    async def scene() -> None:
+        async with batching(engine) as batcher:
+            engine.gate.clear()
+            first = await submitted(batcher, [0])
+            await engine.entered(1)
+            for caller in await submitted(batcher, [1, 2]):
+                caller.cancel()
+            await asyncio.sleep(0)
+            engine.gate.set()
+            await outcomes(first)
+            await batcher.submit(picture(3))
+
+    play(scene())
+    assert engine.batches == [[0], [3]]
+
+
+def test_a_caller_who_leaves_while_the_engine_runs_takes_nobodys_row_along() -> None:
+    engine = Echo()
+
+    async def scene() -> None:
+        async with batching(engine) as batcher:
+            engine.gate.clear()
+            callers = await submitted(batcher, [0])
+            await engine.entered(1)
+            callers += await submitted(batcher, [1, 2, 3])
+            engine.gate.set()
+            await engine.entered(2)
+            callers[1].cancel()
+            answers = await outcomes(callers)
+        assert [answers[place].probabilities[0] for place in (2, 3)] == [2, 3]  # type: ignore[union-attr]
+
+    play(scene())
+
+
+# --- failures -----------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_error_reaches_exactly_the_callers_of_its_batch_and_the_loop_goes_on() -> None:
+    engine = Echo(fail_on=[2])
+
+    async def scene() -> None:
+        async with batching(engine, 2) as batcher:
+            engine.gate.clear()
+            callers = await submitted(batcher, [0])
+            await engine.entered(1)
+            callers += await submitted(batcher, [1, 2, 3, 4])
+            engine.gate.set()
+            answers = await outcomes(callers)
+            assert [isinstance(answer, EngineError) for answer in answers] == [False, True, True, False, False]
+            assert batcher.alive
+
+    play(scene())
+    assert engine.batches == [[0], [1, 2], [3, 4]]
+
+
+def test_the_failure_is_told_until_the_engine_works_again() -> None:
+    async def scene() -> None:
+        async with batching(Echo(fail_on=[7])) as batcher:
+            assert batcher.failure == ""
+            with pytest.raises(EngineError, match="out of memory"):
+                await batcher.submit(picture(7))
+            assert batcher.failure == "out of memory"
+            await batcher.submit(picture(8))
+            assert batcher.failure == ""
+
+    play(scene())
+
+
+class TooFewRows(Echo):
+    """Forgets the last row."""
+
+    def answer(self, numbers: NDArray[np.float32]) -> Outputs:
+        return super().answer(numbers[:-1])
+
+
+BUGS: dict[str, Callable[[], Echo]] = {
+    "an exception": lambda: Echo(fail_on=[1], error=KeyError("a bug")),
+    "too few rows": TooFewRows,
+}
+
+
+@pytest.mark.parametrize("buggy", BUGS.values(), ids=BUGS)
+def test_a_bug_in_the_engine_leaves_nobody_hanging_and_is_seen(buggy: Callable[[], Echo]) -> None:
+    """Those in the batch, those behind it in the queue, and those who come later."""
+    engine = buggy()
+
+    async def scene() -> None:
+        async with batching(engine, 2) as batcher:
+            engine.gate.clear()
+            callers = await submitted(batcher, [1])
+            await engine.entered(1)
+            callers += await submitted(batcher, [2, 3, 4])
+            engine.gate.set()
+            answers = await outcomes(callers)
+            assert all(isinstance(answer, EngineError) for answer in answers)
+            assert not batcher.alive
+            with pytest.raises(EngineError):
+                await batcher.submit(picture(5))
+
+    play(scene())
+
+
+# --- start and stop -----------------------------------------------------------------------------------------------
+
+
+def test_stopping_leaves_nobody_hanging() -> None:
+    engine = Echo()
+
+    async def scene() -> None:
+        async with batching(engine, 2) as batcher:
+            engine.gate.clear()
+            callers = await submitted(batcher, [0])
+            await engine.entered(1)
+            callers += await submitted(batcher, [1, 2, 3, 4, 5])
+            asyncio.get_running_loop().call_soon(engine.gate.set)
+            await batcher.stop()
+            answers = await outcomes(callers)
+            assert all(isinstance(answer, Answer | EngineError) for answer in answers)
+            assert sum(isinstance(answer, EngineError) for answer in answers) >= 5
+            assert not batcher.alive
+            assert batcher.waiting == 0
+
+    play(scene())
+
+
+def test_whoever_comes_after_the_stop_is_told_so() -> None:
+    async def scene() -> None:
+        async with batching(Echo()) as batcher:
+            await batcher.submit(picture(0))
+            await batcher.stop()
+            with pytest.raises(EngineError):
+                await batcher.submit(picture(1))
+
+    play(scene())
+
+
+def test_a_batcher_is_alive_from_start_to_stop() -> None:
+    async def scene() -> None:
+        batcher = Batcher(Echo(), 4)
+        assert not batcher.alive
+        await batcher.start()
+        assert batcher.alive
+        await batcher.stop()
+        assert not batcher.alive
+
+    play(scene())
+
+
+def test_a_batcher_that_was_never_started_can_be_stopped() -> None:
+    play(Batcher(Echo(), 4).stop())

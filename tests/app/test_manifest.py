@@ -1,0 +1,319 @@
+"""The manifest: what was exported is what is read, and whatever was changed since is refused in one sentence."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.artifact import manifest
+from app.artifact.image import InputSpec
+from app.artifact.manifest import ArtifactError, File, Machine, Manifest, Metrics, Score, Variant
+
+Content = dict[str, Any]
+SCORE = Score(split="test", n=179, accuracy=0.9, low=0.85, high=0.95)
+
+
+def small_manifest(**changes: Any) -> Manifest:
+    """A manifest with two variants and three labels."""
+    fields: Content = {
+        "schema_version": 1,
+        "name": "beetles",
+        "version": 3,
+        "created": "2026-01-02T03:04:05+00:00",
+        "labels": ("Käfer", "蜂", 'moth, "white"\n'),
+        "input": InputSpec(
+            width=8,
+            height=6,
+            channels=3,
+            crop_fraction=0.875,
+            interpolation="bicubic",
+            mean=(0.1, 1 / 3, 0.5),
+            std=(0.25, 1e-7, 1.0),
+        ),
+        "temperature": 1.1,
+        "heatmap": (2, 2),
+        "variants": {"onnx": _variant("model.onnx", 1e-4), "onnx-int8": _variant("model.int8.onnx", 0.02)},
+        "default_variant": "onnx-int8",
+        "metrics": Metrics(score=SCORE, macro_f1=0.9, ece=0.01, majority=0.4),
+        "machine": Machine(cpu="a CPU", instruction_set="avx2"),
+        "provenance": {"recipe": {"lr": 0.1, "jitter": [0.0, 1.0]}, "commit": None},
+        "files": {},
+    }
+    return Manifest(**(fields | changes))
+
+
+def _variant(file: str, tolerance: float) -> Variant:
+    return Variant(
+        file=file,
+        agreement=1.0,
+        max_probability_difference=1e-6,
+        tolerance=tolerance,
+        cpu_ms_per_image={"1": 0.25, "8": 0.125},
+        score=SCORE,
+    )
+
+
+def small_artifact(folder: Path) -> Manifest:
+    """An intact folder as `manifest.load` sees it; its files hold nothing that could run."""
+    folder.mkdir(parents=True)
+    for name in ("golden.npz", "model.onnx", "model.int8.onnx", "report.json"):
+        (folder / name).write_bytes(name.encode() * 3)
+    saved = small_manifest(files={path.name: manifest.fingerprint(path) for path in folder.iterdir()})
+    saved.save(folder)
+    return saved
+
+
+def rewrite(folder: Path, change: Callable[[Content], object], digest: bool = True) -> None:
+    """Edit manifest.json; with `digest`, as someone who knows how to make the digest fit again."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    if digest:
+        rest = {key: value for key, value in content.items() if key != "digest"}
+        canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        content["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
+    path.write_text(json.dumps(content))
+
+
+def reseal(folder: Path) -> None:
+    """Make every checksum and the digest fit the files as they are now."""
+
+    def fit(content: Content) -> None:
+        for name in content["files"]:
+            data = (folder / name).read_bytes()
+            content["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+
+    rewrite(folder, fit)
+
+
+def refusal(folder: Path) -> str:
+    """What `load` says of a folder that it must not accept; one sentence."""
+    with pytest.raises(ArtifactError) as refused:
+        manifest.load(folder)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def put(*path: Any) -> Callable[[Content], None]:
+    """Set the last of `path` at the keys before it."""
+    *keys, last, value = path
+
+    def change(content: Content) -> None:
+        for key in keys:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+# --- round trip ---------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    saved = small_artifact(tmp_path / "1")
+    assert manifest.load(tmp_path / "1").model_copy(update={"digest": ""}) == saved
+
+
+def test_the_exporters_manifest_loads_and_saves_to_the_same_bytes(digits_artifact: Path, tmp_path: Path) -> None:
+    manifest.load(digits_artifact).save(tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == (digits_artifact / "manifest.json").read_bytes()
+
+
+def test_resealing_an_untouched_artifact_changes_nothing(tmp_path: Path) -> None:
+    """Else the tests that forge a digest would be refused for a wrong reason."""
+    small_artifact(tmp_path / "1")
+    before = manifest.load(tmp_path / "1")
+    reseal(tmp_path / "1")
+    assert manifest.load(tmp_path / "1") == before
+
+
+def test_an_artifact_reached_through_a_link_is_read(tmp_path: Path) -> None:
+    small_artifact(tmp_path / "1")
+    (tmp_path / "latest").symlink_to(tmp_path / "1")
+    assert manifest.load(tmp_path / "latest").name == "beetles"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": ("蜂", "Käfer", 'moth, "white"\n')},
+        {"labels": ("Käfer", "蜂")},
+        {"input": small_manifest().input.model_copy(update={"mean": (0.1, 0.33, 0.5)})},
+        {"input": small_manifest().input.model_copy(update={"crop_fraction": 1.0})},
+    ],
+)
+def test_the_contract_covers_labels_their_order_and_the_input(change: Content) -> None:
+    assert small_manifest(**change).contract != small_manifest().contract
+    assert small_manifest(temperature=2.0, name="other").contract == small_manifest().contract
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def test_one_changed_byte_in_any_file_of_an_artifact_is_refused(digits_artifact: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "1"
+    shutil.copytree(digits_artifact, folder)
+    names = sorted(path.name for path in folder.iterdir())
+    assert {"manifest.json", "golden.npz", "model.onnx", "model.torchscript.pt", "report.html"} <= set(names)
+    for name in names:
+        whole = (folder / name).read_bytes()
+        for place in (0, len(whole) // 2, len(whole) - 1):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1
+            (folder / name).write_bytes(flipped)
+            assert name in refusal(folder)
+        (folder / name).write_bytes(whole)
+    assert manifest.load(folder)
+
+
+def test_one_changed_bit_at_any_place_of_the_manifest_is_refused(tmp_path: Path) -> None:
+    """Every fifth place, to be quick."""
+    small_artifact(tmp_path / "1")
+    path = tmp_path / "1" / "manifest.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 5):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        assert refusal(tmp_path / "1"), place
+
+
+@pytest.mark.parametrize("name", ["golden.npz", "model.onnx", "model.int8.onnx", "report.json"])
+def test_a_missing_file_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    small_artifact(tmp_path / "1")
+    (tmp_path / "1" / name).unlink()
+    assert f"{name} is missing" in refusal(tmp_path / "1")
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    small_artifact(tmp_path / "1")
+    (tmp_path / "1" / "model.onnx").unlink()
+    (tmp_path / "1" / "model.onnx").mkdir()
+    assert "model.onnx" in refusal(tmp_path / "1")
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "..", "a\\..\\x", "C:\\x"])
+def test_a_path_that_leaves_the_folder_is_refused_before_it_is_opened(tmp_path: Path, name: str) -> None:
+    small_artifact(tmp_path / "1")
+    (tmp_path / "x").write_bytes(b"outside")
+    rewrite(tmp_path / "1", put("files", name, manifest.fingerprint(tmp_path / "x").model_dump()))
+    assert "leaves the artifact folder" in refusal(tmp_path / "1")
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused_though_its_content_fits(tmp_path: Path) -> None:
+    small_artifact(tmp_path / "1")
+    (tmp_path / "1" / "model.onnx").rename(tmp_path / "elsewhere.onnx")
+    (tmp_path / "1" / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    assert "leads out" in refusal(tmp_path / "1")
+
+
+@pytest.mark.parametrize("name", ["", ".", "x" * 5000, "a\x00b", "manifest.json/x"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    small_artifact(tmp_path / "1")
+    rewrite(tmp_path / "1", put("files", name, File(sha256="0" * 64, size_bytes=1).model_dump()))
+    assert refusal(tmp_path / "1")
+
+
+@pytest.mark.parametrize("name", ["golden.npz", "model.int8.onnx"])
+def test_a_file_that_is_served_without_a_checksum_is_refused(tmp_path: Path, name: str) -> None:
+    small_artifact(tmp_path / "1")
+    rewrite(tmp_path / "1", lambda content: content["files"].pop(name))
+    assert f"no checksum for {name}" in refusal(tmp_path / "1")
+
+
+# --- content ------------------------------------------------------------------------------------------------------
+
+STALE = {
+    "labels reordered": lambda content: content["labels"].reverse(),
+    "mean edited": put("input", "mean", [0.2, 1 / 3, 0.5]),
+    "another default": put("default_variant", "onnx"),
+    "tolerance widened": put("variants", "onnx", "tolerance", 1.0),
+    "provenance edited": put("provenance", "commit", "abc"),
+}
+
+
+@pytest.mark.parametrize("change", STALE.values(), ids=STALE)
+def test_any_edit_that_leaves_the_digest_behind_is_refused(tmp_path: Path, change: Callable[[Content], Any]) -> None:
+    small_artifact(tmp_path / "1")
+    rewrite(tmp_path / "1", change, digest=False)
+    assert "edited after the export" in refusal(tmp_path / "1")
+
+
+NAN, INFINITY = float("nan"), float("inf")
+INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
+    "unknown field": (put("extra", 1), "extra"),
+    "unknown field inside": (put("input", "padding", 4), "input.padding"),
+    "unknown field of a variant": (put("variants", "onnx", "opset", 20), "variants.onnx.opset"),
+    "missing field": (lambda content: content.pop("labels"), "labels"),
+    "newer schema": (put("schema_version", 2), "update"),
+    "schema 0": (put("schema_version", 0), "schema"),
+    "negative schema": (put("schema_version", -1), "schema"),
+    "schema as a truth": (put("schema_version", True), "schema"),
+    "schema as text": (put("schema_version", "1"), "schema_version"),
+    "no schema": (lambda content: content.pop("schema_version"), "schema_version"),
+    "label twice": (put("labels", ["a", "b", "a"]), "twice"),
+    "one label": (put("labels", ["a"]), "labels"),
+    "default missing": (put("default_variant", "torchscript"), "torchscript"),
+    "mean too short": (put("input", "mean", [0.5]), "per channel"),
+    "std zero": (put("input", "std", [0.0, 0.1, 0.1]), "std"),
+    "crop beyond": (put("input", "crop_fraction", 1.5), "crop_fraction"),
+    "no such interpolation": (put("input", "interpolation", "nearest"), "interpolation"),
+    "huge width": (put("input", "width", 10**400), "width"),
+    "huge float as width": (put("input", "width", 1e308), "width"),
+    "tolerance not a number": (put("variants", "onnx", "tolerance", NAN), "tolerance"),
+    "mean not a number": (put("input", "mean", [NAN, 0.5, 0.5]), "mean"),
+    "std infinite": (put("input", "std", [INFINITY, 0.5, 0.5]), "std"),
+    "temperature infinite": (put("temperature", INFINITY), "temperature"),
+    "cost infinite": (put("variants", "onnx", "cpu_ms_per_image", "1", INFINITY), "cpu_ms_per_image"),
+    "version 0": (put("version", 0), "version"),
+    "name with a slash": (put("name", "../evil"), "name"),
+    "negative size": (put("files", "model.onnx", "size_bytes", -1), "size_bytes"),
+    "checksum too short": (put("files", "model.onnx", "sha256", "00"), "sha256"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), INVALID.values(), ids=INVALID)
+def test_invalid_content_is_refused_though_its_digest_fits(
+    tmp_path: Path, change: Callable[[Content], Any], words: str
+) -> None:
+    small_artifact(tmp_path / "1")
+    rewrite(tmp_path / "1", change)
+    sentence = refusal(tmp_path / "1")
+    assert words in sentence
+    assert "edited after" not in sentence
+
+
+def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
+    assert "is no artifact" in refusal(tmp_path)
+    assert "is no artifact" in refusal(tmp_path / "nowhere")
+
+
+NO_MANIFEST = {
+    "nothing": b"",
+    "text": b"hello",
+    "binary": bytes(range(256)),
+    "half": b'{"schema_version": 1, "name"',
+    "list": b"[1, 2]",
+    "null": b"null",
+    "number": b"1",
+    "empty object": b"{}",
+    "deep": b"[" * 100_000,
+    "number of 5000 digits": b'{"schema_version": ' + b"9" * 5000 + b"}",
+    "not a number": b'{"schema_version": NaN}',
+    "broken unicode": b'{"schema_version": 1, "name": "\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("content", NO_MANIFEST.values(), ids=NO_MANIFEST)
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert "manifest.json" in refusal(tmp_path)
+
+
+def test_a_manifest_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    assert "cannot be read" in refusal(tmp_path)

@@ -1,0 +1,303 @@
+"""The `sightglass` command: what it prints where, and with which exit code."""
+
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import startup
+from app.artifact import manifest
+from tests.pictures import encode, picture
+from tests.training.conftest import Sightglass
+from training import recipe
+from training.data import index
+from training.models import MODELS
+
+COMMANDS = ("train", "evaluate", "export", "verify", "predict", "serve", "models", "recipes")
+NO_TORCH = """
+import sys
+from training import cli
+sys.argv = ["sightglass", *sys.argv[1:]]
+try:
+    cli.main()
+except SystemExit as stop:
+    heavy = {"torch", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"} & set(sys.modules)
+    sys.exit(f"imported {heavy}" if heavy else stop.code)
+"""
+
+
+def alone(*words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """The command in a process that fails if anything of the train extra was imported."""
+    command = [sys.executable, "-c", NO_TORCH, *map(str, words)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real seven."""
+    data = index("digits")
+    sample = next(each for each in data.splits["all"] if each.label == 7)
+    file = tmp_path_factory.mktemp("pictures") / "seven.png"
+    file.write_bytes(data.read(sample.path))
+    return file
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS), [], ["models"], ["recipes"]])
+def test_help_and_lists_do_not_wait_for_torch(words: list[str]) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = alone(*words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.8, "CPU seconds"
+
+
+def test_alone_it_prints_the_five_steps(sightglass: Sightglass) -> None:
+    said = sightglass()
+    assert said.code == 0
+    steps = re.findall(r"^  (sightglass \w+|curl)", said.out, re.MULTILINE)
+    assert steps == ["sightglass train", "sightglass evaluate", "sightglass export", "sightglass serve", "curl"]
+
+
+def test_help_lists_every_command(sightglass: Sightglass) -> None:
+    printed = sightglass("--help").out
+    assert all(re.search(rf"\b{name}\b", printed) for name in COMMANDS)
+
+
+def test_version(sightglass: Sightglass) -> None:
+    assert sightglass("--version").out == f"sightglass {version('sightglass')}\n"
+
+
+def test_models_lists_the_registry(sightglass: Sightglass) -> None:
+    lines = sightglass("models").out.splitlines()
+    assert [line.split()[0] for line in lines] == list(MODELS)
+    assert json.loads(sightglass("models", "--json").out) == [
+        {"model": name, "about": model.about} for name, model in MODELS.items()
+    ]
+
+
+def test_recipes_lists_every_recipe(sightglass: Sightglass) -> None:
+    assert [line.split()[0] for line in sightglass("recipes").out.splitlines()] == recipe.names()
+    rows = json.loads(sightglass("recipes", "--json").out)
+    assert {row.pop("recipe"): recipe.parse(row) for row in rows} == {
+        name: recipe.load(name) for name in recipe.names()
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["train", "nowhere", "--out", "run"], 'there is no folder "nowhere"', "photos/<class>/*.jpg"),
+        (["train", "digits", "--out", "run", "--recipe", "digit"], 'there is no recipe "digit"', 'mean "digits"'),
+        (["train", "digits", "--out", "run", "--set", "epoch=1"], '"epoch" is no recipe key', 'mean "epochs"'),
+        (["evaluate", "nowhere"], '"nowhere" is no run', "sightglass train"),
+        (["export", "nowhere", "--out", "exports/x/1"], '"nowhere" is no run', "sightglass train"),
+        (["verify", "nowhere"], '"nowhere" is no artifact', None),
+        (["predict", "nowhere", "x.jpg"], '"nowhere" is no artifact', None),
+    ],
+)
+def test_a_known_error_is_an_error_and_a_hint_on_stderr(
+    words: list[str],
+    message: str,
+    hint: str | None,
+    sightglass: Sightglass,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = sightglass(*words)
+    assert (said.code, said.out) == (1, "")
+    first, *rest = said.err.splitlines()
+    assert first.startswith(f"error: {message}")
+    assert "Traceback" not in said.err
+    if hint is None:
+        assert rest == []
+    else:
+        assert rest[0] == ""
+        assert rest[1].startswith("hint: ")
+        assert hint in rest[1]
+
+
+@pytest.mark.parametrize("words", [["train"], ["train", "digits"], ["nonsense"], ["export", "run", "--port", "1"]])
+def test_wrong_usage_has_exit_code_2(words: list[str], sightglass: Sightglass) -> None:
+    assert sightglass(*words).code == 2
+
+
+def test_debug_shows_the_traceback(sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SIGHTGLASS_DEBUG", "1")
+    with pytest.raises(Exception, match="is no run"):
+        sightglass("evaluate", tmp_path)
+
+
+def test_a_command_without_its_extra_names_it(sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the serving install: torch cannot be imported."""
+    for name in [name for name in sys.modules if name == "training.plan" or name.startswith("training.train")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Without("torch"), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "torch")
+    said = sightglass("train", "digits", "--out", "run")
+    assert said.code == 2
+    assert "needs torch, which the serving install leaves out" in said.err
+    assert "hint: pip install -e '.[train]'" in said.err
+
+
+class Without:
+    """An importer that has not got one package."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self._name:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+
+def test_dry_run_says_what_would_happen_and_writes_nothing(
+    sightglass: Sightglass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = sightglass("train", "digits", "--out", "run", "--dry-run")
+    assert said.code == 0
+    assert list(tmp_path.iterdir()) == []
+    facts = [line.split()[0] for line in said.err.splitlines() if not line.startswith(" ")]
+    assert facts == ["data", "recipe", "model", "machine", "plan"]
+    assert re.search(r"\d+ images/s: about \d+ min; nothing was written", said.err)
+
+
+def test_train_says_where_it_saved_and_what_comes_next(
+    sightglass: Sightglass, tmp_path: Path, colours_data: Path
+) -> None:
+    out = tmp_path / "run"
+    settings = [word for text in ("epochs=1", "channels=3") for word in ("--set", text)]
+    said = sightglass("train", colours_data, "--out", out, "--recipe", "digits", *settings, "--json")
+    assert said.code == 0
+    document = json.loads(said.out)
+    assert (document["run"], document["best_epoch"]) == (str(out), 1)
+    assert said.err.splitlines()[-1] == f"next     sightglass evaluate {out}"
+    for name in ("weights.pt", "meta.json", "metrics.jsonl", "splits.json"):
+        assert name in said.err
+        assert (out / name).exists()
+
+
+def test_train_refuses_an_existing_run(sightglass: Sightglass, digits_run: Path) -> None:
+    said = sightglass("train", "digits", "--out", digits_run)
+    assert said.code == 1
+    assert said.err == f'error: "{digits_run}" exists\n\nhint: --resume goes on with it, --force replaces it\n'
+
+
+def test_quiet_is_quiet(sightglass: Sightglass, colours_run: Path) -> None:
+    said = sightglass("evaluate", colours_run, "--quiet")
+    assert said.err == ""
+    assert said.out.startswith("accuracy")
+
+
+def test_predict_answers_as_the_service_would(sightglass: Sightglass, digits_artifact: Path, digit: Path) -> None:
+    said = sightglass("predict", digits_artifact, digit, "--json", "--top-k", "2", "--variant", "onnx")
+    assert said.code == 0
+    (row,) = json.loads(said.out)
+    served = startup.start(digits_artifact, "onnx", "cpu")
+    expected = served.engine.run(
+        startup.golden.decode(digit.read_bytes(), served.manifest.input).pixels[None]
+    ).probabilities[0]
+    assert row["file"] == str(digit)
+    assert [each["class"] for each in row["top_k"]] == [str(label) for label in np.argsort(expected)[::-1][:2]]
+    assert row["top_k"][0]["class"] == "7"
+    assert row["top_k"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-6)
+
+
+def test_predict_answers_the_good_files_beside_a_broken_one(
+    sightglass: Sightglass, digits_artifact: Path, digit: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no picture")
+    files = [digit, broken, tmp_path / "missing.png", digit]
+    said = sightglass("predict", digits_artifact, *files)
+    assert said.code == 1
+    lines = said.out.splitlines()
+    assert [line.startswith(str(file)[:50]) for line, file in zip(lines, files, strict=True)] == [True] * 4
+    assert re.search(r"  7 0\.\d{4}", lines[0])
+    assert "error: the file is no known image type" in lines[1]
+    assert "error: " in lines[2]
+    rows = json.loads(sightglass("predict", digits_artifact, *files, "--json").out)
+    assert [sorted(row) for row in rows] == [["file", "top_k"], ["error", "file"], ["error", "file"], ["file", "top_k"]]
+
+
+def test_predict_takes_pictures_of_any_size_and_mode(
+    sightglass: Sightglass, digits_artifact: Path, tmp_path: Path
+) -> None:
+    files = {
+        "panorama.jpg": encode(picture(2000, 100), "JPEG"),
+        "portrait.jpg": encode(picture(300, 400), "JPEG", orientation=6),
+        "alpha.png": encode(picture().convert("RGBA")),
+        "dot.png": encode(picture(1, 1)),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    said = sightglass("predict", digits_artifact, *(tmp_path / name for name in files), "--json", "--top-k", 10)
+    assert said.code == 0
+    for row in json.loads(said.out):
+        assert sum(each["probability"] for each in row["top_k"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_reads_stdin_and_needs_no_torch(digits_artifact: Path, digit: Path) -> None:
+    done = alone("predict", digits_artifact, "-", "--json", stdin=digit.read_bytes())
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["file"], row["top_k"][0]["class"]) == ("-", "7")
+
+
+def test_verify_checks_every_variant(sightglass: Sightglass, digits_artifact: Path) -> None:
+    said = sightglass("verify", digits_artifact, "--json")
+    assert said.code == 0
+    rows = json.loads(said.out)["variants"]
+    described = manifest.load(digits_artifact).variants
+    assert [row["variant"] for row in rows] == list(described)
+    for row in rows:
+        assert row["result"] == "ok"
+        assert row["difference"] <= described[row["variant"]].tolerance
+    assert [line.split()[0] for line in sightglass("verify", digits_artifact).out.splitlines()] == ["ok"] * len(rows)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz", "weights.safetensors", "manifest.json"])
+def test_verify_finds_one_changed_byte(
+    name: str, sightglass: Sightglass, digits_artifact: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(digits_artifact, tmp_path / "1")
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    said = sightglass("verify", copy)
+    assert (said.code, said.out) == (1, "")
+    assert re.fullmatch(r"error: [^\n]+\n", said.err), "one sentence"
+    assert name in said.err
+
+
+def test_commands_work_from_any_directory(
+    sightglass: Sightglass, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(digits_run.parent)
+    inside = sightglass("evaluate", digits_run.name, "--json").out
+    monkeypatch.chdir(tmp_path)
+    assert sightglass("evaluate", digits_run, "--json").out == inside
+
+
+@pytest.mark.cifar10
+def test_cifar10_photographs_choose_their_recipe(sightglass: Sightglass, cifar10: Path, tmp_path: Path) -> None:
+    """50 pictures of each of three classes, so that the plan is made in a second."""
+    for label in sorted(path.name for path in (cifar10 / "test").iterdir())[:3]:
+        (tmp_path / "few" / label).mkdir(parents=True)
+        for file in sorted((cifar10 / "test" / label).iterdir())[:50]:
+            shutil.copy(file, tmp_path / "few" / label)
+    said = sightglass("train", tmp_path / "few", "--out", tmp_path / "run", "--dry-run")
+    assert said.code == 0
+    assert "recipe residual-cnn-onecycle: the pictures are small (32 px)" in said.err
+    with Image.open(next((tmp_path / "few").rglob("*.jp*g"))) as photograph:
+        assert photograph.size == (32, 32)

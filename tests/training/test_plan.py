@@ -1,0 +1,136 @@
+"""What a `train` command decides before it reads or writes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.pictures import picture
+from tests.training import colours
+from training import TrainingError, plan
+from training.checkpoint import Run
+from training.data import index
+
+
+def write(root: Path, width: int, height: int, mode: str = "RGB") -> Path:
+    for label in "ab":
+        (root / label).mkdir(parents=True)
+        for number in range(4):
+            picture(width, height, seed=number).convert(mode).save(root / label / f"{number}.png")
+    return root
+
+
+def make(data: Path, out: Path, name: str | None = "digits", *settings: str, **how: bool) -> plan.Plan:
+    return plan.make(str(data), out, name, list(settings), how.get("resume", False), how.get("force", False))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "mode", "expected"),
+    [
+        (640, 41, "RGB", "photos"),
+        (200, 200, "L", "photos"),
+        (32, 32, "RGB", "residual-cnn-onecycle"),
+        (8, 8, "RGB", "residual-cnn-onecycle"),
+        (28, 28, "L", "residual-cnn-onecycle"),
+        (8, 8, "L", "digits"),
+    ],
+)
+def test_size_and_colour_choose_the_recipe(width: int, height: int, mode: str, expected: str, tmp_path: Path) -> None:
+    name, why = plan.choose(index(str(write(tmp_path, width, height, mode))))
+    assert name == expected
+    assert f"({min(width, height)} px" in why
+
+
+def test_digits_choose_the_digits_recipe() -> None:
+    assert plan.choose(index("digits"))[0] == "digits"
+
+
+def test_files_that_are_no_pictures_do_not_disturb_the_choice(tmp_path: Path) -> None:
+    root = write(tmp_path, 8, 8, "L")
+    (root / "a" / "notes.txt").write_text("hello")
+    assert plan.choose(index(str(root)))[0] == "digits"
+
+
+def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "notes.txt").write_text("hello")
+    with pytest.raises(TrainingError, match="none of 2 files"):
+        plan.choose(index(str(tmp_path)))
+
+
+def test_a_plan_says_which_recipe_and_why(colours_data: Path, tmp_path: Path) -> None:
+    assert make(colours_data, tmp_path / "run").why == "recipe digits: as asked"
+    assert make(colours_data, tmp_path / "run", None).why.startswith("recipe residual-cnn-onecycle: the pictures are")
+
+
+def test_planning_writes_nothing(colours_data: Path, tmp_path: Path) -> None:
+    make(colours_data, tmp_path / "run", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_run_is_refused_without_resume_or_force(colours_run: Path, colours_data: Path) -> None:
+    with pytest.raises(TrainingError, match="exists") as refusal:
+        make(colours_data, colours_run)
+    assert "--resume" in refusal.value.hint
+    assert "--force" in refusal.value.hint
+
+
+def test_force_replaces_a_run(colours_run: Path, colours_data: Path) -> None:
+    assert make(colours_data, colours_run, force=True).resumed is None
+
+
+def test_force_does_not_replace_what_is_no_run(colours_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(TrainingError, match="is no run, so it is not replaced"):
+        make(colours_data, tmp_path, force=True)
+
+
+def test_a_file_is_never_replaced(colours_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(TrainingError, match="is no run"):
+        make(colours_data, tmp_path / "run", force=True)
+
+
+def test_an_empty_folder_is_a_fine_place_for_a_run(colours_data: Path, tmp_path: Path) -> None:
+    assert make(colours_data, tmp_path).out == tmp_path
+
+
+def test_clearing_leaves_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    plan.clear(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_resumed_run_brings_its_own_recipe_and_splits(colours_run: Path, colours_data: Path) -> None:
+    resumed = make(colours_data, colours_run, None, resume=True)
+    assert resumed.recipe == Run.open(colours_run).recipe
+    assert resumed.data.splits == Run.open(colours_run).data().splits
+
+
+def test_a_run_is_resumed_with_the_same_recipe_and_settings(colours_run: Path, colours_data: Path) -> None:
+    assert make(colours_data, colours_run, "digits", *colours.SETTINGS, resume=True).resumed is not None
+
+
+@pytest.mark.parametrize("name", ["digits", None])
+def test_a_run_is_not_resumed_with_other_settings(name: str | None, colours_run: Path, colours_data: Path) -> None:
+    with pytest.raises(TrainingError, match="other settings"):
+        make(colours_data, colours_run, name, "epochs=99", resume=True)
+
+
+def test_what_is_no_run_cannot_be_resumed(colours_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is no run"):
+        make(colours_data, tmp_path, None, resume=True)
+
+
+def test_resuming_finds_moved_pictures(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(colours_data, tmp_path / "moved")
+    resumed = make(moved, colours_run, None, resume=True)
+    first = resumed.data.splits["train"][0].path
+    assert resumed.data.read(first) == (moved / first).read_bytes()
+
+
+def test_an_unknown_model_is_an_error_before_any_picture_is_read(colours_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match='there is no model "residual-cn"'):
+        make(colours_data, tmp_path / "run", "digits", "model=residual-cn")
