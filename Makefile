@@ -1,7 +1,7 @@
 # make serve: the service on http://127.0.0.1:$(PORT).   make test: all checks and tests.
 PYTHON ?= python3
 VENV ?= .venv
-PORT ?= 8000
+PORT ?= $(or $(SIGHTGLASS_PORT),8000)
 BIN := $(VENV)/bin
 
 .PHONY: serve test check

@@ -20,16 +20,17 @@ def main(overrides: dict[str, Any] | None = None) -> int:
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in (overrides or {}).items()})
     try:
         chosen = settings.load()
-        served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
-    except (SettingsError, ArtifactError, EngineError) as error:
+        with _metrics_folder(chosen.workers):
+            return _serve(chosen)
+    except (SettingsError, ArtifactError, EngineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  # logging is not configured yet, and may be JSON
         return 1
-    with _metrics_folder(chosen.workers):
-        return _serve(chosen, served)
 
 
-def _serve(chosen: Settings, served: Served) -> int:
-    """One worker serves what was just proven; several load and prove their own."""
+def _serve(chosen: Settings) -> int:
+    """Prove the artifact; one worker then serves what was proven, several load and prove their own."""
+    served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
+
     import uvicorn  # here, because it and the application come after PROMETHEUS_MULTIPROC_DIR is set
 
     from app.main import create_app
@@ -38,9 +39,11 @@ def _serve(chosen: Settings, served: Served) -> int:
     configure_logging(chosen.log_format)
     _introduce(chosen, served)
     alone = chosen.workers == 1
+    application = create_app(chosen, served) if alone else "app.main:from_environment"
+    del served  # several workers have engines of their own
     try:
         uvicorn.run(
-            create_app(chosen, served) if alone else "app.main:from_environment",
+            application,
             factory=not alone,
             workers=chosen.workers,
             host=chosen.host,

@@ -1,6 +1,7 @@
 """Many callers' pictures in, few engine runs out, each caller gets its own row."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engines import EngineError, Outputs, Runs
+
+logger = logging.getLogger("sightglass")
+_STOPPED = "the service stopped before this picture's turn"
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,6 @@ class Batcher:
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
-        left = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-        _fail(left, EngineError("the service stopped before this picture's turn"))
         self._thread.shutdown()
 
     @property
@@ -73,34 +75,43 @@ class Batcher:
     async def submit(self, pixels: NDArray[np.uint8]) -> Answer:
         """uint8[H, W, 3] -> its Answer. Cancelling the caller takes the picture out of the queue.
 
-        Raises EngineError where the engine failed on its batch.
+        Raises EngineError where the engine failed on its batch, or nobody empties the queue any more.
         """
+        if not self.alive:
+            raise EngineError(_STOPPED)
         item = _Waiting(pixels, asyncio.get_running_loop().create_future(), time.perf_counter())
         self._queue.put_nowait(item)
         return await item.answer
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = await self._next_batch()
-            if not batch:
-                continue
-            started = time.perf_counter()
-            try:
-                outputs = await loop.run_in_executor(
-                    self._thread, self._engine.run, np.stack([item.pixels for item in batch])
-                )
-            except EngineError as error:
-                self.failure = str(error)
-                _fail(batch, error)
-                continue
-            except BaseException:  # stopping, or a bug: nobody must be left waiting for an answer
-                _fail(batch, EngineError("the service stopped before this picture's turn"))
-                raise
-            self.failure = ""
-            seconds = time.perf_counter() - started
-            self._observe(len(batch), seconds)
-            _deliver(batch, outputs, started, seconds)
+        """Batch after batch, until cancelled; a bug ends it too: a traceback in the log and nobody left waiting."""
+        batch: list[_Waiting] = []
+        try:
+            while True:
+                batch = await self._next_batch()
+                if batch:
+                    await self._answer(batch)
+        except Exception:
+            logger.exception("the queue is no longer emptied")
+            raise
+        finally:
+            waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+            _fail([*batch, *waiting], EngineError(_STOPPED))
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        started = time.perf_counter()
+        pixels = np.stack([item.pixels for item in batch])
+        try:
+            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.run, pixels)
+        except EngineError as error:
+            logger.error("engine: %s", error)
+            self.failure = str(error)
+            _fail(batch, error)
+            return
+        self.failure = ""
+        seconds = time.perf_counter() - started
+        _deliver(batch, outputs, started, seconds)
+        self._observe(len(batch), seconds)
 
     async def _next_batch(self) -> list[_Waiting]:
         """At least one queued picture and at most a full batch, without those whose callers have left."""

@@ -2,13 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.artifact.image import Decoded, decode
 from app.batcher import Answer, Batcher
+from app.engines import EngineError
 from app.errors import Problem
 from app.startup import Served
 
@@ -21,6 +25,13 @@ class Prediction:
     decoded: Decoded
     answer: Answer
     decode_seconds: float
+
+
+def rank(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[tuple[str, float]]:
+    """The top_k labels of float32[K] by falling probability; of equals the first label, as argmax says."""
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    # by way of str: the shortest decimal that is this float32, half as long in JSON as its float64
+    return [(labels[place], float(str(probabilities[place]))) for place in best]
 
 
 class Classifier:
@@ -54,17 +65,22 @@ class Classifier:
         decoded = await loop.run_in_executor(self._decoders, decode, data, spec, self._max_pixels)
         decode_seconds = time.perf_counter() - started
         answer = await self.batcher.submit(decoded.pixels)
-        labels = self.served.manifest.labels
-        best = answer.probabilities.argsort()[::-1][:top_k]
-        # by way of str: the shortest decimal that is this float32, half as long in JSON as its float64
-        ranked = [(labels[place], float(str(answer.probabilities[place]))) for place in best]
+        ranked = rank(answer.probabilities, self.served.manifest.labels, top_k)
         return Prediction(ranked, decoded, answer, decode_seconds)
 
+    def why_not_live(self) -> str:
+        """Why only a restart can help; empty while there is hope."""
+        return "" if self.batcher.alive else "The queue is no longer emptied."
+
     def why_not_ready(self) -> str:
-        """Empty while the service can answer."""
-        if not self.batcher.alive:
-            return "The queue is not being emptied."
-        return self.batcher.failure
+        """Why pictures are not answered; empty while they are."""
+        return self.why_not_live() or self.batcher.failure
+
+    async def try_again(self) -> None:
+        """Ask a failed engine once more: without requests, an unready service would never learn that it is well."""
+        spec = self.served.manifest.input
+        with suppress(EngineError):
+            await self.batcher.submit(np.zeros((spec.height, spec.width, 3), np.uint8))
 
     async def start(self) -> None:
         """Begin to answer."""

@@ -30,6 +30,7 @@ PROBLEMS = {
     "unsupported_image": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is not an accepted image type"),
     "undecodable_image": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be decoded"),
     "too_many_pixels": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture has too many pixels"),
+    "disconnected": Kind(HTTPStatus.BAD_REQUEST, "The client closed the connection before its answer"),
     "queue_full": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many pictures are waiting"),
     "internal_error": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Something is wrong with the service"),
     "not_ready": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The service cannot answer now"),
@@ -60,7 +61,9 @@ def problem_of(error: Exception) -> Problem:
         case image.ImageError():
             return Problem("undecodable_image", _sentence(error))
         case EngineError():
-            return Problem("not_ready", _sentence(error), {"Retry-After": "2"})
+            return Problem(
+                "not_ready", "The engine failed; /health and the log have the details.", {"Retry-After": "2"}
+            )
         case RequestValidationError():
             first = error.errors()[0]
             return Problem("bad_parameter", f"{first['loc'][-1]}={first['input']}: {first['msg']}.")

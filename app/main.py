@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
@@ -13,17 +15,18 @@ from starlette.responses import Response
 
 from app import errors, settings, startup
 from app.artifact.image import ImageError
+from app.artifact.manifest import ArtifactError
 from app.batcher import Batcher
 from app.classifier import Classifier
 from app.engines import EngineError
 from app.errors import Problem
 from app.metrics import Metrics, forget_dead_workers
-from app.observability import Observability, configure_logging, event, trace_of
+from app.observability import Observability, configure_logging, event, logger, trace_of
 from app.routes import health, model, predict
 from app.settings import Settings
 from app.startup import Served
 
-_PROCESS_METRICS_SECONDS = 5
+_WATCH_SECONDS = 5
 
 
 def from_environment() -> FastAPI:
@@ -31,7 +34,13 @@ def from_environment() -> FastAPI:
     chosen = settings.load()
     configure_logging(chosen.log_format)
     forget_dead_workers()
-    return create_app(chosen, startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker))
+    try:
+        served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
+    except (ArtifactError, EngineError) as error:  # it was well when the parent looked
+        event("error", str(error), logging.ERROR)
+        time.sleep(_WATCH_SECONDS)  # the parent starts another at once
+        raise SystemExit(1) from None
+    return create_app(chosen, served)
 
 
 def create_app(chosen: Settings, served: Served) -> FastAPI:
@@ -49,7 +58,7 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
         yield
         watcher.cancel()
         await classifier.stop()
-        event("stop", "all accepted requests are answered")
+        event("stop", "stopped")
 
     app = FastAPIOffline(
         title="Sightglass",
@@ -57,6 +66,7 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
         description=f"Image classification with {served.manifest.name} {served.manifest.version}.",
         docs_url="/docs",
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names a host and scheme that a proxy in front may not have
         lifespan=lifespan,
     )
     app.include_router(predict.router(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms))
@@ -70,14 +80,18 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
 
 async def _watch(classifier: Classifier, metrics: Metrics) -> None:
     while True:
+        if classifier.batcher.failure:
+            await classifier.try_again()
         metrics.ready.set(0 if classifier.why_not_ready() else 1)
         metrics.observe_process()
-        await asyncio.sleep(_PROCESS_METRICS_SECONDS)
+        await asyncio.sleep(_WATCH_SECONDS)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     """The one handler: any known error becomes a problem document."""
     problem = errors.problem_of(error)
+    if problem.code == "internal_error":
+        logger.error("unhandled", exc_info=error)
     trace = trace_of(request)
     trace.facts["code"] = problem.code
     return errors.respond(problem, request, trace.request_id)

@@ -1,6 +1,7 @@
 """The Prometheus metrics: names, labels and buckets in one place, right for any number of workers."""
 
-import multiprocessing
+import fcntl
+import itertools
 import os
 import time
 from importlib.metadata import version
@@ -94,8 +95,7 @@ class Metrics:
         return Histogram(f"sightglass_{name}", text, labels, registry=self.registry, buckets=buckets)
 
     def _worker_gauges(self) -> None:
-        worker = multiprocessing.current_process().name.rpartition("-")[2]
-        worker = worker if worker.isdecimal() else "1"
+        worker = str(_worker_index())
         self._memory = self._gauge("worker_resident_memory_bytes", "RSS.", "livemax", "worker").labels(worker)
         self._cpu = self._counter("worker_cpu_seconds", "User and system CPU time.", "worker").labels(worker)
         started = self._gauge("worker_start_timestamp_seconds", "Unix time of the start.", "livemax", "worker")
@@ -121,8 +121,25 @@ def forget_dead_workers() -> None:
     """Drop the gauges of workers that crashed; a replaced worker calls it when it starts."""
     for path in Path(os.environ.get(MULTIPROCESS, "")).glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
-        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _worker_index() -> int:
+    """1 for a lone worker; else the lowest number that no living worker has: a lock on a file, held until this dies."""
+    for index in itertools.count(1):
+        if MULTIPROCESS not in os.environ:
+            return index
+        slot = os.open(Path(os.environ[MULTIPROCESS]) / f"worker-{index}.lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(slot)
+            continue
+        return index
+    raise AssertionError
 
 
 def _resident_bytes() -> int:

@@ -21,6 +21,7 @@ from app.metrics import Metrics
 logger = logging.getLogger("sightglass")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE_ID = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = ("/health", "/metrics")
 
 
@@ -49,7 +50,7 @@ def trace_of(request: Request) -> Trace:
 
 
 class Observability:
-    """ASGI middleware, outside of everything else."""
+    """ASGI middleware, outside of everything that is ours."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -94,7 +95,8 @@ class Observability:
     def _record(self, scope: Scope, trace: Trace, status: int, seconds: float) -> None:
         """`route` is the template that matched, so that a scanner's paths do not become time series."""
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.duration.labels(route).observe(seconds)
         if code := trace.facts.get("code"):
             self._metrics.problems.labels(code).inc()

@@ -8,7 +8,7 @@ from app import engines
 from app.artifact import golden, manifest
 from app.artifact.golden import Golden, VariantMismatch
 from app.artifact.manifest import ArtifactError, Manifest
-from app.engines import Engine, EngineError
+from app.engines import EngineError, LibraryMissing, Runs
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,40 @@ class Served:
     folder: Path
     manifest: Manifest
     variant: str
-    engine: Engine
+    engine: Runs
     difference: float
     warning: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder whose checksums hold and whose golden files this process decodes as the export did."""
+
+    folder: Path
+    manifest: Manifest
+    images: Golden
+
+    @classmethod
+    def open(cls, folder: Path) -> "Artifact":
+        """Raises ArtifactError with one sentence."""
+        described = manifest.load(folder)
+        images = Golden.load(folder)
+        golden.check_decoder(images, described)
+        return cls(folder, described, images)
+
+    def prove(self, variant: str, device: str, threads: int, warning: str = "") -> Served:
+        """Load one variant and compare its answers. Raises VariantMismatch, EngineError or LibraryMissing."""
+        started = time.perf_counter()
+        engine = engines.load(variant, self.folder / self.manifest.variants[variant].file, device, threads)
+        try:
+            difference = golden.check_variant(
+                self.images, self.manifest, variant, lambda pixels: engine.run(pixels).probabilities
+            )
+        except EngineError as error:
+            raise VariantMismatch(f"Self-test failed: {error}") from error
+        seconds = time.perf_counter() - started
+        return Served(self.folder, self.manifest, variant, engine, difference, warning, seconds)
 
 
 def start(folder: Path, variant: str = "auto", device: str = "auto", threads: int = 1) -> Served:
@@ -31,40 +61,39 @@ def start(folder: Path, variant: str = "auto", device: str = "auto", threads: in
     `auto` takes the manifest's default, and falls back from INT8 to fp32 where this CPU computes INT8 differently.
     Raises ArtifactError or EngineError with one sentence.
     """
-    started = time.perf_counter()
-    description = manifest.load(folder)
-    images = Golden.load(folder)
-    golden.check_decoder(images, description)
-    warning = ""
-    chosen = _choose(description, variant, device)
+    artifact = Artifact.open(folder)
+    chosen = _choose(artifact.manifest, variant, device)
     try:
-        engine, difference = _prove(folder, description, images, chosen, device, threads)
+        return artifact.prove(chosen, device, threads)
     except VariantMismatch as error:
-        if variant != "auto" or chosen != "onnx-int8":
+        if variant != "auto" or chosen != "onnx-int8" or "onnx" not in artifact.manifest.variants:
             raise
-        warning = f"{error}; serving onnx instead"
-        chosen = "onnx"
-        engine, difference = _prove(folder, description, images, chosen, device, threads)
-    seconds = time.perf_counter() - started
-    return Served(folder, description, chosen, engine, difference, warning, seconds)
+        return artifact.prove("onnx", device, threads, warning=f"{error}; serving onnx instead")
 
 
-def _choose(description: Manifest, variant: str, device: str) -> str:
-    name = description.default_variant if variant == "auto" else variant
-    if name not in description.variants:
-        raise ArtifactError(f'{description.name} has no variant "{name}"; it has {", ".join(description.variants)}')
+def _choose(described: Manifest, variant: str, device: str) -> str:
+    name = described.default_variant if variant == "auto" else variant
+    if name not in described.variants:
+        raise ArtifactError(f'{described.name} has no variant "{name}"; it has {", ".join(described.variants)}')
     if name not in engines.ENGINES:
         raise ArtifactError(f'this Sightglass has no engine for variant "{name}"')
     # INT8 graphs are made for CPU instructions; on a GPU the fp32 graph is the fast one
-    return "onnx" if variant == "auto" and device == "cuda" and name == "onnx-int8" else name
+    on_gpu = variant == "auto" and name == "onnx-int8" and engines.on_gpu(device)
+    return "onnx" if on_gpu and "onnx" in described.variants else name
 
 
-def _prove(
-    folder: Path, description: Manifest, images: Golden, variant: str, device: str, threads: int
-) -> tuple[Engine, float]:
-    engine = engines.load(variant, folder / description.variants[variant].file, device, threads)
-    try:
-        difference = golden.check_variant(images, description, variant, lambda pixels: engine.run(pixels).probabilities)
-    except EngineError as error:
-        raise VariantMismatch(f"Self-test failed: {error}") from error
-    return engine, difference
+def verify(folder: Path) -> dict[str, Served | LibraryMissing]:
+    """Prove every variant that this install can run, on the CPU; the others come with what is missing.
+
+    Raises ArtifactError or EngineError for the first that does not hold, and when none could be proven.
+    """
+    artifact = Artifact.open(folder)
+    results: dict[str, Served | LibraryMissing] = {}
+    for variant in artifact.manifest.variants:
+        try:
+            results[variant] = artifact.prove(variant, "cpu", 1)
+        except LibraryMissing as error:
+            results[variant] = error
+    if not any(isinstance(result, Served) for result in results.values()):
+        raise EngineError(f"no variant of {folder} could be checked: {next(iter(results.values()), 'it has none')}")
+    return results

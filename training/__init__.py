@@ -1,5 +1,8 @@
 """How an artifact is made."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class TrainingError(Exception):
     """Something the user can mend: what happened, with the value, and what to type next."""
@@ -15,3 +18,10 @@ class Refused(TrainingError):
 
 class Stopped(Exception):
     """The user asked to stop; the current epoch is given up, the run stays valid. Exit code 130."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The hint for a name that is not known: the one that was probably meant, or all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names)}"

@@ -16,9 +16,11 @@ from training import TrainingError, models
 from training.data import Data, Sample, index
 from training.recipe import Recipe, parse
 
+FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt", "crash.txt")
+
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Temporary name, fsync, rename: a reader or a crash never meets half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
@@ -26,17 +28,22 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must reach the disk too
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write(path: Path, text: str) -> None:
     """Replace `path` whole."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(text.encode())
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Replace `path` whole with tensors, numbers and strings (what `weights_only=True` can load)."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         torch.save(state, file)
 
 
@@ -51,9 +58,28 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def write_metrics(run: Path, history: list[dict[str, Any]]) -> None:
-    """The whole history each time: a killed run can neither lose nor repeat a row."""
-    write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+def save_state(run: Path, state: dict[str, Any]) -> None:
+    """`state`: learner, history (rows of metrics.jsonl) and best (network, epoch; empty before the first epoch).
+
+    last.pt is the truth; weights.pt and metrics.jsonl are written whole from it, so that a process killed between the
+    three leaves nothing that the next call, first of all the resume's, does not mend.
+    """
+    save(run / "last.pt", state)
+    if state["best"]:
+        save(run / "weights.pt", state["best"])
+    write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state["history"]))
+
+
+def clear(run: Path) -> None:
+    """Make way for a new run: removes what a run consists of, and nothing else. Raises TrainingError."""
+    run.mkdir(parents=True, exist_ok=True)
+    for path in run.iterdir():
+        if path.name.removeprefix(".").removesuffix(".tmp") not in FILES:
+            raise TrainingError(
+                f'"{run}" holds "{path.name}", so it is more than a run', "name another folder with --out"
+            )
+    for path in run.iterdir():
+        path.unlink()
 
 
 def rank(row: dict[str, Any]) -> tuple[float, float]:
@@ -106,6 +132,11 @@ class Run:
         network = models.build(self.recipe.model, self.recipe.channels, len(self.labels))
         network.load_state_dict(load(self.folder / "weights.pt")["network"])
         return network.eval()
+
+    def was_trained_on(self, source: str) -> bool:
+        """Whether `source`, a name or a path from here, is the run's own data."""
+        own = str(self.meta["data"]["source"])
+        return source == own or str(Path(source).resolve()) == own
 
     def history(self) -> list[dict[str, Any]]:
         """One row per finished epoch."""

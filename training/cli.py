@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,13 +71,13 @@ def train(
     from training import train as training
 
     talk = _talk(quiet, no_progress)
-    planned = plan.make(data, out, recipe, set_ or [], resume, force)
+    planned = plan.make(data, out, recipe, set_ or [], resume=resume, force=force, device=device)
     if dry_run:
-        training.rehearse(planned, talk, device)
+        training.rehearse(planned, talk)
         return
-    result = training.train(planned, talk, device)
+    result = training.train(planned, talk)
     talk.fact("saved", f"{out}: weights.pt meta.json metrics.jsonl splits.json")
-    talk.fact("next", f"sightglass evaluate {out}")
+    _next(talk, "evaluate", str(out))
     if as_json:
         _print_json(
             {
@@ -108,6 +109,8 @@ def evaluate(
     from training import evaluate as evaluation
 
     talk = _talk(quiet, no_progress)
+    if out:
+        evaluation.make_folder(out)
     predictions = evaluation.evaluate(target, data, split, variant, talk)
     if as_json:
         _print_json(evaluation.as_json(predictions))
@@ -117,7 +120,9 @@ def evaluate(
         evaluation.write(predictions, target, out)
         talk.fact("saved", f"{out}: evaluation.json predictions.csv and plots")
     if (target / "meta.json").exists():
-        talk.fact("next", f"sightglass export {target} --out exports/{target.name}/1")
+        _next(talk, "export", str(target), "--out", f"exports/{target.resolve().name}/1")
+    else:
+        _next(talk, "serve", "--model", str(target))
     if predictions.evaluation.accuracy.value < min_accuracy:
         talk.line(
             f"fail     accuracy {predictions.evaluation.accuracy.value:.4f} is below --min-accuracy {min_accuracy:g}"
@@ -140,7 +145,7 @@ def export(
 
     talk = _talk(quiet, no_progress)
     manifest = exporting.export(Run.open(run), out, data, talk)
-    talk.fact("next", f"sightglass serve --model {out}        # then open http://127.0.0.1:8000")
+    _next(talk, "serve", "--model", str(out))
     if as_json:
         _print_json(manifest.model_dump(mode="json"))
 
@@ -148,32 +153,23 @@ def export(
 @app.command()
 def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
     """Run the start-up checks without serving: checksums, decoder, and every variant this install can run."""
-    from app import startup
-    from app.artifact import manifest
-    from app.engines import EngineError
+    from app.startup import Served
+    from app.startup import verify as check
 
-    rows: list[dict[str, Any]] = []
-    for variant in manifest.load(artifact).variants:
-        try:
-            served = startup.start(artifact, variant, device="cpu")
-            rows.append(
-                {
-                    "variant": variant,
-                    "result": "ok",
-                    "difference": served.difference,
-                    "seconds": served.seconds,
-                }
-            )
-        except EngineError as error:
-            rows.append({"variant": variant, "result": "not checked", "why": str(error)})
+    rows = [
+        {"variant": variant, "result": "ok", "difference": result.difference, "seconds": result.seconds}
+        if isinstance(result, Served)
+        else {"variant": variant, "result": "not checked", "why": str(result)}
+        for variant, result in check(artifact).items()
+    ]
     if as_json:
         _print_json({"artifact": str(artifact), "variants": rows})
         return
     for row in rows:
-        detail = (
+        why = (
             row.get("why") or f"differs from the checkpoint by at most {row['difference']:.1e}, {row['seconds']:.2f} s"
         )
-        typer.echo(f"{row['result']:<11}  {row['variant']:<11}  {detail}")
+        typer.echo(f"{row['result']:<11}  {row['variant']:<11}  {why}")
 
 
 @app.command()
@@ -187,19 +183,20 @@ def predict(
     """Classify files without a server, exactly as the service would."""
     from app import startup
     from app.artifact.image import ImageError, decode
+    from app.classifier import rank
 
     served = startup.start(artifact, variant, device="cpu")
-    labels = served.manifest.labels
+    manifest = served.manifest
     rows: list[dict[str, Any]] = []
     for name in files:
         try:
             content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-            row = served.engine.run(decode(content, served.manifest.input).pixels[None]).probabilities[0]
+            pixels = decode(content, manifest.input).pixels
         except (ImageError, OSError) as error:
             rows.append({"file": name, "error": str(error)})
             continue
-        best = row.argsort()[::-1][:top_k]
-        rows.append({"file": name, "top_k": [{"class": labels[i], "probability": float(row[i])} for i in best]})
+        ranked = rank(served.engine.run(pixels[None]).probabilities[0], manifest.labels, top_k)
+        rows.append({"file": name, "top_k": [{"class": label, "probability": p} for label, p in ranked]})
     if as_json:
         _print_json(rows)
     else:
@@ -260,6 +257,11 @@ def _talk(quiet: bool, no_progress: bool) -> "Talk":
     from training.progress import Talk
 
     return Talk(quiet, bars=not no_progress)
+
+
+def _next(talk: "Talk", *words: str) -> None:
+    """The command that comes after this one, ready to paste."""
+    talk.fact("next", shlex.join(["sightglass", *words]))
 
 
 def _print_json(document: Any) -> None:

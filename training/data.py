@@ -1,9 +1,9 @@
 """Where pictures come from: a folder of class folders or a named data set, as labels, splits and readable files."""
 
-import difflib
+import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from training import TrainingError
+from training import TrainingError, nearest
 
 SPLITS = ("train", "val", "test")
 
@@ -84,9 +84,7 @@ def _require_folder(root: Path, source: str) -> None:
         candidates = [f'"{path}"' for path in sorted(root.parent.iterdir()) if path.is_dir()][:3]
         found = f"; folders next to it: {', '.join(candidates)}" if candidates else ""
         raise TrainingError(f'"{source}" is a file; DATA is a folder of class folders', _SHAPE + found)
-    close = difflib.get_close_matches(source, NAMED, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"{_SHAPE}, or a name: {', '.join(NAMED)}"
-    raise TrainingError(f'there is no folder "{source}"', hint)
+    raise TrainingError(f'there is no folder "{source}"', f"{_SHAPE}; data sets by name: {nearest(source, NAMED)}")
 
 
 def _class_names(folder: Path, source: str) -> tuple[str, ...]:
@@ -101,9 +99,7 @@ def _list_split(root: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Samp
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     unknown = [name for name in names if name not in labels]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], labels, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"the classes are: {', '.join(labels)}"
-        raise TrainingError(f'"{folder / unknown[0]}" is no class of this data', hint)
+        raise TrainingError(f'"{folder / unknown[0]}" is no class of this data', nearest(unknown[0], labels))
     number = {label: position for position, label in enumerate(labels)}
     samples = []
     for name in names:
@@ -123,6 +119,26 @@ def _require_every_class(samples: tuple[Sample, ...], labels: tuple[str, ...], s
         raise TrainingError(f"no pictures in {names} of {source}", "add pictures or remove the folder")
 
 
+def select(data: Data, split: str, recorded: Collection[str]) -> Data:
+    """The files of an unsplit folder that a split recorded, known by their sha256 wherever they are now.
+
+    `recorded` may hold the first hex digits only. Raises TrainingError unless all of them are here.
+    """
+    length = len(next(iter(recorded), ""))
+    found = {}
+    for sample in data.splits["all"]:
+        digest = hashlib.sha256(data.read(sample.path)).hexdigest()[:length]
+        if digest in recorded:
+            found[digest] = sample
+    missing, total = len(set(recorded)) - len(found), len(set(recorded))
+    if missing:
+        raise TrainingError(
+            f"{missing} of the {total} pictures recorded as {split} are not in {data.source}",
+            "name the folder that the model was trained from, or leave --split out to score all of this one",
+        )
+    return Data(data.source, data.labels, {split: tuple(sorted(found.values()))}, data.read)
+
+
 def _carve(samples: tuple[Sample, ...], fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Stratified and seeded: (kept, carved off). A class with two or more pictures keeps and gives at least one."""
     if fraction == 0:
@@ -139,15 +155,18 @@ def _carve(samples: tuple[Sample, ...], fraction: float, seed: int) -> tuple[tup
 
 
 def _digits() -> Data:
-    """scikit-learn's 1,797 scanned 8x8 digits (UCI optdigits, test part), as PNG files held in memory."""
+    """scikit-learn's 1,797 scanned 8x8 digits (UCI optdigits, test part), as files held in memory.
+
+    BMP, because its bytes, and so the recorded sha256 sums, do not depend on the version of a compressor.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     files = {}
     for number, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         buffer = io.BytesIO()
-        Image.fromarray((picture * 255 / 16).round().astype(np.uint8)).save(buffer, "PNG")
-        files[f"{label}/{number:04}.png"] = buffer.getvalue()
+        Image.fromarray((picture * 255 / 16).round().astype(np.uint8)).save(buffer, "BMP")
+        files[f"{label}/{number:04}.bmp"] = buffer.getvalue()
     labels = tuple(str(digit) for digit in range(10))
     samples = tuple(Sample(path, int(path[0])) for path in sorted(files))
     return Data("digits", labels, {"all": samples}, files.__getitem__)

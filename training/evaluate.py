@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from app.artifact import manifest
 from app.artifact.image import InputSpec
+from app.engines import Runs, machine
 from app.engines import load as load_engine
-from app.engines import machine
 from training import TrainingError, checkpoint, pixels, plots
-from training.data import Data, index, open_data
+from training.data import Data, index, select
 from training.gates import EagerEngine, probabilities_of
 from training.graph import Servable
+from training.loop import use_cores
 from training.pixels import Pixels
 from training.progress import Talk
-from training.recipe import parse
 from training.score import Evaluation, Floats
+
+RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of its files' sha256 sums
 
 
 @dataclass(frozen=True)
@@ -49,37 +51,43 @@ def evaluate(target: Path, source: str | None, split: str | None, variant: str |
 
 def _evaluate_run(run: checkpoint.Run, source: str | None, split: str | None, talk: Talk) -> Predictions:
     """The eager checkpoint, on the run's recorded splits or on another folder."""
-    own = source is None or source == run.meta["data"]["source"]
-    data = run.data() if own else index(str(source), run.labels)
+    use_cores()
+    own = source is None or run.was_trained_on(source)
+    data = run.data() if own else _elsewhere(str(source), run.labels, split, run.checksums())
     name = _choose_split(data, split)
     chosen = _load(data, name, run.input, talk, run.checksums()[name] if own else None)
     servable = Servable(run.network(), run.input.mean, run.input.std)
-    return _predictions("checkpoint", data, name, chosen, probabilities_of(EagerEngine(servable), chosen), run.labels)
+    return _predictions("checkpoint", data, name, chosen, EagerEngine(servable), run.labels)
 
 
 def _evaluate_artifact(
     folder: Path, source: str | None, split: str | None, variant: str | None, talk: Talk
 ) -> Predictions:
-    """A variant through its serving engine. A named split of an unsplit folder is the one its recipe cuts off."""
+    """A variant through its serving engine."""
     described = manifest.load(folder)
     if source is None:
         raise TrainingError("an artifact carries no pictures", f"sightglass evaluate {folder} --data DATA")
     name = variant or described.default_variant
     if name not in described.variants:
         raise TrainingError(f'{folder} has no variant "{name}"', f"it has {', '.join(described.variants)}")
-    data = index(source, described.labels)
-    if "all" in data.splits and split is not None:
-        recipe = parse(described.provenance["recipe"])
-        data = open_data(source, recipe.val_fraction, recipe.test_fraction, recipe.seed)
+    engine = load_engine(name, folder / described.variants[name].file, "cpu", machine.cores().usable)
+    data = _elsewhere(source, described.labels, split, json.loads((folder / RECORDED).read_text()))
     part = _choose_split(data, split)
     chosen = _load(data, part, described.input, talk, None)
-    engine = load_engine(name, folder / described.variants[name].file, "cpu", machine.cores().usable)
-    return _predictions(name, data, part, chosen, probabilities_of(engine, chosen), described.labels)
+    return _predictions(name, data, part, chosen, engine, described.labels)
+
+
+def _elsewhere(source: str, labels: tuple[str, ...], split: str | None, recorded: dict[str, list[str]]) -> Data:
+    """A folder's own splits; of an unsplit one all, or the files that the model's `split` recorded."""
+    data = index(source, labels)
+    if "all" in data.splits and split in recorded:
+        return select(data, split, set(recorded[split]))
+    return data
 
 
 def _choose_split(data: Data, split: str | None) -> str:
-    """`test` where there are splits, all of an unsplit folder, or what was asked for."""
-    name = split or ("all" if "all" in data.splits else "test")
+    """What was asked for; else all of an unsplit folder, test, or val where there is no test."""
+    name = split or next(name for name in ("all", "test", "val", "train") if name in data.splits)
     if name not in data.splits:
         raise TrainingError(f'{data.source} has no split "{name}"', f"it has {', '.join(data.splits)}: --split NAME")
     return name
@@ -95,8 +103,9 @@ def _load(data: Data, split: str, spec: InputSpec, talk: Talk, recorded: list[st
 
 
 def _predictions(
-    variant: str, data: Data, split: str, chosen: Pixels, probabilities: Floats, labels: tuple[str, ...]
+    variant: str, data: Data, split: str, chosen: Pixels, engine: Runs, labels: tuple[str, ...]
 ) -> Predictions:
+    probabilities = probabilities_of(engine, chosen)
     evaluation = Evaluation.of(labels, chosen.labels, probabilities)
     return Predictions(variant, data.source, split, chosen, probabilities, evaluation)
 
@@ -127,13 +136,17 @@ def as_json(predictions: Predictions) -> dict[str, Any]:
     return where | predictions.evaluation.as_json()
 
 
-def write(predictions: Predictions, target: Path, out: Path) -> None:
-    """evaluation.json, predictions.csv and the plots into a new folder. Raises TrainingError if it exists."""
-    history = checkpoint.Run.open(target).history() if (target / "meta.json").exists() else []
+def make_folder(out: Path) -> None:
+    """For `write`, before the work. Raises TrainingError if it exists."""
     try:
         out.mkdir(parents=True)
     except FileExistsError as error:
         raise TrainingError(f'"{out}" exists already', "name a new folder with --out") from error
+
+
+def write(predictions: Predictions, target: Path, out: Path) -> None:
+    """evaluation.json, predictions.csv and the plots into the folder `out`."""
+    history = checkpoint.Run.open(target).history() if (target / "meta.json").exists() else []
     checkpoint.write(out / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
     checkpoint.write(out / "predictions.csv", _csv(predictions))
     for name, figure in plots.draw(predictions.evaluation, history).items():

@@ -1,5 +1,6 @@
 """Turn a run into an artifact, and prove every variant against the checkpoint before it is kept."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,10 @@ from app.engines import Engine, Runs, machine
 from training import Refused, TrainingError, gates, pixels, report
 from training.checkpoint import Run, rank
 from training.drawings import golden_files
+from training.evaluate import RECORDED
 from training.gates import EagerEngine, Verdict, probabilities_of
 from training.graph import Servable
-from training.loop import logits_of
+from training.loop import logits_of, use_cores
 from training.pixels import Pixels
 from training.progress import Talk
 from training.score import Accuracy, Evaluation, accuracy
@@ -46,17 +48,18 @@ def export(run: Run, out: Path, source: str | None, talk: Talk, writers: Writers
     """
     name, version = _name_and_version(out)
     splits = _load_splits(run, source, talk)
-    unseen = "test" if "test" in splits else "val"
+    held_out = "test" if "test" in splits else "val"
+    use_cores()
     servable = _calibrated(run, splits["val"])
     with _new_folder(out) as folder:
-        calibration = _sample(splits["train"], CALIBRATION_IMAGES, run.recipe.seed)
+        calibration = splits["train"].take(np.arange(len(splits["train"])))
         loaded = {"checkpoint": EagerEngine(servable), **_write(servable, calibration, folder, writers, talk)}
         images = _golden_images(run, servable)
-        rows = [_measure_once(row, loaded, splits[unseen]) for row in _judge(loaded, splits["val"], images, writers)]
+        rows = [_measure_once(row, loaded, splits[held_out]) for row in _judge(loaded, splits["val"], images, writers)]
         evaluation = Evaluation.of(
-            run.labels, splits[unseen].labels, probabilities_of(loaded["checkpoint"], splits[unseen])
+            run.labels, splits[held_out].labels, probabilities_of(loaded["checkpoint"], splits[held_out])
         )
-        described = _describe(name, version, run, servable, rows, evaluation, unseen)
+        described = _describe(name, version, run, servable, rows, evaluation, held_out)
         described = _save(folder, described, images, run, rows, evaluation)
         seconds = _self_test_in_a_fresh_process(folder)
     for line in report.verdict(rows, described, splits["val"]):
@@ -76,7 +79,12 @@ def _name_and_version(out: Path) -> tuple[str, int]:
 
 
 def _load_splits(run: Run, source: str | None, talk: Talk) -> dict[str, Pixels]:
+    """All of val and test; of train the seeded sample that calibrates INT8."""
     data, recorded = run.data(source), run.checksums()
+    train, count = data.splits["train"], CALIBRATION_IMAGES
+    chosen = np.random.default_rng(run.recipe.seed).choice(len(train), min(count, len(train)), replace=False)
+    data = replace(data, splits=data.splits | {"train": tuple(train[i] for i in chosen)})
+    recorded["train"] = [recorded["train"][i] for i in chosen]
     splits = {}
     for name, samples in data.splits.items():
         with talk.step(f"reading {name}", len(samples)) as progress:
@@ -118,11 +126,6 @@ def _new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sample(train: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
-    chosen = np.random.default_rng(seed).choice(len(train), min(count, len(train)), replace=False)
-    return train.take(chosen)
-
-
 def _write(
     servable: Servable, calibration: NDArray[np.uint8], folder: Path, writers: Writers, talk: Talk
 ) -> dict[str, Engine]:
@@ -147,10 +150,10 @@ def _judge(loaded: Mapping[str, Runs], val: Pixels, images: Golden, writers: Wri
     proofs = gates.measure(loaded, val)
     rows = []
     for name, engine in loaded.items():
-        why = "" if name == "checkpoint" else gates.objection(name, proofs)
+        difference = float(np.abs(engine.run(images.pixels).probabilities - images.probabilities).max())
+        why = "" if name == "checkpoint" else gates.objection(name, proofs, difference)
         if why and name != "onnx-int8":
             raise Refused(f"{name} refused: {why}", "the exported graph is not the checkpoint; nothing was written")
-        difference = float(np.abs(engine.run(images.pixels).probabilities - images.probabilities).max())
         file = "" if name == "checkpoint" else writers[name][0]
         rows.append(Verdict(name, file, proofs[name], difference, why))
     return rows
@@ -232,6 +235,8 @@ def _save(
     replace(images, contract=described.contract).save(folder)
     save_file(run.network().state_dict(), folder / "weights.safetensors")
     report.write(folder, described, rows, evaluation, run.history())
+    recorded = {name: [digest[:16] for digest in sums] for name, sums in run.checksums().items() if name != "train"}
+    (folder / RECORDED).write_text(json.dumps(recorded))
     files = {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir())}
     complete = described.model_copy(update={"files": files})
     complete.save(folder)

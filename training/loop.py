@@ -1,6 +1,7 @@
 """The training loop: one epoch at a time, on batches of pixels, with everything a resume needs in one state."""
 
 import copy
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,9 @@ class Learner:
     def __init__(self, network: nn.Module, normalise: Normalise, recipe: Recipe, images: int, device: str) -> None:
         """`images`: size of the train split, from which the schedule gets its number of steps."""
         self.recipe = recipe
+        use_cores()
         self.device = torch.device(device)
+        self.precision = _precision(recipe.precision, device)
         self.normalise = normalise.to(self.device)
         # channels-last is what oneDNN and cuDNN want: 1.5x per step on a CPU against the default layout
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -49,8 +52,8 @@ class Learner:
         self.steps = 0
 
     @property
-    def best_network(self) -> nn.Module:
-        """What is validated and saved: the averaged weights where the recipe averages."""
+    def validated(self) -> nn.Module:
+        """What is validated, and saved where it is the best so far: the averaged weights where the recipe averages."""
         network: nn.Module = self.network if self.averaged is None else self.averaged
         return network
 
@@ -97,7 +100,7 @@ class Learner:
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
 
     def images_per_second(self, pixels: Pixels) -> float:
-        """Measured over a few batches, the first of them left out as warm-up; the weights move."""
+        """Of the training steps alone, by the fastest of a few batches; the weights move."""
         self.network.train()
         batches = _batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch))
         seconds, n = [], 0
@@ -111,7 +114,7 @@ class Learner:
     def _step(self, x: Tensor, labels: Tensor) -> Tensor:
         """float32[N, H, W, 3] 0..255 and int64[N] -> the batch's mean loss, after one optimiser step."""
         x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-        with autocast(self.device, self.recipe.precision):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.network(self.normalise(x))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
@@ -143,14 +146,21 @@ def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: 
     """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
     network.eval()
     normalise = normalise.to(device)
-    return torch.cat([network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in pixels.batches(256)])
+    return torch.cat([network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in pixels.batches()])
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 where the recipe says so; `auto` means where the hardware has it."""
-    fast = device.type == "cuda" or machine.multiplies_bfloat16()
-    enabled = precision == "bfloat16" or (precision == "auto" and fast)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+def use_cores() -> int:
+    """Let torch use the cores of the cgroup and the affinity, not the host's; OMP_NUM_THREADS goes first."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(machine.cores().usable)
+    return torch.get_num_threads()
+
+
+def _precision(asked: str, device: str) -> str:
+    """`auto` means bfloat16 where the hardware multiplies it."""
+    if asked != "auto":
+        return asked
+    return "bfloat16" if device == "cuda" or machine.multiplies_bfloat16() else "float32"
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

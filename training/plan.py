@@ -1,11 +1,12 @@
 """What a `train` command will do, decided before anything is read or written."""
 
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import torch
 
 from app.artifact.image import ImageError, InputSpec, decode
 from training import TrainingError, recipe
@@ -21,46 +22,60 @@ _PROBE = InputSpec(
 
 @dataclass(frozen=True)
 class Plan:
-    """`resumed` is the run to go on with; `why` says how the recipe was chosen."""
+    """`why` says how the recipe was chosen; `device` is cpu or cuda; `resumed` is the run to go on with."""
 
     data: Data
     out: Path
     recipe: Recipe
     why: str
+    device: str
     resumed: Run | None
 
 
-def make(source: str, out: Path, name: str | None, overrides: list[str], resume: bool, force: bool) -> Plan:
-    """Index the data, choose or load the recipe, and check the run folder. Raises TrainingError."""
+def make(
+    source: str,
+    out: Path,
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+) -> Plan:
+    """Index the data, choose or load the recipe, and check device and run folder. Raises TrainingError."""
+    device = _resolve(device)
     if resume:
-        return _resumed(source, out, name, overrides)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not force:
-            raise TrainingError(f'"{out}" exists', "--resume goes on with it, --force replaces it")
-        if not (out / "meta.json").exists():
-            raise TrainingError(f'"{out}" exists and is no run, so it is not replaced', "name another folder")
+        return _resumed(source, out, name, overrides, device)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        remedy = (
+            "--resume goes on with it, --force replaces it" if (out / "meta.json").exists() else "--force replaces it"
+        )
+        raise TrainingError(f'"{out}" exists', remedy)
     why = "as asked"
     if name is None:
         name, why = choose(index(source))
     chosen = recipe.load(name, overrides)
     data = open_data(source, chosen.val_fraction, chosen.test_fraction, chosen.seed)
-    return Plan(data, out, chosen, f"recipe {name}: {why}", None)
+    return Plan(data, out, chosen, f"{name}: {why}", device, None)
 
 
-def _resumed(source: str, out: Path, name: str | None, overrides: list[str]) -> Plan:
+def _resolve(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise TrainingError(f'there is no device "{device}"', "known: auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"there is no CUDA device here (torch {torch.__version__})", "leave --device out")
+    return device
+
+
+def _resumed(source: str, out: Path, name: str | None, overrides: Sequence[str], device: str) -> Plan:
     run = Run.open(out)
     if name is not None and recipe.load(name, overrides) != run.recipe:
         raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
     if name is None and overrides:
         raise TrainingError("a run cannot be resumed with other settings", "leave --set out, or name a new --out")
-    return Plan(run.data(source), out, run.recipe, "the run's own recipe", run)
-
-
-def clear(out: Path) -> None:
-    """Make way for a new run."""
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    return Plan(run.data(source), out, run.recipe, "the run's own", device, run)
 
 
 def choose(data: Data) -> tuple[str, str]:

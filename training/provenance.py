@@ -16,7 +16,7 @@ from training.pixels import Pixels
 from training.plan import Plan
 
 
-def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec) -> dict[str, Any]:
+def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: str) -> dict[str, Any]:
     """Everything needed to repeat the run, as plain JSON values."""
     return {
         "command": sys.argv,
@@ -30,7 +30,8 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec) -> dict[str, 
             "cpu": machine.cpu_model(),
             "instruction_set": machine.instruction_set(),
             "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "device": torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
+            "precision": precision,
         },
         "commit": _commit(),
     }

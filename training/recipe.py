@@ -1,17 +1,24 @@
 """A recipe: every choice of one training run, as flat TOML keys."""
 
-import difflib
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from training import TrainingError
+from training import TrainingError, nearest
+from training.models import MODELS
 
 FOLDER = Path(__file__).parent / "recipes"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Amount = Annotated[float, Field(ge=0)]
+
+
+def _registered(name: str) -> str:
+    if name not in MODELS:
+        raise TrainingError(f'there is no model "{name}"', nearest(name, MODELS))
+    return name
 
 
 class Recipe(BaseModel):
@@ -19,7 +26,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
+    model: Annotated[str, AfterValidator(_registered)]
     input_size: Annotated[int, Field(ge=4, le=1024)]
     channels: Literal[1, 3] = 3
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -56,19 +63,19 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(name: str, overrides: list[str] | None = None) -> Recipe:
+def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by name or path and apply `key=value` overrides (TOML values; bare words are strings).
 
     Raises TrainingError for an unknown recipe, key or value.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise TrainingError(f'there is no recipe "{name}"', _nearest(name, names()))
+        raise TrainingError(f'there is no recipe "{name}"', nearest(name, names()))
     try:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f'"{path}" is not TOML: {error}') from error
-    return parse(values | dict(_override(text) for text in overrides or []))
+    return parse(values | dict(_override(text) for text in overrides))
 
 
 def parse(values: dict[str, Any]) -> Recipe:
@@ -79,7 +86,7 @@ def parse(values: dict[str, Any]) -> Recipe:
         first = error.errors()[0]
         key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
-            raise TrainingError(f'"{key}" is no recipe key', _nearest(key, list(Recipe.model_fields))) from error
+            raise TrainingError(f'"{key}" is no recipe key', nearest(key, list(Recipe.model_fields))) from error
         raise TrainingError(f"recipe key {key}: {first['msg'].lower()} (got {first.get('input')!r})") from error
 
 
@@ -91,8 +98,3 @@ def _override(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"

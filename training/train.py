@@ -1,6 +1,8 @@
 """One training run: data -> runs/<id>/."""
 
+import copy
 import json
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +16,11 @@ import torch
 from app.artifact.image import InputSpec
 from app.engines import machine
 from training import Stopped, TrainingError, checkpoint, models, pixels, provenance
-from training import plan as planning
 from training.graph import Normalise
-from training.loop import Learner, logits_of
+from training.loop import Learner, logits_of, use_cores
 from training.pixels import Pixels
 from training.plan import Plan
 from training.progress import Talk
-from training.recipe import Recipe
 from training.score import Accuracy, accuracy, macro_f1
 
 HEADER = "epoch  train loss  val loss  val acc  val F1       lr   img/s  waiting for data    time"
@@ -36,42 +36,42 @@ class Result:
     seconds: float
 
 
-def train(plan: Plan, talk: Talk, device: str = "auto") -> Result:
+def train(plan: Plan, talk: Talk) -> Result:
     """Train as planned and leave the run in `plan.out`; a resumed run goes on after its last finished epoch.
 
     Raises TrainingError for unusable data, Stopped when interrupted (the run stays resumable).
     """
     sets, spec = _load(plan, talk)
-    learner = _learner(plan.recipe, spec, len(plan.data.labels), len(sets["train"]), device)
+    learner = _learner(plan, spec, len(sets["train"]))
     _introduce(learner, plan, talk)
     if plan.resumed is None:
         _start_run(plan, sets, spec, learner)
     state = checkpoint.load(plan.out / "last.pt")
     learner.load_state_dict(state["learner"])
+    checkpoint.save_state(plan.out, state)
     history: History = state["history"]
-    checkpoint.write_metrics(plan.out, history)
-    if history:
+    if plan.resumed is not None:
         talk.fact("resume", f"after epoch {len(history)} of {plan.recipe.epochs}")
     talk.line(HEADER)
     with _interruptible(plan, talk) as stopping:
         for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
             row = _epoch(learner, sets, epoch, talk, stopping)
-            best = all(checkpoint.rank(row) > checkpoint.rank(earlier) for earlier in history)
             history.append(row)
-            if best:
-                checkpoint.save(plan.out / "weights.pt", {"network": learner.best_network.state_dict(), "epoch": epoch})
-            checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": history})
-            checkpoint.write_metrics(plan.out, history)
-            talk.line(_table_row(row, best))
+            improved = row is max(history, key=checkpoint.rank)
+            if improved:
+                state["best"] = {"network": copy.deepcopy(learner.validated.state_dict()), "epoch": epoch}
+            state["learner"] = learner.state_dict()
+            checkpoint.save_state(plan.out, state)
+            talk.line(_table_row(row, improved))
     result = _result(history, len(sets["val"]))
     talk.fact("done", f"best epoch {result.epoch}: val accuracy {result.accuracy} in {clock(result.seconds)}")
     return result
 
 
-def rehearse(plan: Plan, talk: Talk, device: str = "auto") -> None:
+def rehearse(plan: Plan, talk: Talk) -> None:
     """Read everything, train a few batches on a network that is thrown away, and say how long the run will take."""
     sets, spec = _load(plan, talk)
-    learner = _learner(plan.recipe, spec, len(plan.data.labels), len(sets["train"]), device)
+    learner = _learner(plan, spec, len(sets["train"]))
     _introduce(learner, plan, talk)
     rate = learner.images_per_second(sets["train"])
     seconds = len(sets["train"]) * plan.recipe.epochs / rate
@@ -119,39 +119,34 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
         )
 
 
-def _learner(recipe: Recipe, spec: InputSpec, classes: int, images: int, device: str) -> Learner:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"there is no CUDA device here (torch {torch.__version__})", "leave --device out")
-    torch.manual_seed(recipe.seed)
-    network = models.build(recipe.model, recipe.channels, classes)
-    return Learner(network, Normalise(spec.mean, spec.std), recipe, images, device)
+def _learner(plan: Plan, spec: InputSpec, images: int) -> Learner:
+    torch.manual_seed(plan.recipe.seed)
+    network = models.build(plan.recipe.model, plan.recipe.channels, len(plan.data.labels))
+    return Learner(network, Normalise(spec.mean, spec.std), plan.recipe, images, plan.device)
 
 
 def _introduce(learner: Learner, plan: Plan, talk: Talk) -> None:
     recipe = plan.recipe
+    threads = f"{use_cores()} thread{'s' if use_cores() > 1 else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters()) / 1e6
     talk.fact("recipe", plan.why)
     talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, from scratch")
-    where = torch.cuda.get_device_name() if learner.device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    why = machine.cores().reason
-    talk.fact(
-        "machine",
-        f"{learner.device.type}, {where} ({why}), torch {torch.__version__}; {recipe.epochs} epochs",
-    )
+    where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
+    how = f"{learner.precision}, torch {torch.__version__}; {recipe.epochs} epochs"
+    talk.fact("machine", f"{plan.device}, {where}, {how}")
 
 
 def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Learner) -> None:
     """The run's records and its state before the first epoch; meta.json comes last and makes the folder a run."""
-    planning.clear(plan.out)
+    checkpoint.clear(plan.out)
     skipped = [f"{path}\t{why}\n" for split in sets.values() for path, why in split.skipped]
     if skipped:
         checkpoint.write(plan.out / "skipped.txt", "".join(skipped))
     splits = {name: (split.samples, split.sha256) for name, split in sets.items()}
     checkpoint.write_splits(plan.out, plan.data.labels, splits)
-    checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": []})
-    checkpoint.write(plan.out / "meta.json", json.dumps(provenance.describe(plan, sets, spec), indent=2) + "\n")
+    checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
+    meta = provenance.describe(plan, sets, spec, learner.precision)
+    checkpoint.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 def _epoch(
@@ -162,7 +157,7 @@ def _epoch(
     with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
         stats = learner.epoch(sets["train"], epoch, progress, stopping)
     labels = sets["val"].labels
-    logits = logits_of(learner.best_network, learner.normalise, sets["val"], learner.device)
+    logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
     predicted = logits.argmax(dim=1).numpy()
     return {
         "epoch": epoch,
@@ -212,7 +207,8 @@ def _interruptible(plan: Plan, talk: Talk) -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: asked
     except Stopped as stopped:
-        command = f"sightglass train {plan.data.source} --out {plan.out} --resume"
+        words = ["sightglass", "train", plan.data.source, "--out", str(plan.out), "--resume", "--device", plan.device]
+        command = shlex.join(words)
         raise Stopped(f"stopped; finished epochs are kept\nnext     {command}") from stopped
     finally:
         signal.signal(signal.SIGINT, previous)

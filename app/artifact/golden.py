@@ -49,6 +49,8 @@ class Golden:
             with np.load(io.BytesIO((folder / FILE).read_bytes()), allow_pickle=False) as arrays:
                 ends = np.cumsum(arrays["lengths"])
                 files = arrays["files"].tobytes()
+                if not len(ends) == len(arrays["pixels"]) == len(arrays["probabilities"]) > 0:
+                    raise ValueError("it does not hold one set of pixels and probabilities for each of its files")
                 return cls(
                     tuple(files[end - n : end] for n, end in zip(arrays["lengths"], ends, strict=True)),
                     arrays["pixels"],

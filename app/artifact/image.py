@@ -178,9 +178,12 @@ def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
 
     scale = _reduce(image, box, size)
     left, top, right, bottom = (edge / scale for edge in box)
-    rgb = _to_rgb(image)
-    reduced = left, top, min(right, rgb.width), min(bottom, rgb.height)  # against rounding beyond the edge
-    small = rgb.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
+    colours = _colours(image)
+    reduced = left, top, min(right, colours.width), min(bottom, colours.height)  # against rounding beyond the edge
+    small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
+    if small.mode == "RGBA":
+        # Pillow resized the colours weighted by their alpha, so laying them on white now equals doing it before
+        small = Image.alpha_composite(Image.new("RGBA", size, "white"), small).convert("RGB")
     if orientation in _TRANSPOSE:
         # turning the small picture is the same as turning the large one, because the crop is centred
         small = small.transpose(_TRANSPOSE[orientation])
@@ -217,12 +220,14 @@ def _reduce(image: Image.Image, box: tuple[float, float, float, float], size: tu
     return divisor if drafted else 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _colours(image: Image.Image) -> Image.Image:
+    """The whole picture as RGB, or RGBA where it has transparency; without a copy where it is that already."""
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255 instead of scaling
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise BrokenImage("32-bit pixels have no defined range; save the picture with 8 or 16 bits per channel")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    if image.mode == mode:
+        image.load()
+        return image
+    return image.convert(mode)

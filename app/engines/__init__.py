@@ -39,6 +39,10 @@ class EngineError(Exception):
     """The engine cannot be had or has failed; the message is one sentence."""
 
 
+class LibraryMissing(EngineError):
+    """This install leaves out the library that a variant needs."""
+
+
 ENGINES = {
     "onnx": "app.engines.onnx:OnnxEngine",
     "onnx-int8": "app.engines.onnx:OnnxEngine",
@@ -46,13 +50,19 @@ ENGINES = {
 }
 
 
+def on_gpu(device: str) -> bool:
+    """Whether the ONNX engine would run on a GPU for this DEVICE."""
+    onnx = importlib.import_module("app.engines.onnx")
+    return device == "cuda" or (device == "auto" and bool(onnx.has_cuda()))
+
+
 def load(variant: str, path: Path, device: str = "auto", threads: int = 1) -> Engine:
-    """The engine for a variant's file. Raises EngineError where it, its device or its library is not to be had."""
+    """The engine for a variant's file. Raises EngineError, or LibraryMissing where a package is what is missing."""
     module, _, name = ENGINES[variant].partition(":")
     try:
         engine = cast(type[Engine], getattr(importlib.import_module(module), name))
     except ModuleNotFoundError as error:
-        raise EngineError(
+        raise LibraryMissing(
             f'variant "{variant}" needs {error.name}, which this install leaves out: '
             f"pip install -e '.[{variant}]', or choose another variant"
         ) from error

@@ -18,12 +18,13 @@ class TorchScriptEngine:
             raise EngineError(f"DEVICE=cuda, but torch {torch.__version__} finds no CUDA device: use cpu")
         self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = False  # rounds products to 10 bits: more than the self-test allows
         try:
             with warnings.catch_warnings():  # torch.jit is deprecated and says so at every use; docs/adr/0003
                 warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
                 self._module = torch.jit.load(str(path), map_location=self.device).eval()  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
-            raise EngineError(f"{path} cannot be loaded: {error}") from error
+            raise EngineError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """See Engine.run."""

@@ -15,8 +15,7 @@ def router(classifier: Classifier) -> APIRouter:
         503: {"model": Health, "description": "Not able to answer; `detail` says why."}
     }
 
-    def state(response: Response) -> Health:
-        trouble = classifier.why_not_ready()
+    def answer(response: Response, trouble: str) -> Health:
         response.status_code = 503 if trouble else 200
         response.headers["Cache-Control"] = "no-store"
         return Health.of(classifier.served, trouble)
@@ -25,11 +24,11 @@ def router(classifier: Classifier) -> APIRouter:
     @routes.get("/health/ready", responses=unavailable)
     async def ready(response: Response) -> Health:
         """Whether pictures are answered: the self-test passed and the engine works."""
-        return state(response)
+        return answer(response, classifier.why_not_ready())
 
     @routes.get("/health/live", responses=unavailable)
     async def live(response: Response) -> Health:
-        """Whether a restart would not help: as /health, since only an engine that died makes it fail."""
-        return state(response)
+        """Whether a restart would not help; an engine that failed is asked again every few seconds."""
+        return answer(response, classifier.why_not_live())
 
     return routes

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -34,7 +35,10 @@ _BODY: dict[str, Any] = {
     }
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemDocument, "content": {"application/problem+json": {}}}
+    status: {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
+    }
     for status in (400, 413, 415, 422, 429, 500, 503, 504)
 }
 TopK = Annotated[str, Query(pattern=r"^([1-9]\d{0,5}|all)$", description="How many labels: 1 to all; default 5.")]
@@ -48,12 +52,13 @@ def router(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, dead
     async def predict(request: Request, top_k: TopK | None = None) -> PredictionResponse:
         """Classify one picture."""
         trace = trace_of(request)
+        wanted = _count(top_k, len(classifier.served.manifest.labels))
         with _counted(metrics), classifier.admit(), metrics.queued.track_inprogress():
-            wanted = _count(top_k, len(classifier.served.manifest.labels))
             async with _deadline(deadline_ms):
                 with trace.stage("receive"):
                     picture = await read_picture(request, max_upload_bytes)
-                prediction = await classifier.predict(picture, wanted)
+                async with _while_connected(request):
+                    prediction = await classifier.predict(picture, wanted)
         _record(prediction, len(picture), trace, metrics)
         return PredictionResponse.of(prediction, classifier.served)
 
@@ -68,6 +73,9 @@ def _count(top_k: str | None, labels: int) -> int:
     return int(top_k)
 
 
+_OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconnected": "disconnected"}
+
+
 @contextmanager
 def _counted(metrics: Metrics) -> Iterator[None]:
     """Each picture exactly once in images_total."""
@@ -75,14 +83,11 @@ def _counted(metrics: Metrics) -> Iterator[None]:
     try:
         yield
         outcome = "predicted"
-    except asyncio.CancelledError:
-        outcome = "disconnected"
-        raise
     except ImageError:
         outcome = "invalid"
         raise
     except Problem as problem:
-        outcome = {"queue_full": "rejected", "deadline_exceeded": "expired"}.get(problem.code, "invalid")
+        outcome = _OUTCOMES.get(problem.code, "invalid")
         raise
     finally:
         metrics.images.labels(outcome).inc()
@@ -95,6 +100,31 @@ async def _deadline(deadline_ms: int) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Problem("deadline_exceeded", f"No answer within {deadline_ms} ms (SIGHTGLASS_DEADLINE_MS).") from error
+
+
+@asynccontextmanager
+async def _while_connected(request: Request) -> AsyncIterator[None]:
+    """Give up what happens inside when the client leaves, of which nothing else tells a handler; after the body."""
+    task, gone = asyncio.current_task(), False
+    assert task is not None
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise Problem("disconnected", "The client closed the connection before its answer.") from None
+    finally:
+        watcher.cancel()
 
 
 def _record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:

@@ -74,7 +74,7 @@ async def _bounded(request: Request, allowed: int, max_bytes: int) -> AsyncGener
                 raise _too_large(received, max_bytes)
             yield chunk
     except ClientDisconnect as error:
-        raise Problem("malformed_body", "The connection closed before the whole body had come.") from error
+        raise Problem("disconnected", "The connection closed before the whole body had come.") from error
 
 
 def _too_large(received: int, limit: int) -> Problem:

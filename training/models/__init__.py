@@ -1,11 +1,10 @@
 """The model registry: name -> where its function (channels, classes) -> network is, and what it is in one line."""
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, runtime_checkable
 
-from training import TrainingError
+from training import TrainingError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,9 +41,7 @@ def build(name: str, channels: int, classes: int) -> "nn.Module":
     Raises TrainingError for an unknown name.
     """
     if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(MODELS)}"
-        raise TrainingError(f'there is no model "{name}"', hint)
+        raise TrainingError(f'there is no model "{name}"', nearest(name, MODELS))
     module, _, function = MODELS[name].function.partition(":")
     make = cast("Callable[[int, int], nn.Module]", getattr(importlib.import_module(module), function))
     return make(channels, classes)
