@@ -2,18 +2,19 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.artifact.image import PILLOW_MAX_PIXELS
 from app.engines import machine
 
 PREFIX = "SIGHTGLASS_"
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "exports/cifar10/1"
 _NOT_SETTINGS = {"SIGHTGLASS_DEBUG"}  # the command line's own: tracebacks instead of one-sentence errors
+_SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -44,7 +45,7 @@ class Settings(BaseSettings):
     max_queue: Count = 128
     """Images admitted and not yet answered, over all workers; beyond it, 429."""
     max_upload_bytes: Count = 10_000_000
-    max_pixels: Annotated[int, Field(ge=1, le=PILLOW_MAX_PIXELS)] = 64_000_000
+    max_pixels: Count = 64_000_000
     """Width times height of a picture, checked before it is decoded."""
     deadline_ms: Count = 30_000
     """From the first byte of a request to its answer; beyond it, 504."""
@@ -75,16 +76,18 @@ def load(**overrides: Any) -> Settings:
         first = error.errors()[0]
         field = str(first["loc"][0])
         where = field if field in overrides else f"{PREFIX}{field.upper()}"
-        raise SettingsError(f"{where}={first['input']}: {first['msg'].lower()}{_injected(first['input'])}") from error
+        raise SettingsError(f"{where}={first['input']}: {first['msg'].lower()}{_injected(where)}") from error
 
 
 def _suggest(name: str, known: set[str]) -> str:
+    if injected := _injected(name):
+        return injected
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return _injected(os.environ.get(name, "")) or f"; known are {', '.join(sorted(known - _NOT_SETTINGS))}"
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known - _NOT_SETTINGS))}"
 
 
-def _injected(value: object) -> str:
-    """Kubernetes gives every pod <SERVICE>_PORT=tcp://... for a Service of that name."""
-    return "; Kubernetes set it: enableServiceLinks: false in the pod stops that" if "tcp://" in str(value) else ""
+def _injected(name: str) -> str:
+    """Kubernetes gives every pod <SERVICE>_PORT=tcp://... and the like for a Service of that name."""
+    if not _SERVICE_LINK.fullmatch(name) or not (name != f"{PREFIX}PORT" or "tcp://" in os.environ.get(name, "")):
+        return ""
+    return "; Kubernetes set it for a Service of that name: enableServiceLinks: false in the pod stops that"

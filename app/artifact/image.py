@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 # What a file is, by its first bytes; the values are Pillow's names. MPO (phones) is JPEG with more pictures behind.
@@ -42,19 +42,13 @@ _ISO_BRANDS = {
     b"avif": "AVIF",
 }
 
-# Pillow refuses more pixels than this on its own (twice its bomb warning), whatever our limit says.
-PILLOW_MAX_PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the service sets a lower limit
+# Pillow's own guard warns at half of that and its refusal names no sizes; `decode` checks every header itself.
+Image.MAX_IMAGE_PIXELS = None
 # What Pillow's plugins raise on damaged files, found by mutating files of every accepted format (tests/app).
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    zlib.error,
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, AssertionError, OverflowError),
+    *(struct.error, zlib.error),
 )
 _ORIENTATION_TAG = 0x0112
 # EXIF orientation -> how stored pixels become the displayed picture (as PIL.ImageOps.exif_transpose does).
@@ -80,7 +74,7 @@ class InputSpec(BaseModel):
     `mean` and `std` are per channel, in units of 0..1. One-channel networks see Rec. 601 luma.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     width: Annotated[int, Field(ge=1, le=4096)]
     height: Annotated[int, Field(ge=1, le=4096)]
@@ -128,7 +122,7 @@ class TooManyPixels(ImageError):
     """The header announces more pixels than the limit; nothing was decoded."""
 
 
-def decode(data: bytes, spec: InputSpec, max_pixels: int = PILLOW_MAX_PIXELS) -> Decoded:
+def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode the first frame of `data` to uint8[spec.height, spec.width, 3] RGB.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits. Large JPEGs are
@@ -147,8 +141,8 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = PILLOW_MAX_PIXELS) ->
             return _decode(image, spec)
     except ImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooManyPixels(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise BrokenImage(f"the {kind} file cannot be decoded: its header is damaged") from error
     except _DAMAGE as error:
         raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
 
@@ -179,7 +173,8 @@ def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
     scale = _reduce(image, box, size)
     left, top, right, bottom = (edge / scale for edge in box)
     colours = _colours(image)
-    reduced = left, top, min(right, colours.width), min(bottom, colours.height)  # against rounding beyond the edge
+    # the edges, against rounding beyond them
+    reduced = max(0.0, left), max(0.0, top), min(right, colours.width), min(bottom, colours.height)
     small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
     if small.mode == "RGBA":
         # Pillow resized the colours weighted by their alpha, so laying them on white now equals doing it before
@@ -223,7 +218,7 @@ def _reduce(image: Image.Image, box: tuple[float, float, float, float], size: tu
 def _colours(image: Image.Image) -> Image.Image:
     """The whole picture as RGB, or RGBA where it has transparency; without a copy where it is that already."""
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255 instead of scaling
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return _eight_bits(image)
     if image.mode in ("I", "F"):
         raise BrokenImage("32-bit pixels have no defined range; save the picture with 8 or 16 bits per channel")
     mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -231,3 +226,14 @@ def _colours(image: Image.Image) -> Image.Image:
         image.load()
         return image
     return image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey by its high byte; a grey value that the file declares transparent becomes alpha 0."""
+    deep = np.asarray(image)
+    grey = Image.fromarray((deep >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return grey.convert("RGB")
+    grey.putalpha(Image.fromarray(np.where(deep == clear, 0, 255).astype(np.uint8)))
+    return grey.convert("RGBA")

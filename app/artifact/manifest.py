@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 
@@ -12,6 +13,7 @@ from app.artifact.image import InputSpec
 FILE = "manifest.json"
 _GOLDEN = "golden.npz"
 SCHEMA_VERSION = 1
+_PATH = re.compile(r"(?=.{1,200}$)\w[\w.-]*(/\w[\w.-]*)*")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -20,7 +22,7 @@ class ArtifactError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class File(_Part):
@@ -74,7 +76,7 @@ class Machine(_Part):
 class Manifest(_Part):
     """Everything the service and a later fine-tuning need to know about the model."""
 
-    schema_version: int
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION, strict=True)]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[int, Field(ge=1)]
     created: str
@@ -95,7 +97,7 @@ class Manifest(_Part):
     @classmethod
     def _inside(cls, files: dict[str, File]) -> dict[str, File]:
         for name in files:
-            if PurePosixPath(name).is_absolute() or "\\" in name or ".." in PurePosixPath(name).parts:
+            if not _PATH.fullmatch(name) or ".." in PurePosixPath(name).parts:
                 raise ValueError(f'the path "{name}" leaves the artifact folder')
         return files
 
@@ -147,7 +149,7 @@ def _read(folder: Path) -> Manifest:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise ArtifactError(f'"{folder}" is no artifact: it has no {FILE}') from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
         raise ArtifactError(f"{path} is no manifest: it has no schema_version")

@@ -39,6 +39,11 @@ class EngineError(Exception):
     """The engine cannot be had or has failed; the message is one sentence."""
 
 
+def one_line(error: Exception) -> str:
+    """A native library's message, which may span many lines."""
+    return " ".join(str(error).split())
+
+
 class LibraryMissing(EngineError):
     """This install leaves out the library that a variant needs."""
 
@@ -62,8 +67,9 @@ def load(variant: str, path: Path, device: str = "auto", threads: int = 1) -> En
     try:
         engine = cast(type[Engine], getattr(importlib.import_module(module), name))
     except ModuleNotFoundError as error:
+        extra = "'.[torchscript]'" if variant == "torchscript" else "."
         raise LibraryMissing(
-            f'variant "{variant}" needs {error.name}, which this install leaves out: '
-            f"pip install -e '.[{variant}]', or choose another variant"
+            f'variant "{variant}" needs {error.name}, which this install leaves out: pip install -e {extra},'
+            " or choose another variant"
         ) from error
     return engine(path, device, threads)

@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from app.engines import EngineError, Outputs
+from app.engines import EngineError, Outputs, one_line
 
 # ONNX Runtime's exceptions share no base class of their own, so all of them are named by where they come from.
 _FAILURES: tuple[type[Exception], ...] = (
@@ -36,7 +36,7 @@ class OnnxEngine:
             # from bytes: a graph then has no folder from which to draw weights that no checksum covers
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers)
         except _FAILURES as error:
-            raise EngineError(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
+            raise EngineError(f"{path} cannot be loaded: {one_line(error)}") from error
         self.device = "cuda" if self._session.get_providers()[0] != "CPUExecutionProvider" else "cpu"
         if device == "cuda" != self.device:  # ONNX Runtime itself falls back to the CPU with only a log line
             raise EngineError("DEVICE=cuda, but ONNX Runtime cannot use the GPU (driver or CUDA libraries): use cpu")
@@ -48,7 +48,7 @@ class OnnxEngine:
         try:
             values = self._session.run(self._outputs, {self._input: pixels})
         except _FAILURES as error:
-            raise EngineError(f"ONNX Runtime failed: {error}") from error
+            raise EngineError(f"ONNX Runtime failed: {one_line(error)}") from error
         by_name = dict(zip(self._outputs, values, strict=True))
         return Outputs(by_name["probabilities"], by_name["logits"], by_name.get("heatmap"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.engines import EngineError, Outputs
+from app.engines import EngineError, Outputs, one_line
 
 
 class TorchScriptEngine:
@@ -24,14 +24,14 @@ class TorchScriptEngine:
                 warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
                 self._module = torch.jit.load(str(path), map_location=self.device).eval()  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
-            raise EngineError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"{path} cannot be loaded: {one_line(error)}") from error
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """See Engine.run."""
         try:
             with torch.inference_mode():
-                values = self._module(torch.from_numpy(pixels).to(self.device))
+                values = self._module(torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device))
         except RuntimeError as error:
-            raise EngineError(f"TorchScript failed: {error}") from error
+            raise EngineError(f"TorchScript failed: {one_line(error)}") from error
         probabilities, logits, *heatmap = (value.cpu().numpy() for value in values)
         return Outputs(probabilities, logits, heatmap[0] if heatmap else None)

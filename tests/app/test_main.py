@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from app import settings, startup
-from app.engines import EngineError, Outputs
+from app.engines import EngineError, Outputs, Runs
 from app.main import create_app
 from tests.pictures import encode, picture
 
@@ -21,7 +21,7 @@ class MoodyEngine:
 
     device = "cpu"
 
-    def __init__(self, engine: startup.Engine) -> None:
+    def __init__(self, engine: Runs) -> None:
         self.engine = engine
         self.mood: Exception | None = None
 
@@ -51,9 +51,11 @@ def test_an_engine_that_fails_makes_the_service_unready_until_it_works_again(
     assert failed.status_code == 503
     assert failed.json()["code"] == "not_ready"
     assert int(failed.headers["retry-after"]) >= 1
-    for route in ("/health", "/health/ready", "/health/live"):
+    assert "device" not in failed.text  # the client is not told what the log and /health say
+    for route in ("/health", "/health/ready"):
         assert client.get(route).status_code == 503
         assert client.get(route).json()["detail"] == "the device is gone"
+    assert client.get("/health/live").status_code == 200
     engine.mood = None
     assert client.post("/predict", content=file).status_code == 200
     assert client.get("/health").status_code == 200
@@ -68,7 +70,8 @@ def test_a_bug_in_the_engine_leaves_nobody_waiting_and_the_service_unready(
     client, engine = moody
     engine.mood = KeyError("a bug")
     assert client.post("/predict", content=encode(picture())).status_code == 503
-    assert client.get("/health").status_code == 503
+    assert client.post("/predict", content=encode(picture())).status_code == 503
+    assert client.get("/health/live").status_code == 503
 
 
 def test_our_bug_is_a_500_that_tells_the_log_and_not_the_client(

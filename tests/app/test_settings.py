@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app import settings
-from app.artifact.image import PILLOW_MAX_PIXELS
+from app.artifact.image import MAX_PIXELS
 from app.engines import machine
 from app.settings import DEFAULT_MODEL, Settings, SettingsError
 
@@ -155,7 +155,7 @@ def test_what_kubernetes_injects_is_explained_with_its_remedy(
         ("MAX_UPLOAD_BYTES", "10MB", "integer"),
         ("DEADLINE_MS", "0", "greater than or equal to 1"),
         ("MAX_PIXELS", "0", "greater than or equal to 1"),
-        ("MAX_PIXELS", str(PILLOW_MAX_PIXELS + 1), str(PILLOW_MAX_PIXELS)),
+        ("MAX_PIXELS", str(MAX_PIXELS + 1), str(MAX_PIXELS)),
         ("VARIANT", "int8", "'onnx-int8'"),
         ("DEVICE", "gpu", "'cuda'"),
         ("LOG_FORMAT", "xml", "'json'"),
@@ -176,7 +176,7 @@ def test_a_bad_override_is_named_as_the_caller_wrote_it() -> None:
 
 
 def test_as_many_pixels_are_allowed_as_pillow_takes() -> None:
-    assert settings.load(max_pixels=PILLOW_MAX_PIXELS).max_pixels == PILLOW_MAX_PIXELS
+    assert settings.load(max_pixels=MAX_PIXELS).max_pixels == MAX_PIXELS
 
 
 # --- threads ------------------------------------------------------------------------------------------------------

@@ -85,11 +85,14 @@ def test_ece_of_constant_confidence_is_its_distance_to_the_accuracy(
 
 
 def test_every_prediction_lies_in_exactly_one_bin() -> None:
-    edges = np.array([[0.2] * 5, [1.0, 0, 0, 0, 0], [np.float32(1 / 3)] + [1 / 6] * 4], np.float32)
-    bins = reliability(np.array([0, 0, 0]), edges)
-    assert sum(each.n for each in bins) == 3
-    assert bins[-1].n == 1
     assert sum(each.n for each in EVALUATION.reliability) == len(LABELS)
+
+
+def test_a_bin_includes_its_upper_edge_and_not_its_lower() -> None:
+    """(low, high], as in Guo et al.: certainty belongs to the last bin."""
+    rows = np.array([[0.5, 0.5, 0, 0], [0.75, 0.25, 0, 0], [1, 0, 0, 0]], np.float32)  # exact in binary
+    bins = reliability(np.zeros(3, np.int64), rows, bins=4)
+    assert [each.n for each in bins] == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
