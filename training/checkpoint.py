@@ -16,7 +16,7 @@ from training import TrainingError, models
 from training.data import Data, Sample, index
 from training.recipe import Recipe, parse
 
-FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt", "crash.txt")
+FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt")
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def write(path: Path, text: str) -> None:
     """Replace `path` whole."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogateescape"))  # as Python holds file names that are no UTF-8
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -70,14 +70,21 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
     write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state["history"]))
 
 
-def clear(run: Path) -> None:
-    """Make way for a new run: removes what a run consists of, and nothing else. Raises TrainingError."""
-    run.mkdir(parents=True, exist_ok=True)
-    for path in run.iterdir():
+def require_replaceable(run: Path) -> None:
+    """Raises TrainingError where `run` holds anything but what a run consists of."""
+    if run.is_file():
+        raise TrainingError(f'"{run}" is a file', "name a folder with --out")
+    for path in run.iterdir() if run.exists() else ():
         if path.name.removeprefix(".").removesuffix(".tmp") not in FILES:
             raise TrainingError(
                 f'"{run}" holds "{path.name}", so it is more than a run', "name another folder with --out"
             )
+
+
+def clear(run: Path) -> None:
+    """Make way for a new run: removes an old run's files, and nothing else. Raises TrainingError."""
+    require_replaceable(run)
+    run.mkdir(parents=True, exist_ok=True)
     for path in run.iterdir():
         path.unlink()
 
@@ -91,11 +98,11 @@ def write_splits(
     run: Path, labels: tuple[str, ...], splits: dict[str, tuple[tuple[Sample, ...], tuple[str, ...]]]
 ) -> None:
     """`splits`: name -> (samples, their sha256 sums)."""
-    rows = {
-        name: [[sample.path, labels[sample.label], digest] for sample, digest in zip(samples, sums, strict=True)]
-        for name, (samples, sums) in splits.items()
-    }
-    write(run / "splits.json", json.dumps(rows, separators=(",", ":")).replace("],[", "],\n["))
+    parts = []
+    for name, (samples, sums) in splits.items():
+        rows = [json.dumps([s.path, labels[s.label], digest]) for s, digest in zip(samples, sums, strict=True)]
+        parts.append(f"{json.dumps(name)}: [\n" + ",\n".join(rows) + "\n]")
+    write(run / "splits.json", "{" + ",\n".join(parts) + "}\n")
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def evaluate(
 
     talk = _talk(quiet, no_progress)
     if out:
-        evaluation.make_folder(out)
+        evaluation.require_new(out)
     predictions = evaluation.evaluate(target, data, split, variant, talk)
     if as_json:
         _print_json(evaluation.as_json(predictions))

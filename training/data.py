@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -59,8 +59,8 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
 
     With `labels` (a trained model's), folder names map to those: a missing class is fine, an unknown one is an error.
     """
-    if source in NAMED and not Path(source).exists():
-        return NAMED[source]()
+    if source in NAMED:  # a folder of that name is ./digits
+        return _relabel(NAMED[source](), labels)
     root = Path(source)
     _require_folder(root, source)
     split_folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
@@ -72,6 +72,18 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     if labels is None:
         _require_every_class(splits.get("train", splits.get("all", ())), known, source)
     return Data(str(root.resolve()), known, splits, lambda path: (root / path).read_bytes())
+
+
+def _relabel(data: Data, labels: tuple[str, ...] | None) -> Data:
+    """The same samples under a trained model's labels, by name. Raises TrainingError for a class it does not know."""
+    if labels is None:
+        return data
+    for name in data.labels:
+        if name not in labels:
+            raise TrainingError(f'"{name}" of {data.source} is no class of this model', nearest(name, labels))
+    number = [labels.index(name) for name in data.labels]
+    splits = {split: tuple(Sample(s.path, number[s.label]) for s in rows) for split, rows in data.splits.items()}
+    return Data(data.source, labels, splits, data.read)
 
 
 _SHAPE = "expected photos/<class>/*.jpg or photos/train/<class>/*.jpg"
@@ -119,24 +131,23 @@ def _require_every_class(samples: tuple[Sample, ...], labels: tuple[str, ...], s
         raise TrainingError(f"no pictures in {names} of {source}", "add pictures or remove the folder")
 
 
-def select(data: Data, split: str, recorded: Collection[str]) -> Data:
+def select(data: Data, split: str, recorded: set[str]) -> Data:
     """The files of an unsplit folder that a split recorded, known by their sha256 wherever they are now.
 
-    `recorded` may hold the first hex digits only. Raises TrainingError unless all of them are here.
+    `recorded` may hold the first hex digits only. Raises TrainingError where none of them is here.
     """
     length = len(next(iter(recorded), ""))
-    found = {}
-    for sample in data.splits["all"]:
-        digest = hashlib.sha256(data.read(sample.path)).hexdigest()[:length]
-        if digest in recorded:
-            found[digest] = sample
-    missing, total = len(set(recorded)) - len(found), len(set(recorded))
-    if missing:
+    chosen = tuple(
+        sample
+        for sample in data.splits["all"]
+        if hashlib.sha256(data.read(sample.path)).hexdigest()[:length] in recorded
+    )
+    if not chosen:
         raise TrainingError(
-            f"{missing} of the {total} pictures recorded as {split} are not in {data.source}",
+            f"none of the {len(recorded)} pictures recorded as {split} is in {data.source}",
             "name the folder that the model was trained from, or leave --split out to score all of this one",
         )
-    return Data(data.source, data.labels, {split: tuple(sorted(found.values()))}, data.read)
+    return Data(data.source, data.labels, {split: chosen}, data.read)
 
 
 def _carve(samples: tuple[Sample, ...], fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:

@@ -53,7 +53,7 @@ def _evaluate_run(run: checkpoint.Run, source: str | None, split: str | None, ta
     """The eager checkpoint, on the run's recorded splits or on another folder."""
     use_cores()
     own = source is None or run.was_trained_on(source)
-    data = run.data() if own else _elsewhere(str(source), run.labels, split, run.checksums())
+    data = run.data() if own else _elsewhere(str(source), run.labels, split, run.checksums(), talk)
     name = _choose_split(data, split)
     chosen = _load(data, name, run.input, talk, run.checksums()[name] if own else None)
     servable = Servable(run.network(), run.input.mean, run.input.std)
@@ -71,18 +71,24 @@ def _evaluate_artifact(
     if name not in described.variants:
         raise TrainingError(f'{folder} has no variant "{name}"', f"it has {', '.join(described.variants)}")
     engine = load_engine(name, folder / described.variants[name].file, "cpu", machine.cores().usable)
-    data = _elsewhere(source, described.labels, split, json.loads((folder / RECORDED).read_text()))
+    data = _elsewhere(source, described.labels, split, json.loads((folder / RECORDED).read_text()), talk)
     part = _choose_split(data, split)
     chosen = _load(data, part, described.input, talk, None)
     return _predictions(name, data, part, chosen, engine, described.labels)
 
 
-def _elsewhere(source: str, labels: tuple[str, ...], split: str | None, recorded: dict[str, list[str]]) -> Data:
+def _elsewhere(
+    source: str, labels: tuple[str, ...], split: str | None, recorded: dict[str, list[str]], talk: Talk
+) -> Data:
     """A folder's own splits; of an unsplit one all, or the files that the model's `split` recorded."""
     data = index(source, labels)
-    if "all" in data.splits and split in recorded:
-        return select(data, split, set(recorded[split]))
-    return data
+    if "all" not in data.splits or split not in recorded:
+        return data
+    chosen = select(data, split, set(recorded[split]))
+    missing = len(recorded[split]) - len(chosen.splits[split])
+    if missing:
+        talk.fact("warn", f"{missing} of the {len(recorded[split])} pictures recorded as {split} are not in {source}")
+    return chosen
 
 
 def _choose_split(data: Data, split: str | None) -> str:
@@ -136,21 +142,21 @@ def as_json(predictions: Predictions) -> dict[str, Any]:
     return where | predictions.evaluation.as_json()
 
 
-def make_folder(out: Path) -> None:
-    """For `write`, before the work. Raises TrainingError if it exists."""
-    try:
-        out.mkdir(parents=True)
-    except FileExistsError as error:
-        raise TrainingError(f'"{out}" exists already', "name a new folder with --out") from error
+def require_new(out: Path) -> None:
+    """Raises TrainingError if `out` exists: to be asked before the work as well."""
+    if out.exists():
+        raise TrainingError(f'"{out}" exists already', "name a new folder with --out")
 
 
 def write(predictions: Predictions, target: Path, out: Path) -> None:
-    """evaluation.json, predictions.csv and the plots into the folder `out`."""
+    """evaluation.json, predictions.csv and the plots into the new folder `out`. Raises TrainingError if it exists."""
+    require_new(out)
+    out.mkdir(parents=True)
     history = checkpoint.Run.open(target).history() if (target / "meta.json").exists() else []
     checkpoint.write(out / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
     checkpoint.write(out / "predictions.csv", _csv(predictions))
     for name, figure in plots.draw(predictions.evaluation, history).items():
-        figure.savefig(out / f"{name}.png", dpi=150)
+        plots.save(figure, out / f"{name}.png", "png")
 
 
 def _csv(predictions: Predictions) -> str:

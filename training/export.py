@@ -1,6 +1,7 @@
 """Turn a run into an artifact, and prove every variant against the checkpoint before it is kept."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,8 @@ def _name_and_version(out: Path) -> tuple[str, int]:
     name, version = out.resolve().parent.name, out.name
     if not version.isdecimal() or int(version) < 1:
         raise TrainingError(f'"{out}" does not end in a version', f"--out exports/NAME/VERSION, e.g. {out}/1")
+    if not re.fullmatch(manifest.NAME, name):
+        raise TrainingError(f'"{name}" cannot be a model\'s name', "letters, digits, '.', '_' and '-' can")
     if out.exists():
         others = [int(path.name) for path in out.parent.iterdir() if path.name.isdecimal()]
         raise TrainingError(f'"{out}" exists; a version is never changed', f"--out {out.parent / str(max(others) + 1)}")

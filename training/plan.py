@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from app.artifact.image import ImageError, InputSpec, decode
-from training import TrainingError, recipe
+from training import TrainingError, checkpoint, recipe
 from training.checkpoint import Run
 from training.data import Data, Sample, index, open_data
 from training.recipe import Recipe
@@ -51,6 +51,7 @@ def make(
             "--resume goes on with it, --force replaces it" if (out / "meta.json").exists() else "--force replaces it"
         )
         raise TrainingError(f'"{out}" exists', remedy)
+    checkpoint.require_replaceable(out)
     why = "as asked"
     if name is None:
         name, why = choose(index(source))

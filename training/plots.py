@@ -1,9 +1,12 @@
 """The three figures of an evaluation: confusion matrix, reliability diagram, training curves."""
 
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -13,10 +16,18 @@ from training.score import Evaluation
 
 def draw(evaluation: Evaluation, history: Sequence[dict[str, Any]]) -> dict[str, Figure]:
     """Name -> figure; `curves` only where there is a history (rows of metrics.jsonl)."""
-    figures = {"confusion": _confusion(evaluation), "reliability": _reliability(evaluation)}
-    if history:
-        figures["curves"] = _curves(history)
+    with rc_context({"text.parse_math": False}):  # a label may hold dollar signs
+        figures = {"confusion": _confusion(evaluation), "reliability": _reliability(evaluation)}
+        if history:
+            figures["curves"] = _curves(history)
     return figures
+
+
+def save(figure: Figure, target: Path | IO[Any], kind: str) -> None:
+    """As png or svg; in an svg text stays text, so that the reader's fonts draw what matplotlib's has no glyph for."""
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none", "text.parse_math": False}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(target, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _confusion(evaluation: Evaluation) -> Figure:
@@ -30,8 +41,8 @@ def _confusion(evaluation: Evaluation) -> Figure:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="called", ylabel="is")
     if len(names) <= 30:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"

@@ -16,7 +16,7 @@ class Talk:
 
     def __init__(self, quiet: bool = False, bars: bool = True) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self.bars = bars and not quiet and self.console.is_terminal
 
     def line(self, text: str) -> None:

@@ -92,6 +92,6 @@ def write(
 def _svg(figure: Figure) -> Markup:
     """Inline SVG without the XML header."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plots.save(figure, buffer, "svg")
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :])  # noqa: S704  # matplotlib's own, which escapes its text

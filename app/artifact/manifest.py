@@ -13,6 +13,7 @@ from app.artifact.image import InputSpec
 FILE = "manifest.json"
 _GOLDEN = "golden.npz"
 SCHEMA_VERSION = 1
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a model: it stands in URLs
 _PATH = re.compile(r"(?=.{1,200}$)\w[\w.-]*(/\w[\w.-]*)*")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -77,7 +78,7 @@ class Manifest(_Part):
     """Everything the service and a later fine-tuning need to know about the model."""
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION, strict=True)]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     version: Annotated[int, Field(ge=1)]
     created: str
     labels: Annotated[tuple[str, ...], Field(min_length=2)]

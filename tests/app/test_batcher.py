@@ -204,11 +204,19 @@ def test_an_idle_engine_takes_a_single_picture_at_once() -> None:
     assert engine.batches == [[0], [1], [2], [3], [4]]
 
 
-def test_the_engine_belongs_to_one_thread_which_is_not_the_event_loops() -> None:
+def test_the_engine_belongs_to_one_thread_that_does_nothing_else() -> None:
     engine = Echo()
-    play(everyone_gets_their_own(engine, callers=50))
+
+    async def scene() -> None:
+        async with batching(engine) as batcher:
+            for number in range(20):
+                helpers.add(await asyncio.to_thread(lambda: threading.current_thread().name))
+                await batcher.submit(picture(number))
+
+    helpers = {threading.current_thread().name}
+    play(scene())
     assert len(engine.threads) == 1
-    assert threading.current_thread().name not in engine.threads
+    assert not engine.threads & helpers
 
 
 # --- callers who leave --------------------------------------------------------------------------------------------

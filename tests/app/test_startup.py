@@ -1,6 +1,8 @@
 """Before listening: a proven variant starts, a forged or damaged artifact never does, and INT8 may fall back."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from app.artifact import manifest
 from app.artifact.golden import Golden, VariantMismatch
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
+from app.startup import Served
 from tests.app.test_manifest import Content, put, reseal, rewrite
 
 INT8 = "model.int8.onnx"
@@ -117,6 +120,31 @@ def test_a_wrong_int8_without_an_fp32_graph_to_fall_back_to_is_refused(copy: Pat
     assert "onnx-int8 differs from the checkpoint" in refused(copy)
 
 
+def test_only_int8_falls_back_for_no_other_variant_may_depend_on_the_cpu(copy: Path) -> None:
+    rewrite(copy, put("default_variant", "torchscript"))
+    rewrite(copy, put("variants", "torchscript", "tolerance", 1e-12))
+    assert "torchscript differs from the checkpoint" in refused(copy)
+
+
+@pytest.mark.parametrize("default", ["onnx", "onnx-int8"])
+def test_without_onnx_runtime_the_start_is_refused_in_one_sentence(copy: Path, default: str) -> None:
+    with_wrong_int8(copy)
+    rewrite(copy, put("default_variant", default))
+    program = """
+import sys
+from pathlib import Path
+sys.modules["onnxruntime"] = None  # as if it were not installed
+from app import engines, startup
+try:
+    startup.start(Path(sys.argv[1]))
+except engines.EngineError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program, copy], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "needs onnxruntime" in done.stdout
+
+
 @pytest.mark.parametrize("resealed", [False, True])
 def test_a_damaged_default_is_fatal_even_with_auto(copy: Path, resealed: bool) -> None:
     with_wrong_int8(copy)
@@ -130,6 +158,25 @@ def test_a_damaged_variant_that_is_not_served_is_fatal_too(copy: Path) -> None:
     rewrite(copy, put("default_variant", "onnx"))
     (copy / "model.torchscript.pt").write_bytes(b"")
     assert "model.torchscript.pt" in refused(copy, "onnx")
+
+
+# --- verify -------------------------------------------------------------------------------------------------------
+
+
+def test_verify_proves_every_variant_on_the_cpu(digits_artifact: Path) -> None:
+    results = startup.verify(digits_artifact)
+    assert set(results) == set(manifest.load(digits_artifact).variants)
+    for variant, result in results.items():
+        assert isinstance(result, Served)
+        assert (result.variant, result.engine.device, result.warning) == (variant, "cpu", "")
+
+
+def test_verify_finds_a_wrong_variant_that_is_not_the_default(copy: Path) -> None:
+    with_wrong_int8(copy)
+    rewrite(copy, put("default_variant", "onnx"))
+    with pytest.raises(VariantMismatch, match="onnx-int8 differs"):
+        startup.verify(copy)
+    assert startup.start(copy, device="cpu").variant == "onnx"
 
 
 # --- names --------------------------------------------------------------------------------------------------------

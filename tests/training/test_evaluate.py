@@ -117,7 +117,7 @@ def test_an_unknown_class_in_an_artifacts_split_is_an_error(
 
 @pytest.mark.parametrize("target", ["colours_run", "colours_artifact"])
 def test_data_of_other_classes_are_an_error(target: str, request: pytest.FixtureRequest) -> None:
-    with pytest.raises(TrainingError, match="is no class of this data"):
+    with pytest.raises(TrainingError, match="is no class of this model"):
         score(request.getfixturevalue(target), "digits")
 
 

@@ -15,7 +15,7 @@ from app.engines import machine
 from training import Stopped, recipe
 from training.data import Sample
 from training.graph import Normalise
-from training.loop import Learner, autocast, average, logits_of
+from training.loop import Learner, average, logits_of
 from training.pixels import Pixels
 
 STILL = {  # every key that would hide the one under test
@@ -36,7 +36,7 @@ def pixels(n: int = 32, take: Callable[[Any], Any] | None = None) -> Pixels:
     array = np.random.default_rng(0).integers(0, 256, (n, 6, 6, 3), dtype=np.uint8)
     labels = np.arange(n, dtype=np.int64) % 3
     samples = tuple(Sample(f"{number}.png", int(label)) for number, label in enumerate(labels))
-    return Pixels(samples, ("",) * n, labels, (), take or array.__getitem__)
+    return Pixels(samples, ("",) * n, labels, (), (6, 6), take or array.__getitem__)
 
 
 def network(dropout: float = 0.0) -> nn.Module:
@@ -167,8 +167,8 @@ def test_average_mixes_numbers_and_copies_counters() -> None:
 
 def test_the_averaged_network_is_the_one_that_counts() -> None:
     averaging, plain = learner(ema_decay=0.9), learner(ema_decay=0.0)
-    assert averaging.best_network is averaging.averaged
-    assert plain.best_network is plain.network
+    assert averaging.validated is averaging.averaged
+    assert plain.validated is plain.network
 
 
 def test_an_epoch_follows_from_seed_and_number_alone() -> None:
@@ -221,7 +221,7 @@ def test_a_restored_learner_goes_on_bit_by_bit(keys: dict[str, object]) -> None:
     resumed = learner(lr=0.01, schedule="onecycle", **keys)
     resumed.load_state_dict(state)
     resumed.epoch(pixels(), 2, lambda _: None)
-    pairs = zip(tensors(resumed.best_network), tensors(whole.best_network), strict=True)
+    pairs = zip(tensors(resumed.validated), tensors(whole.validated), strict=True)
     assert all(torch.equal(found, wanted) for found, wanted in pairs)
 
 
@@ -258,13 +258,9 @@ def test_logits_of_a_split_are_the_networks_in_evaluation_mode_and_in_order() ->
 
 
 def test_the_recipe_decides_the_precision_and_auto_asks_the_machine() -> None:
-    def enabled(precision: str) -> bool:
-        with autocast(CPU, precision):
-            return torch.is_autocast_enabled("cpu")
-
-    assert enabled("bfloat16")
-    assert not enabled("float32")
-    assert enabled("auto") == machine.multiplies_bfloat16()
+    assert learner(precision="bfloat16").precision == "bfloat16"
+    assert learner(precision="float32").precision == "float32"
+    assert learner(precision="auto").precision == ("bfloat16" if machine.multiplies_bfloat16() else "float32")
 
 
 def test_images_per_second_is_measured_and_positive() -> None:

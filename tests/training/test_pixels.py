@@ -1,5 +1,6 @@
 """Files become arrays: of any colour mode, hashed, and honest about what is no picture."""
 
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_transparent_file_is_laid_on_white(tmp_path: Path) -> None:
     on_white = np.asarray(shown) * (alpha[..., None] / 255) + 255 - alpha[..., None]
     shown.putalpha(Image.fromarray(alpha))
     found, expected = both(tmp_path, encode(shown), Image.fromarray(on_white.round().astype(np.uint8)))
-    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - expected).max() <= 2, "one rounding before and one after the resize"
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -126,8 +127,8 @@ def test_pixels_beyond_the_memory_limit_are_not_kept(mixed: Path) -> None:
 
 
 def test_batches_are_the_whole_split_in_order(mixed: Path) -> None:
-    loaded = load(mixed)
-    parts = list(loaded.batches(5))
+    loaded = dataclasses.replace(load(mixed), size=(512, 128))  # of which five make almost a megabyte
+    parts = list(loaded.batches())
     assert [len(part) for part in parts] == [5, 5, 2]
     assert (np.concatenate(parts) == all_of(loaded)).all()
 

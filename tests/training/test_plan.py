@@ -7,7 +7,7 @@ import pytest
 
 from tests.pictures import picture
 from tests.training import colours
-from training import TrainingError, plan
+from training import TrainingError, checkpoint, plan
 from training.checkpoint import Run
 from training.data import index
 
@@ -21,7 +21,7 @@ def write(root: Path, width: int, height: int, mode: str = "RGB") -> Path:
 
 
 def make(data: Path, out: Path, name: str | None = "digits", *settings: str, **how: bool) -> plan.Plan:
-    return plan.make(str(data), out, name, list(settings), how.get("resume", False), how.get("force", False))
+    return plan.make(str(data), out, name, settings, **how)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_which_recipe_and_why(colours_data: Path, tmp_path: Path) -> None:
-    assert make(colours_data, tmp_path / "run").why == "recipe digits: as asked"
-    assert make(colours_data, tmp_path / "run", None).why.startswith("recipe residual-cnn-onecycle: the pictures are")
+    assert make(colours_data, tmp_path / "run").why == "digits: as asked"
+    assert make(colours_data, tmp_path / "run", None).why.startswith("residual-cnn-onecycle: the pictures are")
 
 
 def test_planning_writes_nothing(colours_data: Path, tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_force_replaces_a_run(colours_run: Path, colours_data: Path) -> None:
 
 def test_force_does_not_replace_what_is_no_run(colours_data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(TrainingError, match="is no run, so it is not replaced"):
+    with pytest.raises(TrainingError, match="more than a run"):
         make(colours_data, tmp_path, force=True)
 
 
 def test_a_file_is_never_replaced(colours_data: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
-    with pytest.raises(TrainingError, match="is no run"):
+    with pytest.raises(TrainingError, match="is a file"):
         make(colours_data, tmp_path / "run", force=True)
 
 
@@ -98,8 +98,8 @@ def test_an_empty_folder_is_a_fine_place_for_a_run(colours_data: Path, tmp_path:
 
 def test_clearing_leaves_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "old").touch()
-    plan.clear(tmp_path / "run")
+    (tmp_path / "run" / "weights.pt").touch()
+    checkpoint.clear(tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
 
 

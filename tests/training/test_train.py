@@ -33,8 +33,8 @@ SHORT = ["epochs=1", "channels=3", "batch_size=32", "val_fraction=0.3"]
 
 def learn(data: Path, out: Path, *settings: str, talk: Talk = QUIET, **how: bool) -> Result:
     """A run of one epoch in a fraction of a second."""
-    made = plan.make(str(data), out, "digits", [*SHORT, *settings], how.get("resume", False), how.get("force", False))
-    return train(made, talk, "cpu")
+    made = plan.make(str(data), out, "digits", [*SHORT, *settings], device="cpu", **how)
+    return train(made, talk)
 
 
 def weights(run: Path, name: str = "weights.pt") -> dict[str, Any]:
@@ -154,7 +154,7 @@ def test_the_resume_command_quotes_paths_with_spaces(tmp_path: Path) -> None:
     with pytest.raises(Stopped) as stopped:
         learn(data, out, "epochs=2", talk=Impatient())
     command = str(stopped.value).splitlines()[-1].removeprefix("next").strip()
-    assert shlex.split(command) == ["sightglass", "train", str(data), "--out", str(out), "--resume"]
+    assert shlex.split(command) == ["sightglass", "train", str(data), "--out", str(out), "--resume", "--device", "cpu"]
 
 
 def test_after_an_interrupt_ctrl_c_means_what_it_meant_before(tmp_path: Path) -> None:
