@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.artifact.image import MAX_PIXELS
 from app.engines import machine
 
 PREFIX = "SIGHTGLASS_"
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
     max_queue: Count = 128
     """Images admitted and not yet answered, over all workers; beyond it, 429."""
     max_upload_bytes: Count = 10_000_000
-    max_pixels: Count = 64_000_000
+    max_pixels: Annotated[int, Field(ge=1, le=MAX_PIXELS)] = 64_000_000
     """Width times height of a picture, checked before it is decoded."""
     deadline_ms: Count = 30_000
     """From the first byte of a request to its answer; beyond it, 504."""

@@ -47,6 +47,7 @@ def write_onnx(servable: Servable, calibration: NDArray[np.uint8], path: Path) -
         )
     assert program is not None
     program.save(path, external_data=False)
+    _strip(path)
 
 
 def write_onnx_int8(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:  # noqa: ARG001  # one signature
@@ -70,6 +71,25 @@ def write_onnx_int8(servable: Servable, calibration: NDArray[np.uint8], path: Pa
             per_channel=True,
             nodes_to_exclude=[node.name for node in graph.node if not _is_feature(node)],
         )
+
+
+def _strip(path: Path) -> None:
+    """Drop the exporter's notes, which name this machine's source files line by line, but for the module paths."""
+    model = onnx.load(path)
+    for part in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        model.graph,
+        model,
+    ):
+        scopes = [(entry.key, entry.value) for entry in part.metadata_props if entry.key == _SCOPES]
+        del part.metadata_props[:]
+        part.doc_string = ""
+        for key, value in scopes:
+            part.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
 
 
 def _is_feature(node: Any) -> bool:

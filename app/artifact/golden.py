@@ -1,6 +1,7 @@
 """The golden self-test: stored files whose pixels and answers are known must come out of this process the same."""
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,11 @@ from app.artifact.manifest import ArtifactError, Manifest
 FILE = "golden.npz"
 JPEG_PIXEL_TOLERANCE = 2  # of 255: JPEG libraries may round their inverse DCT differently; PNG is exact
 ROW_SUM_TOLERANCE = 1e-5
+# what numpy and zipfile raise on damaged archives
+_DAMAGE = (
+    *(OSError, EOFError, TypeError, ValueError, KeyError, RuntimeError, NotImplementedError),
+    *(tokenize.TokenError, zlib.error, zipfile.BadZipFile),
+)
 
 
 class VariantMismatch(ArtifactError):
@@ -56,7 +62,7 @@ class Golden:
                     arrays["probabilities"],
                     arrays["contract"].tobytes().decode(),
                 )
-        except (OSError, EOFError, TypeError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise ArtifactError(f"{folder / FILE} cannot be read: {error}") from error
 
 

@@ -1,6 +1,8 @@
 """The only decoder: encoded bytes in, model pixels out; training, export and service all call it."""
 
 import io
+import math
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 # What a file is, by its first bytes; the values are Pillow's names. MPO (phones) is JPEG with more pictures behind.
@@ -45,12 +47,15 @@ _ISO_BRANDS = {
 MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the service sets a lower limit
 # Pillow's own guard warns at half of that and its refusal names no sizes; `decode` checks every header itself.
 Image.MAX_IMAGE_PIXELS = None
-# What Pillow's plugins raise on damaged files, found by mutating files of every accepted format (tests/app).
+# What Pillow's plugins raise on damaged files: the first row by fuzzing (tests/app), the second by reading them.
 _DAMAGE = (
-    *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, AssertionError, OverflowError),
-    *(struct.error, zlib.error),
+    *(OSError, SyntaxError, ValueError, TypeError, AssertionError),
+    *(EOFError, IndexError, KeyError, OverflowError, struct.error, zlib.error),
 )
 _ORIENTATION_TAG = 0x0112
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+# Each decodes every pixel again, 40 ms at 64 MP for 95 bytes of file: 10 MB of them would take an hour.
+_MAX_SCANS = 100
 # EXIF orientation -> how stored pixels become the displayed picture (as PIL.ImageOps.exif_transpose does).
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -131,10 +136,12 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Decode
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
     kind = _kind(data)
+    if kind == "JPEG" and _scans(data) > _MAX_SCANS:
+        raise BrokenImage(f"the JPEG has more than {_MAX_SCANS} scans; a progressive one needs about ten")
     try:
         with Image.open(io.BytesIO(data), formats=(kind,)) as image:
             width, height = image.size
-            if width * height > max_pixels:
+            if max(width * height, _tile_pixels(image)) > max_pixels:
                 raise TooManyPixels(
                     f"{width} x {height} pixels = {width * height / 1e6:.1f} MP; the limit is {max_pixels / 1e6:g} MP"
                 )
@@ -147,9 +154,33 @@ def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Decode
         raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
 
 
+def _tile_pixels(image: Image.Image) -> int:
+    """A TIFF's tiles are decoded whole: one of 16384 x 16384 took 770 MB, for a picture of 64 x 48."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 0
+    sides = [image.tag_v2.get(tag, 0) for tag in (322, 323)]
+    return math.prod(side if isinstance(side, int) else 0 for side in sides)
+
+
+def _scans(data: bytes) -> int:
+    """How often a JPEG passes over its pixels; a progressive one does about ten times.
+
+    Markers before the first scan have a length and are stepped over, so that a thumbnail's scans do not count.
+    """
+    place, count = 2, 0
+    while marker := _MARKER.search(data, place):
+        place, code = marker.end(), data[marker.end() - 1]
+        if code == 0xD9:  # end of the image
+            break
+        count += code == 0xDA
+        place += int.from_bytes(data[place : place + 2])
+    return count
+
+
 def _kind(data: bytes) -> str:
     for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
+        # "BM" alone is too common a beginning: the size of a bitmap's second header has few values
+        if data.startswith(signature) and (name != "BMP" or data[14:15] in b"\x0c\x10\x28\x34\x38\x40\x6c\x7c"):
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
@@ -175,10 +206,7 @@ def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
     colours = _colours(image)
     # the edges, against rounding beyond them
     reduced = max(0.0, left), max(0.0, top), min(right, colours.width), min(bottom, colours.height)
-    small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
-    if small.mode == "RGBA":
-        # Pillow resized the colours weighted by their alpha, so laying them on white now equals doing it before
-        small = Image.alpha_composite(Image.new("RGBA", size, "white"), small).convert("RGB")
+    small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced).convert("RGB")
     if orientation in _TRANSPOSE:
         # turning the small picture is the same as turning the large one, because the crop is centred
         small = small.transpose(_TRANSPOSE[orientation])
@@ -216,24 +244,24 @@ def _reduce(image: Image.Image, box: tuple[float, float, float, float], size: tu
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """The whole picture as RGB, or RGBA where it has transparency; without a copy where it is that already."""
+    """The whole picture as RGB or grey, on white; without a copy where it is that already: at 64 MP, 250 MB each."""
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255 instead of scaling
         return _eight_bits(image)
     if image.mode in ("I", "F"):
         raise BrokenImage("32-bit pixels have no defined range; save the picture with 8 or 16 bits per channel")
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    if image.mode == mode:
-        image.load()
-        return image
-    return image.convert(mode)
+    if image.has_transparency_data:
+        # before resizing: bicubic overshoot of colours and of alpha, each clipped, do not make the overshoot of both
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    return image if image.mode in ("RGB", "L") else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey by its high byte; a grey value that the file declares transparent becomes alpha 0."""
+    """16-bit grey by its high byte; a grey value that the file declares transparent is white."""
     deep = np.asarray(image)
-    grey = Image.fromarray((deep >> 8).astype(np.uint8))
-    clear = image.info.get("transparency")
-    if not isinstance(clear, int):
-        return grey.convert("RGB")
-    grey.putalpha(Image.fromarray(np.where(deep == clear, 0, 255).astype(np.uint8)))
-    return grey.convert("RGBA")
+    grey = (deep >> 8).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[deep == clear] = 255
+    return Image.fromarray(grey)

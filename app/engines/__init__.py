@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -57,19 +58,23 @@ ENGINES = {
 
 def on_gpu(device: str) -> bool:
     """Whether the ONNX engine would run on a GPU for this DEVICE."""
-    onnx = importlib.import_module("app.engines.onnx")
-    return device == "cuda" or (device == "auto" and bool(onnx.has_cuda()))
+    if device != "auto":
+        return device == "cuda"
+    return bool(_module_of("onnx").has_cuda())
 
 
 def load(variant: str, path: Path, device: str = "auto", threads: int = 1) -> Engine:
     """The engine for a variant's file. Raises EngineError, or LibraryMissing where a package is what is missing."""
-    module, _, name = ENGINES[variant].partition(":")
+    engine = cast(type[Engine], getattr(_module_of(variant), ENGINES[variant].partition(":")[2]))
+    return engine(path, device, threads)
+
+
+def _module_of(variant: str) -> ModuleType:
     try:
-        engine = cast(type[Engine], getattr(importlib.import_module(module), name))
+        return importlib.import_module(ENGINES[variant].partition(":")[0])
     except ModuleNotFoundError as error:
         extra = "'.[torchscript]'" if variant == "torchscript" else "."
         raise LibraryMissing(
             f'variant "{variant}" needs {error.name}, which this install leaves out: pip install -e {extra},'
             " or choose another variant"
         ) from error
-    return engine(path, device, threads)

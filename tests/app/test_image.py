@@ -552,6 +552,13 @@ def test_a_jpeg_of_a_thousand_scans_is_refused_for_each_passes_over_every_pixel(
         decode(file[:-2] + file[last:-2] * 1000 + file[-2:], spec())
 
 
+def test_what_looks_like_scans_in_a_photos_metadata_does_not_count() -> None:
+    plain = encode(picture(64, 48), "JPEG")
+    metadata = b"\xff\xda" * 30_000
+    annotated = plain[:2] + b"\xff\xed" + struct.pack(">H", len(metadata) + 2) + metadata + plain[2:]
+    assert difference(decode(annotated, spec()), decode(plain, spec())) == 0
+
+
 @pytest.mark.parametrize("kind", ["PNG", "BMP"])
 @pytest.mark.parametrize(("size", "limit"), [((7000, 7000), 64_000_000), ((12000, 9000), decoder.MAX_PIXELS)])
 def test_up_to_the_limit_a_picture_is_decoded(kind: str, size: tuple[int, int], limit: int) -> None:

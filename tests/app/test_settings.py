@@ -175,7 +175,7 @@ def test_a_bad_override_is_named_as_the_caller_wrote_it() -> None:
     assert refusal(port="http").startswith("port=http: ")
 
 
-def test_as_many_pixels_are_allowed_as_pillow_takes() -> None:
+def test_as_many_pixels_are_allowed_as_the_decoder_takes() -> None:
     assert settings.load(max_pixels=MAX_PIXELS).max_pixels == MAX_PIXELS
 
 

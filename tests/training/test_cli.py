@@ -1,6 +1,7 @@
 """The `sightglass` command: what it prints where, and with which exit code."""
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -228,6 +229,16 @@ def test_predict_answers_the_good_files_beside_a_broken_one(
     assert "error: " in lines[2]
     rows = json.loads(sightglass("predict", digits_artifact, *files, "--json").out)
     assert [sorted(row) for row in rows] == [["file", "top_k"], ["error", "file"], ["error", "file"], ["file", "top_k"]]
+
+
+def test_predict_names_a_file_whose_name_is_in_no_known_encoding(
+    sightglass: Sightglass, digits_artifact: Path, digit: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(digit, odd)
+    said = sightglass("predict", digits_artifact, odd)
+    assert said.code == 0
+    assert re.search(r"caf.*\.png  7 0\.\d{4}", said.out)
 
 
 def test_predict_takes_pictures_of_any_size_and_mode(

@@ -55,6 +55,27 @@ def test_moved_data_are_cut_into_the_recorded_splits(colours_run: Path, colours_
     assert found.pixels.samples == score(colours_run).pixels.samples
 
 
+def test_what_is_missing_of_moved_data_is_counted(
+    colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
+) -> None:
+    moved = shutil.copytree(colours_data, tmp_path / "moved")
+    (moved / score(colours_run).pixels.samples[0].path).unlink()
+    said = sightglass("evaluate", colours_run, "--data", moved, "--split", "test", "--json")
+    assert json.loads(said.out)["n"] == 17
+    assert "1 of the 18 pictures recorded as test are not in" in said.err
+
+
+def test_a_copy_of_a_picture_counts_neither_twice_nor_as_missing(
+    colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
+) -> None:
+    moved = shutil.copytree(colours_data, tmp_path / "moved")
+    first = moved / score(colours_run).pixels.samples[0].path
+    shutil.copy(first, first.with_name("again.png"))
+    said = sightglass("evaluate", colours_run, "--data", moved, "--split", "test", "--json")
+    assert json.loads(said.out)["n"] == 18
+    assert "warn" not in said.err
+
+
 def test_a_relative_path_to_the_runs_own_data_is_its_own_data(
     colours_run: Path, colours_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +305,14 @@ def test_an_existing_folder_is_not_written_into(colours_run: Path, tmp_path: Pat
     with pytest.raises(TrainingError, match="exists already"):
         evaluate.write(score(colours_run), colours_run, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_refused_before_anything_is_scored(
+    colours_run: Path, tmp_path: Path, sightglass: Sightglass
+) -> None:
+    said = sightglass("evaluate", colours_run, "--out", tmp_path)
+    assert (said.code, said.out) == (1, "")
+    assert "exists already" in said.err
 
 
 def test_evaluating_changes_neither_run_nor_artifact(

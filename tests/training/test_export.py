@@ -23,7 +23,7 @@ from app.artifact import manifest
 from app.artifact.golden import Golden
 from app.artifact.manifest import Manifest
 from tests.conftest import QUIET
-from tests.training.conftest import Sightglass
+from tests.training.conftest import Sightglass, hurried
 from training import Refused, TrainingError, gates
 from training.checkpoint import Run
 from training.export import Writers, export
@@ -106,7 +106,8 @@ def only(monkeypatch: pytest.MonkeyPatch, name: str, writer: tuple[str, Callable
 
 
 def proven(run: Path, out: Path, writers: Writers) -> Manifest:
-    return export(Run.open(run), out, None, QUIET, writers)
+    with hurried():
+        return export(Run.open(run), out, None, QUIET, writers)
 
 
 def eager(run: Path, described: Manifest) -> EagerEngine:
@@ -170,7 +171,8 @@ def test_a_refusal_has_exit_code_3_and_says_why(
     colours_run: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, "torchscript", (WRITERS["torchscript"][0], with_fault(write_torchscript, wrong_mean)))
-    said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "--quiet")
+    with hurried():
+        said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "--quiet")
     assert said.code == 3
     assert said.err.startswith("error: torchscript refused: ")
     assert "\n\nhint: " in said.err
@@ -223,7 +225,7 @@ def test_golden_answers_are_the_checkpoints_not_an_exported_graphs(with_ruined_i
 
 def test_int8_that_is_no_faster_is_left_out(colours_run: Path, colours_artifact: Path, tmp_path: Path) -> None:
     writers = {"onnx": copied(colours_artifact, "onnx"), "onnx-int8": ("model.int8.onnx", write_fp32_as_int8)}
-    described = proven(colours_run, tmp_path / "colours" / "1", writers)
+    described = export(Run.open(colours_run), tmp_path / "colours" / "1", None, QUIET, writers)
     refused = row(tmp_path / "colours" / "1", "onnx-int8")
     assert refused["proof"]["agreement"] == 1.0
     assert "x the speed of onnx (limit 1.6x)" in refused["objection"]
@@ -418,7 +420,8 @@ def test_the_command_prints_a_line_per_variant_the_gates_and_the_next_command(
     """One real export through the command; only the slow ONNX writer is replaced by a copy of what it wrote."""
     only(monkeypatch, "onnx", copied(colours_artifact, "onnx"))
     out = tmp_path / "colours" / "7"
-    said = sightglass("export", colours_run, "--out", out, "--json")
+    with hurried():
+        said = sightglass("export", colours_run, "--out", out, "--json")
     assert said.code == 0
     assert json.loads(said.out)["version"] == 7
     lines = said.err.splitlines()
@@ -428,3 +431,11 @@ def test_the_command_prints_a_line_per_variant_the_gates_and_the_next_command(
     assert any(line.startswith("gates    fp32 agrees >= 99.9%") for line in lines)
     assert any(line.startswith("golden   16 images stored; fresh-process self-test ok in") for line in lines)
     assert lines[-1].startswith(f"next     sightglass serve --model {out}")
+
+
+def test_an_artifact_names_no_path_of_the_machine_that_made_it(digits_artifact: Path) -> None:
+    """The exporter notes the source line of every node in the graph, unless it is stopped."""
+    for path in digits_artifact.iterdir():
+        content = path.read_bytes()
+        for word in (str(Path(__file__).parents[2]), "site-packages", str(Path.home())):
+            assert word.encode() not in content, f"{path.name}: {word}"

@@ -174,6 +174,32 @@ def test_metrics_lost_with_the_last_epoch_come_back(colours_run: Path, tmp_path:
     assert (run / "metrics.jsonl").read_text() == complete
 
 
+def test_weights_lost_with_the_last_epoch_come_back(colours_run: Path, tmp_path: Path) -> None:
+    """As after a kill between last.pt and weights.pt."""
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    (run / "weights.pt").unlink()
+    train(plan.make(Run.open(run).meta["data"]["source"], run, resume=True), QUIET)
+    assert differences(run, colours_run, "weights.pt") == []
+
+
+def test_a_run_killed_in_its_first_epoch_resumes(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    class Killer(Talk):
+        def step(self, what: str, total: int) -> Any:
+            if what == "epoch 1":
+                raise Killed
+            return super().step(what, total)
+
+    data = colours.write(tmp_path / "data", each=20)
+    with pytest.raises(Killed):
+        learn(data, tmp_path / "run", talk=Killer(quiet=True))
+    learn(data, tmp_path / "whole")
+    train(plan.make(str(data), tmp_path / "run", resume=True), QUIET)
+    assert differences(tmp_path / "run", tmp_path / "whole", "last.pt") == []
+
+
 def test_resuming_a_finished_run_changes_nothing(colours_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(colours_run, tmp_path / "run")
     origin = Run.open(run).meta["data"]["source"]
