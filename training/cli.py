@@ -209,7 +209,8 @@ def _print_predictions(rows: list[dict[str, Any]]) -> None:
     width = min(50, max(len(row["file"]) for row in rows))
     for row in rows:
         answers = "  ".join(f"{each['class']} {each['probability']:.4f}" for each in row.get("top_k", []))
-        typer.echo(f"{row['file']:<{width}}  {answers or 'error: ' + row['error']}")
+        name = os.fsencode(row["file"]).decode(errors="backslashreplace")  # it may be no UTF-8
+        typer.echo(f"{name:<{width}}  {answers or 'error: ' + row['error']}")
 
 
 @app.command()

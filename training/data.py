@@ -3,7 +3,8 @@
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +65,7 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     root = Path(source)
     _require_folder(root, source)
     split_folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
+    _require_only_splits(root, split_folders)
     if labels is None and split_folders and "train" not in split_folders:
         raise TrainingError(f'"{source}" has {", ".join(split_folders)} but no train/', _SHAPE)
     folders = split_folders or {"all": root}
@@ -99,6 +101,15 @@ def _require_folder(root: Path, source: str) -> None:
     raise TrainingError(f'there is no folder "{source}"', f"{_SHAPE}; data sets by name: {nearest(source, NAMED)}")
 
 
+def _require_only_splits(root: Path, split_folders: dict[str, Path]) -> None:
+    """`train/` beside, say, `valid/` or a class folder is a mistake, noticed late. Raises TrainingError."""
+    others = [path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name not in SPLITS]
+    others = [name for name in others if not name.startswith(".")]
+    if split_folders and others:
+        message = f'"{root}" has {", ".join(split_folders)} and also "{others[0]}", which is no split'
+        raise TrainingError(message, "name it val, or move it out of the folder")
+
+
 def _class_names(folder: Path, source: str) -> tuple[str, ...]:
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if len(names) < 2:
@@ -131,23 +142,25 @@ def _require_every_class(samples: tuple[Sample, ...], labels: tuple[str, ...], s
         raise TrainingError(f"no pictures in {names} of {source}", "add pictures or remove the folder")
 
 
-def select(data: Data, split: str, recorded: set[str]) -> Data:
+def select(data: Data, split: str, recorded: Sequence[str]) -> Data:
     """The files of an unsplit folder that a split recorded, known by their sha256 wherever they are now.
 
     `recorded` may hold the first hex digits only. Raises TrainingError where none of them is here.
     """
     length = len(next(iter(recorded), ""))
-    chosen = tuple(
-        sample
-        for sample in data.splits["all"]
-        if hashlib.sha256(data.read(sample.path)).hexdigest()[:length] in recorded
-    )
+    wanted = Counter(recorded)  # counted, so that a copy of a recorded picture does not enter a second time
+    chosen = []
+    for sample in data.splits["all"]:
+        digest = hashlib.sha256(data.read(sample.path)).hexdigest()[:length]
+        if wanted[digest]:
+            wanted[digest] -= 1
+            chosen.append(sample)
     if not chosen:
         raise TrainingError(
             f"none of the {len(recorded)} pictures recorded as {split} is in {data.source}",
             "name the folder that the model was trained from, or leave --split out to score all of this one",
         )
-    return Data(data.source, data.labels, {split: chosen}, data.read)
+    return Data(data.source, data.labels, {split: tuple(chosen)}, data.read)
 
 
 def _carve(samples: tuple[Sample, ...], fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:

@@ -84,7 +84,7 @@ def _elsewhere(
     data = index(source, labels)
     if "all" not in data.splits or split not in recorded:
         return data
-    chosen = select(data, split, set(recorded[split]))
+    chosen = select(data, split, recorded[split])
     missing = len(recorded[split]) - len(chosen.splits[split])
     if missing:
         talk.fact("warn", f"{missing} of the {len(recorded[split])} pictures recorded as {split} are not in {source}")

@@ -212,3 +212,11 @@ def test_cifar10_keeps_its_test_folder_and_gives_a_tenth_of_train_to_val(cifar10
     assert len(data.splits["test"]) == test
     assert len(data.splits["train"]) + len(data.splits["val"]) == train
     assert len(data.splits["val"]) == pytest.approx(train / 10, abs=10)
+
+
+@pytest.mark.parametrize("stray", ["valid", "cat"])
+def test_a_folder_beside_the_splits_that_is_none_is_an_error(stray: str, tmp_path: Path) -> None:
+    files = {f"train/{label}/1.png": encode(picture()) for label in "ab"}
+    root = write(tmp_path, files | {f"{stray}/1.png": encode(picture())})
+    with pytest.raises(TrainingError, match=f'"{stray}", which is no split'):
+        index(str(root))
