@@ -10,7 +10,7 @@ serve: $(VENV)/.serve
 	SIGHTGLASS_PORT=$(PORT) exec $(BIN)/python -m app
 
 test: check
-	$(BIN)/pytest --cov
+	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# One test process per core, each with one thread; torch reads this when it is first imported. Several multithreaded
+# torch processes on few cores wait for each other at every operation: measured, 50 times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from training import plan
