@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     max_pixels: Annotated[int, Field(ge=1, le=MAX_PIXELS)] = 64_000_000
     """Width times height of a picture, checked before it is decoded."""
     deadline_ms: Count = 30_000
-    """From the first byte of a request to its answer; beyond it, 504."""
+    """From the end of a request's headers to its answer; beyond it, 504."""
     log_format: Literal["text", "json"] = "text"
 
     @property

@@ -1,5 +1,6 @@
 """A run folder: weights.pt, last.pt, meta.json, metrics.jsonl, splits.json. Every file appears whole or not at all."""
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -23,11 +24,14 @@ FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Temporary name, fsync, rename: a reader or a crash never meets half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must reach the disk too
     try:
         os.fsync(folder)
@@ -43,8 +47,10 @@ def write(path: Path, text: str) -> None:
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Replace `path` whole with tensors, numbers and strings (what `weights_only=True` can load)."""
+    content = io.BytesIO()  # first in memory: on a full disk torch's own writer dies of an error that names no disk
+    torch.save(state, content)
     with replacing(path) as file:
-        torch.save(state, file)
+        file.write(content.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def open_data(source: str, val_fraction: float, test_fraction: float, seed: int)
     data = index(source)
     splits = dict(data.splits)
     if "all" in splits:
+        if val_fraction + test_fraction >= 1:
+            raise TrainingError(f"val_fraction {val_fraction:g} + test_fraction {test_fraction:g} leave no train split")
         rest, splits["test"] = _carve(splits.pop("all"), test_fraction, seed)
         splits["train"], splits["val"] = _carve(rest, val_fraction / (1 - test_fraction), seed)
     elif "val" not in splits:
@@ -73,7 +75,14 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     splits = {name: _list_split(root, folder, known) for name, folder in folders.items()}
     if labels is None:
         _require_every_class(splits.get("train", splits.get("all", ())), known, source)
-    return Data(str(root.resolve()), known, splits, lambda path: (root / path).read_bytes())
+    return Data(str(root.resolve()), known, splits, lambda path: _read_file(root / path))
+
+
+def _read_file(path: Path) -> bytes:
+    """Raises OSError; also for what would never end, such as a pipe in a class folder."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no regular file")
+    return path.read_bytes()
 
 
 def _relabel(data: Data, labels: tuple[str, ...] | None) -> Data:

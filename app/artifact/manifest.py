@@ -121,7 +121,7 @@ class Manifest(_Part):
         """Write manifest.json with its digest."""
         content = self.model_dump(mode="json", exclude={"digest"})
         content["digest"] = _digest(content)
-        (folder / FILE).write_text(json.dumps(content, indent=2) + "\n")
+        (folder / FILE).write_text(_text(content))
 
 
 def load(folder: Path) -> Manifest:
@@ -166,6 +166,8 @@ def _read(folder: Path) -> Manifest:
         raise ArtifactError(f"{path} is invalid: {where or 'manifest'}: {first['msg']}") from error
     if _digest({key: value for key, value in content.items() if key != "digest"}) != manifest.digest:
         raise ArtifactError(f"{path} was edited after the export (its digest differs)")
+    if path.read_text() != _text(content):
+        raise ArtifactError(f"{path} was edited after the export (its layout differs)")
     return manifest
 
 
@@ -174,6 +176,11 @@ def fingerprint(path: Path) -> File:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return File(sha256=digest, size_bytes=path.stat().st_size)
+
+
+def _text(content: dict[str, Any]) -> str:
+    """The one layout of a manifest on disk."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def _canonical(value: Any) -> str:

@@ -41,7 +41,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     }
     for status in (400, 413, 415, 422, 429, 500, 503, 504)
 }
-TopK = Annotated[str, Query(pattern=r"^([1-9]\d{0,5}|all)$", description="How many labels: 1 to all; default 5.")]
+TopK = Annotated[str, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
 
 
 def router(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int) -> APIRouter:
@@ -68,11 +68,12 @@ def router(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, dead
 def _count(top_k: str | None, labels: int) -> int:
     if top_k is None or top_k == "all":
         return min(5, labels) if top_k is None else labels
-    if int(top_k) > labels:
+    if not top_k.isdecimal() or not 1 <= int(top_k[:9]) <= labels:
         raise Problem("bad_parameter", f"top_k={top_k}: this model has {labels} labels; 1 to {labels}, or `all`.")
     return int(top_k)
 
 
+_CLOSE = {"Connection": "close"}  # the rest of the upload may still be on its way
 _OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconnected": "disconnected"}
 
 
@@ -99,7 +100,9 @@ async def _deadline(deadline_ms: int) -> AsyncIterator[None]:
         async with asyncio.timeout(deadline_ms / 1000):
             yield
     except TimeoutError as error:
-        raise Problem("deadline_exceeded", f"No answer within {deadline_ms} ms (SIGHTGLASS_DEADLINE_MS).") from error
+        raise Problem(
+            "deadline_exceeded", f"No answer within {deadline_ms} ms (SIGHTGLASS_DEADLINE_MS).", _CLOSE
+        ) from error
 
 
 @asynccontextmanager

@@ -57,8 +57,8 @@ def _only_file(form: FormData) -> UploadFile:
     if not files:
         text = "it is text, not a file (curl needs the @: -F file=@cat.jpg)" if "file" in form else "there is no file"
         raise Problem("bad_field", f"Expected one file in the field `file`, but {text}.")
-    if len(files) > 1:
-        raise Problem("bad_field", f"Expected one file in the field `file`, but there are {len(files)} files.")
+    if len(files) > 1 or len(form.getlist("file")) > 1:
+        raise Problem("bad_field", "Expected one file in the field `file`, but there are several.")
     name, file = files[0]
     if name != "file":
         raise Problem("bad_field", f"Expected one file in the field `file`, but it is in the field `{name[:64]}`.")

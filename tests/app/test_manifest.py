@@ -76,7 +76,7 @@ def rewrite(folder: Path, change: Callable[[Content], object], digest: bool = Tr
         rest = {key: value for key, value in content.items() if key != "digest"}
         canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         content["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def reseal(folder: Path) -> None:
@@ -317,3 +317,10 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_manifest_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").mkdir()
     assert "cannot be read" in refusal(tmp_path)
+
+
+def test_even_white_space_is_as_it_was_exported(tmp_path: Path) -> None:
+    small_artifact(tmp_path / "1")
+    path = tmp_path / "1" / "manifest.json"
+    path.write_text(path.read_text().replace("\n", "\t", 1))
+    assert "layout" in refusal(tmp_path / "1")

@@ -101,6 +101,7 @@ def test_bad_uploads_get_their_status_and_leave_the_service_well(server: Server,
         problem(post("/predict", files={"picture": jpeg}), 400, "bad_field")
         problem(post("/predict", data={"file": "text"}, files={"other": b""}), 400, "bad_field")
         problem(post("/predict", files=[("file", jpeg), ("file", jpeg)]), 400, "bad_field")
+        problem(post("/predict", data={"file": "text"}, files={"file": jpeg}), 400, "bad_field")
         boundary = {"Content-Type": "multipart/form-data; boundary=x"}
         problem(post("/predict", content=b"--x\r\nno end", headers=boundary), 400, "malformed_body")
         problem(

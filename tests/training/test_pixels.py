@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -182,3 +183,8 @@ def test_std_of_a_single_colour_is_not_zero(tmp_path: Path) -> None:
     file = encode(Image.new("RGB", (8, 8), (10, 20, 30)))
     _, std = pixels.mean_and_std(load(write(tmp_path, {"a/1.png": file, "b/1.png": file})), 3)
     assert std == pytest.approx((1 / 255,) * 3, abs=1e-6)
+
+
+def test_a_pipe_in_a_class_folder_is_skipped_and_not_waited_for(mixed: Path) -> None:
+    os.mkfifo(mixed / "a" / "pipe.jpg")
+    assert "a/pipe.jpg" in [path for path, _ in load(mixed).skipped]
