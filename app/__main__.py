@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from app.startup import Served
 
 def main(overrides: dict[str, Any] | None = None) -> int:
     """Serve until a signal; returns the exit code. `overrides` beat the environment, in the workers too."""
+    # as PID 1 of a container there is no default: without this, a stop during start-up waits to be killed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in (overrides or {}).items()})
     try:
         chosen = settings.load()

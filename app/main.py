@@ -18,6 +18,7 @@ from app.artifact.image import ImageError
 from app.artifact.manifest import ArtifactError
 from app.batcher import Batcher
 from app.classifier import Classifier
+from app.drain import Drain
 from app.engines import EngineError
 from app.errors import Problem
 from app.metrics import Metrics, forget_dead_workers
@@ -49,13 +50,15 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
     metrics = Metrics(served, max_queue)
     batcher = Batcher(served.engine, chosen.max_batch, metrics.observe_batch)
     classifier = Classifier(served, batcher, chosen.threads_per_worker, max_queue, chosen.max_pixels)
+    drain = Drain(chosen.drain_ms / 1000)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await classifier.start()
         watcher = asyncio.create_task(_watch(classifier, metrics))
         event("ready", f"self-test within {served.difference:.1e} of the checkpoint, {served.seconds:.2f} s")
-        yield
+        with drain.on_sigterm():
+            yield
         watcher.cancel()
         await classifier.stop()
         event("stop", "stopped")
@@ -70,11 +73,11 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
         lifespan=lifespan,
     )
     app.include_router(predict.router(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms))
-    app.include_router(health.router(classifier))
+    app.include_router(health.router(classifier, drain))
     app.include_router(model.router(classifier, metrics))
     for kind in (Problem, ImageError, EngineError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer_error)
-    app.add_middleware(Observability, metrics=metrics)
+    app.add_middleware(Observability, metrics=metrics, drain=drain)
     return app
 
 

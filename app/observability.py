@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.drain import Drain
 from app.errors import problem_of, respond
 from app.metrics import Metrics
 
@@ -52,8 +53,9 @@ def trace_of(request: Request) -> Trace:
 class Observability:
     """ASGI middleware, outside of everything that is ours."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
         self._app = app
+        self._drain = drain
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,6 +78,8 @@ class Observability:
                 status = message["status"]
                 out = MutableHeaders(scope=message)
                 out["X-Request-ID"] = trace.request_id
+                if self._drain.draining:
+                    out["Connection"] = "close"  # the client's next connection goes to another replica
                 if trace.stages:
                     out["Server-Timing"] = ", ".join(f"{name};dur={s * 1e3:.2f}" for name, s in trace.stages.items())
             await send(message)

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """Width times height of a picture, checked before it is decoded."""
     deadline_ms: Count = 30_000
     """From the end of a request's headers to its answer; beyond it, 504."""
+    drain_ms: Annotated[int, Field(ge=0)] = 0
+    """After SIGTERM, how long to answer on while /health/ready says 503, before the port closes."""
     log_format: Literal["text", "json"] = "text"
 
     @property

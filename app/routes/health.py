@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.classifier import Classifier
+from app.drain import Drain
 from app.schemas import Health
 
 
-def router(classifier: Classifier) -> APIRouter:
+def router(classifier: Classifier, drain: Drain) -> APIRouter:
     """The routes, about the classifier."""
     routes = APIRouter()
     unavailable: dict[int | str, dict[str, Any]] = {
@@ -20,12 +21,15 @@ def router(classifier: Classifier) -> APIRouter:
         response.headers["Cache-Control"] = "no-store"
         return Health.of(classifier.served, trouble)
 
+    @routes.head("/health", include_in_schema=False)  # what some load balancers ask
+    @routes.head("/health/ready", include_in_schema=False)
     @routes.get("/health", responses=unavailable)
     @routes.get("/health/ready", responses=unavailable)
     async def ready(response: Response) -> Health:
-        """Whether pictures are answered: the self-test passed and the engine works."""
-        return answer(response, classifier.why_not_ready())
+        """Whether to send pictures: the self-test passed, the engine works, and the service is not about to stop."""
+        return answer(response, classifier.why_not_ready() or ("Stopping." if drain.draining else ""))
 
+    @routes.head("/health/live", include_in_schema=False)
     @routes.get("/health/live", responses=unavailable)
     async def live(response: Response) -> Health:
         """Whether a restart would not help; an engine that failed is asked again every few seconds."""

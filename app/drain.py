@@ -1,0 +1,47 @@
+"""SIGTERM: answer on for a while, telling everybody to go elsewhere; then stop listening and finish what was accepted."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Drain:
+    """Between SIGTERM and the end of listening. `draining`: load balancers and clients should find another replica.
+
+    Without the pause a load balancer sends requests to a closed port until its next health check.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds` from SIGTERM until the server stops listening."""
+        self.draining = False
+        self._seconds = seconds
+
+    @contextmanager
+    def on_sigterm(self) -> Iterator[None]:
+        """Put the pause before the server's own reaction, in the running event loop; a second SIGTERM ends it.
+
+        Where the loop is not in the main thread no signal can be caught: nothing happens.
+        """
+        server_stops = signal.getsignal(signal.SIGTERM)
+        if threading.current_thread() is not threading.main_thread() or not callable(server_stops):
+            yield
+            return
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            server_stops(signal.SIGTERM, None)
+
+        def begin() -> None:
+            if self.draining:
+                stop()
+                return
+            self.draining = True
+            loop.call_later(self._seconds, stop)
+
+        loop.add_signal_handler(signal.SIGTERM, begin)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)

@@ -1,0 +1,147 @@
+"""SIGTERM: nobody who was let in is turned away, and everybody else is told in time."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.pictures import encode, picture
+from tests.serving import Server, environment, serving
+
+
+def healthcheck(server: Server) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.healthcheck"],
+        env=os.environ | {"SIGHTGLASS_PORT": server.url.rsplit(":", 1)[1]},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+
+def exit_code(server: Server, within: float) -> int:
+    return server.process.wait(timeout=within)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_while_draining_the_service_answers_and_sends_everybody_away(
+    digits_artifact: Path, tmp_path: Path, workers: int
+) -> None:
+    with serving(digits_artifact, tmp_path, DRAIN_MS=2500, WORKERS=workers) as server:
+        with httpx2.Client(base_url=server.url) as before:
+            assert "connection" not in before.post("/predict", content=encode(picture())).headers
+            assert healthcheck(server).returncode == 0
+            server.process.send_signal(signal.SIGTERM)
+            _until(lambda: httpx2.get(f"{server.url}/health/ready").status_code == 503)
+            assert httpx2.get(f"{server.url}/health").json()["detail"] == "Stopping."
+            assert httpx2.get(f"{server.url}/health/live").status_code == 200  # a restart would help nobody
+            answer = before.post("/predict", content=encode(picture()))
+            assert answer.status_code == 200
+            assert answer.headers["connection"] == "close"
+            failed = healthcheck(server)
+            assert failed.returncode == 1
+            assert "Stopping." in failed.stderr
+        assert exit_code(server, within=8) == 0
+        refused = healthcheck(server)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("no answer: ")
+        assert "Traceback" not in refused.stderr
+
+
+def test_a_second_sigterm_ends_the_drain(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, DRAIN_MS=60_000) as server:
+        server.process.send_signal(signal.SIGTERM)
+        _until(lambda: httpx2.get(f"{server.url}/health/ready").status_code == 503)
+        server.process.send_signal(signal.SIGTERM)
+        assert exit_code(server, within=5) == 0
+
+
+def test_without_a_drain_time_sigterm_stops_at_once(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert exit_code(server, within=5) == 0
+
+
+def test_ctrl_c_does_not_drain(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, DRAIN_MS=60_000) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert exit_code(server, within=5) == 0
+
+
+def test_sigterm_during_start_up_is_not_ignored(digits_artifact: Path, tmp_path: Path) -> None:
+    """PID 1 has no default action for it: whoever installs no handler waits to be killed."""
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-m", "app"], env=environment(digits_artifact), stderr=stderr)
+    handled = 1 << (signal.SIGTERM - 1)
+    _until(lambda: int(_status(process.pid, "SigCgt"), 16) & handled)
+    assert "startup complete" not in log.read_text()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path: Path) -> None:
+    """16 clients on keep-alive connections that go elsewhere when told to, as a proxy does."""
+    file = encode(picture())
+
+    def client(number: int) -> int:
+        answered = 0
+        with httpx2.Client(base_url=server.url, timeout=30) as connection:
+            while True:
+                answer = connection.post("/predict", content=file)
+                assert answer.status_code == 200, answer.text
+                answered += 1
+                if answer.headers.get("connection") == "close":
+                    return answered
+
+    with (
+        serving(digits_artifact, tmp_path, DRAIN_MS=1500) as server,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        clients = [pool.submit(client, number) for number in range(16)]
+        time.sleep(1)  # let them get going
+        server.process.send_signal(signal.SIGTERM)
+        answered = [future.result(timeout=30) for future in clients]
+        assert min(answered) >= 1
+        assert sum(answered) > 16
+        assert exit_code(server, within=10) == 0
+
+
+def test_requests_on_their_way_in_when_the_port_closes_are_answered(digits_artifact: Path, tmp_path: Path) -> None:
+    file = encode(picture())
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode()
+    with serving(digits_artifact, tmp_path) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        halves = [socket.create_connection((host, int(port)), timeout=10) for _ in range(20)]
+        for half in halves:
+            half.sendall(head + file[:100])
+        httpx2.get(f"{server.url}/health")  # one event loop, in order: the halves have been read by now
+        server.process.send_signal(signal.SIGTERM)
+        for half in halves:
+            half.sendall(file[100:])
+        for half in halves:
+            assert half.recv(10_000).startswith(b"HTTP/1.1 200")
+            half.close()
+        assert exit_code(server, within=10) == 0
+
+
+def _status(pid: int, field: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
+
+
+def _until(true: object, seconds: float = 5) -> None:
+    assert callable(true)
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
