@@ -1,1 +1,6 @@
 """How an artifact is served."""
+
+import os
+
+# ONNX Runtime reports every session to its makers since 1.29 unless this is set before it is first imported
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

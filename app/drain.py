@@ -1,4 +1,4 @@
-"""SIGTERM: answer on for a while, telling everybody to go elsewhere; then stop listening and finish what was accepted."""
+"""SIGTERM: answer on for a while and tell everybody to go elsewhere; then close the port, finish what was accepted."""
 
 import asyncio
 import signal

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+import app as app  # before all else: it switches ONNX Runtime's telemetry off
+
 
 class TrainingError(Exception):
     """Something the user can mend: what happened, with the value, and what to type next."""

@@ -1,5 +1,6 @@
 """Before listening: a proven variant starts, a forged or damaged artifact never does, and INT8 may fall back."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -269,3 +270,14 @@ def test_a_graph_of_another_model_is_refused_even_with_fitting_checksums(copy: P
         replace(images, probabilities=np.roll(images.probabilities, 1, axis=1)).save(copy)
     reseal(copy)
     assert f"{variant} differs from the checkpoint" in refused(copy, variant)
+
+
+@pytest.mark.parametrize("package", ["app.engines.onnx", "training.variants"])
+def test_onnx_runtime_does_not_report_home(package: str, digits_artifact: Path, tmp_path: Path) -> None:
+    """It keeps what it will send in a database under HOME; CI alone switches it off as well."""
+    code = f"import {package}, onnxruntime; onnxruntime.InferenceSession({str(digits_artifact / 'model.onnx')!r})"
+    clean = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run([sys.executable, "-c", code], env=clean | {"HOME": str(home)}, check=True, timeout=60)
+    assert [path for path in home.rglob("*") if path.is_file()] == []
