@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= $(or $(SIGHTGLASS_PORT),8000)
 BIN := $(VENV)/bin
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock"
 
-.PHONY: serve test check
+.PHONY: serve test check lock
 
 serve: $(VENV)/.serve
 	SIGHTGLASS_PORT=$(PORT) exec $(BIN)/python -m app
@@ -17,6 +19,15 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# requirements/: every version with its hashes, for the images and for `make serve` and `make test`. torch comes from the
+# default index; dev.txt is made first and holds everything, so that the others agree with it.
+lock: $(VENV)/.dev
+	$(LOCK) pyproject.toml --upgrade --all-extras --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/serve.txt
+	for extra in torchscript train lambda; do \
+		$(LOCK) pyproject.toml --constraint requirements/dev.txt --extra $$extra --output-file requirements/$$extra.txt || exit; done
+	echo 'setuptools>=77' | $(LOCK) - --constraint requirements/dev.txt --output-file requirements/build.txt
 
 # The serving install has no torch; what `make test` installs holds it too.
 $(VENV)/.serve: pyproject.toml

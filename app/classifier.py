@@ -14,7 +14,10 @@ from app.artifact.image import Decoded, decode
 from app.batcher import Answer, Batcher
 from app.engines import EngineError
 from app.errors import Problem
+from app.memory import Memory
 from app.startup import Served
+
+_COPIES = 2  # of an upload: what the form parser gathers, and the file taken out of it
 
 
 @dataclass(frozen=True)
@@ -37,32 +40,43 @@ def rank(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int) 
 class Classifier:
     """The request pipeline around one served variant."""
 
-    def __init__(self, served: Served, batcher: Batcher, threads: int, max_queue: int, max_pixels: int) -> None:
+    def __init__(
+        self, served: Served, batcher: Batcher, memory: Memory, threads: int, max_queue: int, max_pixels: int
+    ) -> None:
         """`threads` decode; `max_queue` images may be admitted and unanswered at once."""
         self.served = served
         self.batcher = batcher
         self.admitted = 0
         self.max_queue = max_queue
+        self._memory = memory
+        self._uploads_bytes = 0
         self._max_pixels = max_pixels
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """A place for one image, taken before its upload is read. Raises Problem when all are taken."""
-        if self.admitted >= self.max_queue:
+    def admit(self, upload_bytes: int) -> Iterator[None]:
+        """A place for one image of at most that size, before it is read. Raises Problem when all are taken."""
+        held = upload_bytes * _COPIES
+        # the first is let in whatever its size, or a small container would never answer it
+        no_memory = self.admitted and self._uploads_bytes + held > self._memory.upload_bytes
+        if self.admitted >= self.max_queue or no_memory:
             raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", {"Retry-After": "1"})
         self.admitted += 1
+        self._uploads_bytes += held
         try:
             yield
         finally:
             self.admitted -= 1
+            self._uploads_bytes -= held
 
     async def predict(self, data: bytes, top_k: int) -> Prediction:
         """Classify one encoded picture; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         spec = self.served.manifest.input
-        decoded = await loop.run_in_executor(self._decoders, decode, data, spec, self._max_pixels)
+        decoded = await loop.run_in_executor(
+            self._decoders, decode, data, spec, self._max_pixels, self._memory.for_decoding
+        )
         decode_seconds = time.perf_counter() - started
         answer = await self.batcher.submit(decoded.pixels)
         ranked = rank(answer.probabilities, self.served.manifest.labels, top_k)

@@ -21,6 +21,7 @@ from app.classifier import Classifier
 from app.drain import Drain
 from app.engines import EngineError
 from app.errors import Problem
+from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, configure_logging, event, logger, trace_of
 from app.routes import health, model, predict
@@ -49,14 +50,19 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
     max_queue = max(1, chosen.max_queue // chosen.workers)
     metrics = Metrics(served, max_queue)
     batcher = Batcher(served.engine, chosen.max_batch, metrics.observe_batch)
-    classifier = Classifier(served, batcher, chosen.threads_per_worker, max_queue, chosen.max_pixels)
+    memory = Memory.of_worker(chosen.workers)
+    classifier = Classifier(served, batcher, memory, chosen.threads_per_worker, max_queue, chosen.max_pixels)
     drain = Drain(chosen.drain_ms / 1000)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await classifier.start()
         watcher = asyncio.create_task(_watch(classifier, metrics))
-        event("ready", f"self-test within {served.difference:.1e} of the checkpoint, {served.seconds:.2f} s")
+        event(
+            "ready",
+            f"self-test within {served.difference:.1e} of the checkpoint, {served.seconds:.2f} s; "
+            f"{memory.decoding_bytes / 1e6:.0f} MB to decode in",
+        )
         with drain.on_sigterm():
             yield
         watcher.cancel()

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from app.artifact.manifest import FILE, fingerprint
+from app.engines import machine
 from app.errors import PROBLEMS
 from app.startup import Served
 
@@ -72,7 +73,7 @@ class Metrics:
 
     def observe_process(self) -> None:
         """Refresh this worker's memory and CPU; prometheus_client's own process metrics know no workers."""
-        self._memory.set(_resident_bytes())
+        self._memory.set(machine.resident_bytes())
         cpu = time.process_time()
         self._cpu.inc(cpu - self._cpu_seen)
         self._cpu_seen = cpu
@@ -140,11 +141,3 @@ def _worker_index() -> int:
             continue
         return index
     raise AssertionError
-
-
-def _resident_bytes() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # not Linux
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -5,6 +5,8 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -127,25 +129,38 @@ class TooManyPixels(ImageError):
     """The header announces more pixels than the limit; nothing was decoded."""
 
 
-def decode(data: bytes, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Decoded:
+Claim = Callable[[int], AbstractContextManager[object]]
+
+
+def decode(
+    data: bytes,
+    spec: InputSpec,
+    max_pixels: int = MAX_PIXELS,
+    claim: Claim = nullcontext,
+) -> Decoded:
     """Decode the first frame of `data` to uint8[spec.height, spec.width, 3] RGB.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits. Large JPEGs are
-    decoded at a reduced DCT scale that keeps at least twice the model's resolution.
+    decoded at a reduced DCT scale that keeps at least twice the model's resolution. `claim` is entered with the bytes
+    that decoding takes at most, for as long as it takes them.
 
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
     kind = _kind(data)
-    if kind == "JPEG" and _scans(data) > _MAX_SCANS:
+    scans = _scans(data) if kind == "JPEG" else 1
+    if scans > _MAX_SCANS:
         raise BrokenImage(f"the JPEG has more than {_MAX_SCANS} scans; a progressive one needs about ten")
     try:
         with Image.open(io.BytesIO(data), formats=(kind,)) as image:
             width, height = image.size
-            if max(width * height, _tile_pixels(image)) > max_pixels:
+            pixels = max(width * height, _tile_pixels(image))
+            if pixels > max_pixels:
                 raise TooManyPixels(
                     f"{width} x {height} pixels = {width * height / 1e6:.1f} MP; the limit is {max_pixels / 1e6:g} MP"
                 )
-            return _decode(image, spec)
+            scale = _reduce(image, spec)
+            with claim(int(pixels * _bytes_per_pixel(image, scale, scans))):
+                return _decode(image, (width, height), spec, scale)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -192,16 +207,28 @@ def _kind(data: bytes) -> str:
     raise UnsupportedImage(f"{known}; accepted: {', '.join(ACCEPTED)}")
 
 
-def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
-    orientation = _orientation(image)
-    turned = orientation >= 5  # displayed width is stored height
-    size = (spec.height, spec.width) if turned else (spec.width, spec.height)
-    box = _centre(image.size, size, spec.crop_fraction)
+def _bytes_per_pixel(image: Image.Image, scale: int, scans: int) -> float:
+    """What Pillow and `_colours` take at most per pixel of the file; measured on 30 MP of each kind (peak of RSS)."""
+    if image.format in ("JPEG", "MPO"):
+        # more than one scan: libjpeg keeps the coefficients of the whole picture, 16 bits each, at any scale
+        several = scans > 1 or bool(image.info.get("progressive"))
+        return several * 2 * len(image.getbands()) + 8 / scale**2
+    if image.format == "WEBP":
+        return 22
+    library = 8 if image.format == "TIFF" else 0  # a strip can be the whole picture, with 16 bits a value
+    if image.has_transparency_data:
+        return 14 + library
+    return {"RGB": 5, "L": 2}.get(image.mode, 9) + library
 
-    width, height = image.size[::-1] if turned else image.size
+
+def _decode(image: Image.Image, stored: tuple[int, int], spec: InputSpec, scale: int) -> Decoded:
+    """`stored` is the width and height in the file, of which the decoder gives the `scale`-th part."""
+    orientation = _orientation(image)
+    size = _turned((spec.width, spec.height), orientation)
+    box = _centre(stored, size, spec.crop_fraction)
+    width, height = _turned(stored, orientation)
     shown = _centre((width, height), (spec.width, spec.height), spec.crop_fraction)
 
-    scale = _reduce(image, box, size)
     left, top, right, bottom = (edge / scale for edge in box)
     colours = _colours(image)
     # the edges, against rounding beyond them
@@ -213,8 +240,13 @@ def _decode(image: Image.Image, spec: InputSpec) -> Decoded:
     return Decoded(np.array(small), Geometry(width, height, *shown), image.format or "")
 
 
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Width and height on the other side of the EXIF orientation."""
+    return (size[1], size[0]) if orientation >= 5 else size
+
+
 def _orientation(image: Image.Image) -> int:
-    """1..8. A damaged EXIF block does not make a good picture bad."""
+    """1..8. A damaged EXIF block does not make a good picture bad. Of a PNG it loads the pixels: it may come last."""
     if image.format == "TIFF":  # Pillow applies a TIFF's own tag while loading
         return 1
     try:
@@ -232,14 +264,16 @@ def _centre(size: tuple[int, int], target: tuple[int, int], fraction: float) -> 
     return left, top, left + width, top + height
 
 
-def _reduce(image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> int:
+def _reduce(image: Image.Image, spec: InputSpec) -> int:
     """Ask a JPEG for a smaller decode while twice the target stays; answers the divisor: 1, 2, 4 or 8."""
-    room = min((box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1]) / 2
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    size = _turned((spec.width, spec.height), _orientation(image))
+    left, top, right, bottom = _centre(image.size, size, spec.crop_fraction)
+    room = min((right - left) / size[0], (bottom - top) / size[1]) / 2
     divisor = next((d for d in (8, 4, 2) if room >= d), 1)
     width, height = image.size
-    if divisor == 1 or image.format not in ("JPEG", "MPO"):
-        return 1
-    drafted = image.draft(None, (width // divisor, height // divisor))
+    drafted = divisor > 1 and image.draft(None, (width // divisor, height // divisor))
     return divisor if drafted else 1
 
 

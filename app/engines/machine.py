@@ -50,6 +50,15 @@ def memory_bytes(cgroup: Path = _CGROUP) -> int:
     return physical
 
 
+def resident_bytes() -> int:
+    """Physical memory that this process holds (RSS)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def _cpuinfo(field: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -13,7 +13,7 @@ from app.classifier import Classifier, Prediction
 from app.errors import Problem
 from app.metrics import Metrics
 from app.observability import Trace, trace_of
-from app.routes.upload import read_picture
+from app.routes.upload import announced_bytes, read_picture
 from app.schemas import PredictionResponse, ProblemDocument
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -53,7 +53,11 @@ def router(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, dead
         """Classify one picture."""
         trace = trace_of(request)
         wanted = _count(top_k, len(classifier.served.manifest.labels))
-        with _counted(metrics), classifier.admit(), metrics.queued.track_inprogress():
+        with (
+            _counted(metrics),
+            classifier.admit(announced_bytes(request, max_upload_bytes)),
+            metrics.queued.track_inprogress(),
+        ):
             async with _deadline(deadline_ms):
                 with trace.stage("receive"):
                     picture = await read_picture(request, max_upload_bytes)

@@ -17,6 +17,12 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = sys.maxsize
 
 
+def announced_bytes(request: Request, max_bytes: int) -> int:
+    """The size of the body as its header says; the limit where it says nothing or more."""
+    announced = request.headers.get("content-length", "")
+    return min(int(announced), max_bytes) if announced.isdecimal() else max_bytes
+
+
 async def read_picture(request: Request, max_bytes: int) -> bytes:
     """The encoded picture. A multipart body is taken apart; any other body is the picture, whatever its type says.
 

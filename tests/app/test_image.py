@@ -425,9 +425,7 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_keeps_twice_the_model(
     size: tuple[int, int], model: InputSpec, divisor: int
 ) -> None:
     with Image.open(io.BytesIO(encode(Image.new("L", size), "JPEG"))) as image:
-        target = model.width, model.height
-        box = decoder._centre(size, target, model.crop_fraction)
-        assert decoder._reduce(image, box, target) == divisor
+        assert decoder._reduce(image, model) == divisor
         assert image.size == tuple(-(-edge // divisor) for edge in size)
         assert np.asarray(image).shape == image.size[::-1]
 

@@ -42,6 +42,7 @@ EVERY: dict[str, tuple[str, str, Any, Any]] = {
     "max_upload_bytes": ("SIGHTGLASS_MAX_UPLOAD_BYTES", "5000000", 5_000_000, 10_000_000),
     "max_pixels": ("SIGHTGLASS_MAX_PIXELS", "1000000", 1_000_000, 64_000_000),
     "deadline_ms": ("SIGHTGLASS_DEADLINE_MS", "100", 100, 30_000),
+    "drain_ms": ("SIGHTGLASS_DRAIN_MS", "3000", 3000, 0),
     "log_format": ("SIGHTGLASS_LOG_FORMAT", "json", "json", "text"),
 }
 
