@@ -221,7 +221,7 @@ def test_serving_an_onnx_variant_imports_nothing_of_training(digits_artifact: Pa
     program = """
 import sys
 from pathlib import Path
-import app.__main__, app.main, app.startup
+import app.__main__, app.serve, app.main, app.startup
 app.startup.start(Path(sys.argv[1]), "onnx", "cpu")
 print(*(sorted({"torch", "torchvision", "sklearn", "scipy", "matplotlib", "onnx", "training"} & set(sys.modules))))
 """

@@ -1,0 +1,101 @@
+"""Prove the artifact, then serve it. What fails before listening is one sentence and exit code 1."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from app import settings, startup
+from app.artifact.manifest import ArtifactError
+from app.engines import EngineError
+from app.settings import PREFIX, Settings, SettingsError
+from app.startup import Served
+
+
+def serve(overrides: dict[str, Any]) -> int:
+    """Serve until a signal; returns the exit code. `overrides` beat the environment, in the workers too."""
+    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in overrides.items()})
+    try:
+        chosen = settings.load()
+        with _metrics_folder(chosen.workers):
+            return _serve(chosen)
+    except (SettingsError, ArtifactError, EngineError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # logging is not configured yet, and may be JSON
+        return 1
+
+
+def _serve(chosen: Settings) -> int:
+    """Prove the artifact; one worker then serves what was proven, several load and prove their own."""
+    served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
+
+    import uvicorn  # here, because it and the application come after PROMETHEUS_MULTIPROC_DIR is set
+
+    from app.main import create_app
+    from app.observability import configure_logging
+
+    configure_logging(chosen.log_format)
+    _introduce(chosen, served)
+    alone = chosen.workers == 1
+    application = create_app(chosen, served) if alone else "app.main:from_environment"
+    del served  # several workers have engines of their own
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
+    try:
+        uvicorn.run(
+            application,
+            factory=not alone,
+            workers=chosen.workers,
+            host=chosen.host,
+            port=chosen.port,
+            root_path=chosen.root_path,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
+            timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
+        )
+    except SystemExit as stop:  # uvicorn has said why: a port in use, a worker that cannot start
+        return 1 if stop.code else 0
+    return 0
+
+
+@contextmanager
+def _metrics_folder(workers: int) -> Iterator[None]:
+    """Where prometheus_client lets several workers' metrics meet; one worker needs no files."""
+    if workers == 1:
+        yield
+        return
+    # in memory, and the one folder that is writable in a read-only container
+    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # the name in it is random
+    with tempfile.TemporaryDirectory(prefix="sightglass-metrics-", dir=shared, ignore_cleanup_errors=True) as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
+
+
+def _introduce(chosen: Settings, served: Served) -> None:
+    """What is served, on what, within which limits, and how to try it."""
+    from app.observability import event
+
+    manifest = served.manifest
+    event(
+        "start",
+        f"{manifest.name} {manifest.version}, {served.variant} on {served.engine.device}; "
+        f"{chosen.threads_per_worker} threads a worker ({chosen.threads_reason}); "
+        f"at most {chosen.max_upload_bytes / 1e6:g} MB and {chosen.max_pixels / 1e6:g} MP a picture, "
+        f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; no authentication",
+        model=manifest.name,
+        version=manifest.version,
+        variant=served.variant,
+        threads=chosen.threads_per_worker,
+        workers=chosen.workers,
+    )
+    if served.warning:
+        event("warn", served.warning, logging.WARNING)
+    host = "localhost" if chosen.host in ("127.0.0.1", "0.0.0.0") else chosen.host  # noqa: S104  # not bound here
+    if chosen.port:
+        event(
+            "try", f"curl -F file=@cat.jpg http://{host}:{chosen.port}/predict   docs: http://{host}:{chosen.port}/docs"
+        )
