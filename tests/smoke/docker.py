@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-IMAGE = "sightglass:smoke"
+IMAGE = "sightglass"
 
 
 def docker(*words: str, stdin: bytes | None = None, check: bool = True) -> str:
