@@ -13,10 +13,12 @@ COPY requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/venv \
  && pip install --require-hashes -r requirements/build.txt
 COPY requirements/serve.txt requirements/
-# Then 90 MB that nothing here opens: ONNX Runtime's C library (its Python module holds a copy) and tools, numpy's tests and
-# compilers, Pillow's AVIF and fonts.
-RUN pip --python /opt/venv/bin/python install --require-hashes --only-binary :all: -r requirements/serve.txt \
- && find /opt/venv \( \
+RUN pip --python /opt/venv/bin/python install --require-hashes --only-binary :all: -r requirements/serve.txt
+
+# 90 MB that the service never opens: ONNX Runtime's C library (its Python module holds a copy) and tools, numpy's tests and
+# compilers, Pillow's AVIF and fonts
+FROM dependencies AS dependencies-serve
+RUN find /opt/venv \( \
       -path '*/onnxruntime/*' \( -name 'libonnxruntime.so.*' -o -name backend -o -name datasets -o -name quantization \
         -o -name tools -o -name transformers \) \
       -o -path '*/numpy/*' \( -name tests -o -name f2py -o -name distutils \) \
@@ -40,7 +42,7 @@ COPY app app
 COPY training training
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
-FROM dependencies AS venv-serve
+FROM dependencies-serve AS venv-serve
 RUN --mount=from=code,source=/wheels,target=/wheels \
     pip --python /opt/venv/bin/python install --no-deps /wheels/*.whl
 

@@ -1,4 +1,4 @@
-# make serve: the service on http://127.0.0.1:$(PORT).   make test: all checks and tests.
+# make serve: the service on http://127.0.0.1:$(PORT).   make test: all checks and tests.   make smoke: the containers.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= $(or $(SIGHTGLASS_PORT),8000)
@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
 
-.PHONY: serve test check lock
+.PHONY: serve test smoke check lock
 
 serve: $(VENV)/.serve
 	SIGHTGLASS_PORT=$(PORT) exec $(BIN)/python -m app
 
 test: check
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
+
+# Builds the image and runs it every way that docs/deploy.md tells; needs a Docker engine, takes two minutes.
+smoke: $(VENV)/.dev
+	$(BIN)/pytest -m smoke tests/smoke
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -30,12 +34,14 @@ lock: $(VENV)/.dev
 	echo 'setuptools>=77' | $(LOCK) - --constraint requirements/dev.txt --output-file requirements/build.txt
 
 # The serving install has no torch; what `make test` installs holds it too.
-$(VENV)/.serve: pyproject.toml
+$(VENV)/.serve: pyproject.toml requirements/serve.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/serve.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-$(VENV)/.dev: pyproject.toml
+$(VENV)/.dev: pyproject.toml requirements/dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@ $(VENV)/.serve
