@@ -52,6 +52,12 @@ def test_docker_compose_up_serves_and_the_readme_curl_gets_its_answer(compose: t
     assert 'sightglass_images_total{outcome="predicted"} 1.0' in httpx2.get(f"{url}/metrics").text
 
 
+def test_compose_understands_every_profile() -> None:
+    profiles = docker("compose", "config", "--profiles").split()
+    assert sorted(profiles) == ["gpu", "monitoring", "smoke", "train"]
+    docker("compose", "--profile", "*", "config", "--quiet")
+
+
 def test_the_container_has_the_limits_of_the_file_and_the_service_sees_them(
     compose: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
