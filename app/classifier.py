@@ -1,8 +1,10 @@
 """One request: bytes -> decoded pixels -> a place in the queue -> this picture's row -> labels with probabilities."""
 
 import asyncio
+import functools
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -54,17 +56,29 @@ class Classifier:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     @contextmanager
-    def admit(self, upload_bytes: int) -> Iterator[None]:
-        """A place for one image of at most that size, before it is read. Raises Problem when all are taken."""
-        held = upload_bytes * _COPIES
-        # the first is let in whatever its size, or a small container would never answer it
-        no_memory = self.admitted and self._uploads_bytes + held > self._memory.upload_bytes
-        if self.admitted >= self.max_queue or no_memory:
+    def admit(self) -> Iterator[Callable[[int], None]]:
+        """A place for one image, taken before its upload is read. Raises Problem when all are taken.
+
+        What it yields is to be told the size of each piece of the upload as it comes; it raises Problem when the pieces
+        of all uploads no longer fit into memory.
+        """
+        if self.admitted >= self.max_queue:
             raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", {"Retry-After": "1"})
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            others = self._uploads_bytes - held
+            held += size * _COPIES
+            self._uploads_bytes += size * _COPIES
+            # an upload that is alone is let in whatever its size, or a small container would never answer it
+            if others and self._uploads_bytes > self._memory.upload_bytes:
+                close = {"Retry-After": "1", "Connection": "close"}  # the rest of it may still be on its way
+                raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
+
         self.admitted += 1
-        self._uploads_bytes += held
         try:
-            yield
+            yield hold
         finally:
             self.admitted -= 1
             self._uploads_bytes -= held
@@ -72,15 +86,26 @@ class Classifier:
     async def predict(self, data: bytes, top_k: int) -> Prediction:
         """Classify one encoded picture; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        spec = self.served.manifest.input
-        decoded = await loop.run_in_executor(
-            self._decoders, decode, data, spec, self._max_pixels, self._memory.for_decoding
-        )
+        decoded = await self._decode(data)
         decode_seconds = time.perf_counter() - started
         answer = await self.batcher.submit(decoded.pixels)
         ranked = rank(answer.probabilities, self.served.manifest.labels, top_k)
         return Prediction(ranked, decoded, answer, decode_seconds)
+
+    async def _decode(self, data: bytes) -> Decoded:
+        """In a decoder's thread. The pool keeps cancelled work in its queue: what it keeps must not hold the upload."""
+        waiting, over = [data], threading.Event()
+        del data
+        claim = functools.partial(self._memory.for_decoding, abandoned=over.is_set)
+
+        def work() -> Decoded:
+            return decode(waiting.pop(), self.served.manifest.input, self._max_pixels, claim)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        finally:
+            waiting.clear()
+            over.set()
 
     def why_not_live(self) -> str:
         """Why only a restart can help; empty while there is hope."""

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -13,14 +13,17 @@ class Drain:
     Without the pause a load balancer sends requests to a closed port until its next health check.
     """
 
-    def __init__(self, seconds: float) -> None:
-        """`seconds` from SIGTERM until the server stops listening."""
+    def __init__(self, seconds: float, begun: Callable[[], None]) -> None:
+        """`seconds` from SIGTERM until the server stops listening; `begun` is called at the start of them."""
         self.draining = False
         self._seconds = seconds
+        self._begun = begun
 
     @contextmanager
     def on_sigterm(self) -> Iterator[None]:
-        """Put the pause before the server's own reaction, in the running event loop; a second SIGTERM ends it.
+        """Put the pause before the server's own reaction, in the running event loop; a second SIGTERM changes nothing.
+
+        A worker gets two when its process group is told to stop: one from the group and one from its parent.
 
         Where the loop is not in the main thread no signal can be caught: nothing happens.
         """
@@ -30,18 +33,15 @@ class Drain:
             return
         loop = asyncio.get_running_loop()
 
-        def stop() -> None:
-            server_stops(signal.SIGTERM, None)
-
         def begin() -> None:
-            if self.draining:
-                stop()
-                return
-            self.draining = True
-            loop.call_later(self._seconds, stop)
+            if not self.draining:
+                self.draining = True
+                self._begun()
+                loop.call_later(self._seconds, server_stops, signal.SIGTERM, None)
 
         loop.add_signal_handler(signal.SIGTERM, begin)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, server_stops)

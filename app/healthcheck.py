@@ -13,7 +13,7 @@ def main() -> int:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
         said = answer.read().decode()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         print(f"no answer: {error}", file=sys.stderr)  # noqa: T201  # `docker inspect` keeps what a check prints
         return 1
     if answer.status != 200:

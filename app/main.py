@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
@@ -25,7 +26,7 @@ from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, configure_logging, event, logger, trace_of
 from app.routes import health, model, predict
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.startup import Served
 
 _WATCH_SECONDS = 5
@@ -38,21 +39,27 @@ def from_environment() -> FastAPI:
     forget_dead_workers()
     try:
         served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
-    except (ArtifactError, EngineError) as error:  # it was well when the parent looked
+        return create_app(chosen, served)
+    except (ArtifactError, EngineError, SettingsError) as error:  # it was well when the parent looked
         event("error", str(error), logging.ERROR)
         time.sleep(_WATCH_SECONDS)  # the parent starts another at once
         raise SystemExit(1) from None
-    return create_app(chosen, served)
 
 
 def create_app(chosen: Settings, served: Served) -> FastAPI:
-    """The service around one proven variant."""
+    """The service around one proven variant. Raises EngineError or SettingsError where it does not fit the machine."""
     max_queue = max(1, chosen.max_queue // chosen.workers)
     metrics = Metrics(served, max_queue)
     batcher = Batcher(served.engine, chosen.max_batch, metrics.observe_batch)
+    spec = served.manifest.input
+    served.engine.run(
+        np.zeros((chosen.max_batch, spec.height, spec.width, 3), np.uint8)
+    )  # its memory belongs to the rest
     memory = Memory.of_worker(chosen.workers)
     classifier = Classifier(served, batcher, memory, chosen.threads_per_worker, max_queue, chosen.max_pixels)
-    drain = Drain(chosen.drain_ms / 1000)
+    drain = Drain(
+        chosen.drain_ms / 1000, lambda: event("drain", f"not ready any more; the port closes in {chosen.drain_ms} ms")
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

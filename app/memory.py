@@ -1,15 +1,21 @@
 """The memory that pictures may take, from the container's limit: without it one large photo kills a small container."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app.artifact.image import TooManyPixels
 from app.engines import machine
+from app.settings import SettingsError
 
 # Of what is free once the model is loaded; the rest is for the allocator's gaps and the kernel's buffers.
 _DECODING = 0.6
 _UPLOADS = 0.3
+_LEAST_BYTES = 16_000_000  # free for pictures; with less, ordinary ones are refused
+
+
+class Abandoned(Exception):
+    """Nobody waits for the picture any more; nobody hears this either."""
 
 
 class Memory:
@@ -21,22 +27,37 @@ class Memory:
         self.upload_bytes = int(free_bytes * _UPLOADS)
         self._free = self.decoding_bytes
         self._freed = threading.Condition()
+        self._turn = threading.Lock()
 
     @classmethod
     def of_worker(cls, workers: int) -> "Memory":
-        """This worker's share of the container's limit, or of the machine's memory."""
-        return cls(max(0, machine.memory_bytes() // workers - machine.resident_bytes()))
+        """This worker's share of the container's limit, or of the machine's memory. Raises SettingsError."""
+        limit, taken = machine.memory_bytes(), machine.resident_bytes()
+        if limit // workers - taken < _LEAST_BYTES:
+            raise SettingsError(
+                f"{workers} worker{'s' if workers > 1 else ''} of {taken / 1e6:.0f} MB, and room for pictures, "
+                f"do not fit into {limit / 1e6:.0f} MB of memory"
+            )
+        return cls(limit // workers - taken)
 
     @contextmanager
-    def for_decoding(self, needed: int) -> Iterator[None]:
-        """Wait, in a decoder's thread, until `needed` bytes are free. Raises TooManyPixels if they never can be."""
+    def for_decoding(self, needed: int, abandoned: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Wait, in a decoder's thread, until `needed` bytes are free; first come, first served.
+
+        Raises TooManyPixels if they never can be, and Abandoned once `abandoned()`.
+        """
         if needed > self.decoding_bytes:
             raise TooManyPixels(
                 f"this picture needs {needed / 1e6:.0f} MB to decode; "
                 f"of its memory limit the service has {self.decoding_bytes / 1e6:.0f} MB for that"
             )
-        with self._freed:
-            self._freed.wait_for(lambda: self._free >= needed)
+        with (
+            self._turn,
+            self._freed,
+        ):  # without turns, small pictures that keep coming would hold a large one up for ever
+            while not self._freed.wait_for(lambda: self._free >= needed, timeout=0.1):
+                if abandoned():
+                    raise Abandoned
             self._free -= needed
         try:
             yield

@@ -159,7 +159,8 @@ def decode(
                     f"{width} x {height} pixels = {width * height / 1e6:.1f} MP; the limit is {max_pixels / 1e6:g} MP"
                 )
             scale = _reduce(image, spec)
-            with claim(int(pixels * _bytes_per_pixel(image, scale, scans))):
+            # and Pillow's own copy of a WebP file
+            with claim(len(data) + int(pixels * _bytes_per_pixel(image, scale, scans))):
                 return _decode(image, (width, height), spec, scale)
     except ImageError:
         raise

@@ -13,7 +13,7 @@ from app.classifier import Classifier, Prediction
 from app.errors import Problem
 from app.metrics import Metrics
 from app.observability import Trace, trace_of
-from app.routes.upload import announced_bytes, read_picture
+from app.routes.upload import read_picture
 from app.schemas import PredictionResponse, ProblemDocument
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -55,12 +55,12 @@ def router(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, dead
         wanted = _count(top_k, len(classifier.served.manifest.labels))
         with (
             _counted(metrics),
-            classifier.admit(announced_bytes(request, max_upload_bytes)),
+            classifier.admit() as hold,
             metrics.queued.track_inprogress(),
         ):
             async with _deadline(deadline_ms):
                 with trace.stage("receive"):
-                    picture = await read_picture(request, max_upload_bytes)
+                    picture = await read_picture(request, max_upload_bytes, hold)
                 async with _while_connected(request):
                     prediction = await classifier.predict(picture, wanted)
         _record(prediction, len(picture), trace, metrics)

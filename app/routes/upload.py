@@ -1,7 +1,7 @@
 """The picture of a request: a multipart field `file` or the raw body, in memory and never larger than the limit."""
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import Problem
 
+Hold = Callable[[int], None]
 _FORM_OVERHEAD_BYTES = 64 * 1024  # boundaries and part headers around the file
 
 
@@ -17,14 +18,10 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = sys.maxsize
 
 
-def announced_bytes(request: Request, max_bytes: int) -> int:
-    """The size of the body as its header says; the limit where it says nothing or more."""
-    announced = request.headers.get("content-length", "")
-    return min(int(announced), max_bytes) if announced.isdecimal() else max_bytes
-
-
-async def read_picture(request: Request, max_bytes: int) -> bytes:
+async def read_picture(request: Request, max_bytes: int, hold: Hold) -> bytes:
     """The encoded picture. A multipart body is taken apart; any other body is the picture, whatever its type says.
+
+    `hold` is told the size of each piece as it comes, and may raise.
 
     Raises Problem: upload_too_large before the excess is read, empty_body, malformed_body, bad_field.
     """
@@ -33,7 +30,8 @@ async def read_picture(request: Request, max_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > allowed:
         raise _too_large(int(announced), max_bytes)
-    picture = await _form_file(request, allowed, max_bytes) if multipart else await _raw_body(request, max_bytes)
+    body = _bounded(request, allowed, max_bytes, hold)
+    picture = await _form_file(request, body) if multipart else b"".join([chunk async for chunk in body])
     if not picture:
         raise Problem("empty_body", "Send the picture as the body, or as the multipart field `file`.")
     if len(picture) > max_bytes:
@@ -41,13 +39,8 @@ async def read_picture(request: Request, max_bytes: int) -> bytes:
     return picture
 
 
-async def _raw_body(request: Request, max_bytes: int) -> bytes:
-    return b"".join([chunk async for chunk in _bounded(request, max_bytes, max_bytes)])
-
-
-async def _form_file(request: Request, allowed: int, max_bytes: int) -> bytes:
+async def _form_file(request: Request, body: AsyncGenerator[bytes, None]) -> bytes:
     """The content of the one file in the field `file`."""
-    body = _bounded(request, allowed, max_bytes)
     try:
         form = await _InMemoryParser(request.headers, body, max_files=10, max_fields=10).parse()
     except (MultiPartException, ValueError) as error:
@@ -71,13 +64,14 @@ def _only_file(form: FormData) -> UploadFile:
     return file
 
 
-async def _bounded(request: Request, allowed: int, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request, allowed: int, max_bytes: int, hold: Hold) -> AsyncGenerator[bytes, None]:
     received = 0
     try:
         async for chunk in request.stream():
             received += len(chunk)
             if received > allowed:
                 raise _too_large(received, max_bytes)
+            hold(len(chunk))
             yield chunk
     except ClientDisconnect as error:
         raise Problem("disconnected", "The connection closed before the whole body had come.") from error

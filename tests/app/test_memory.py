@@ -1,22 +1,27 @@
 """Pictures share the memory of the container: a large one waits or is refused, it never kills the service."""
 
+import asyncio
 import json
-import socket
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 from PIL import Image
 
+from app import startup
 from app.artifact.image import InputSpec, TooManyPixels, decode
-from app.memory import Memory
+from app.batcher import Batcher
+from app.classifier import Classifier
+from app.errors import Problem
+from app.memory import Abandoned, Memory
 from tests.pictures import encode, picture
-from tests.serving import serving
+from tests.serving import environment
 
 SPEC = InputSpec(
     width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
@@ -110,7 +115,7 @@ def test_pictures_that_fit_one_at_a_time_wait_for_each_other() -> None:
             with counted(needed):
                 pass
 
-    threads = [threading.Thread(target=work, args=(needed,)) for needed in (60, 40, 25, 10)]
+    threads = [threading.Thread(target=work, args=(needed,), daemon=True) for needed in (60, 40, 25, 10)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -126,26 +131,89 @@ def test_a_failed_decode_gives_its_memory_back() -> None:
             raise ValueError("broken")
 
 
-def test_uploads_beyond_the_memory_limit_are_told_to_wait(digits_artifact: Path, tmp_path: Path) -> None:
-    """A limit of uploads far above what this machine has, so that their sizes alone fill it."""
-    huge = 10**12
-    with serving(digits_artifact, tmp_path, MAX_UPLOAD_BYTES=huge) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        with httpx2.Client(base_url=server.url) as client, _half_an_upload(host, int(port), huge):
-            client.get("/health")  # the half above has been read by now
-            full = client.post("/predict", content=encode(picture()))
-            assert full.status_code == 429
-            assert full.json()["code"] == "queue_full"
-        with httpx2.Client(base_url=server.url) as client:
-            while (answer := client.post("/predict", content=encode(picture()))).status_code == 429:
-                pass
-            assert answer.status_code == 200
+def test_a_large_picture_gets_its_turn_although_small_ones_keep_coming() -> None:
+    memory, enough = Memory(100), threading.Event()  # 60 to decode
+
+    def small() -> None:
+        while not enough.is_set():
+            with memory.for_decoding(10):
+                enough.wait(0.002)
+
+    threads = [threading.Thread(target=small, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    large = threading.Thread(target=lambda: memory.for_decoding(55).__enter__(), daemon=True)
+    large.start()
+    large.join(timeout=5)
+    arrived = not large.is_alive()
+    enough.set()
+    assert arrived
 
 
-@contextmanager
-def _half_an_upload(host: str, port: int, size: int) -> Iterator[None]:
-    with socket.create_connection((host, port), timeout=10) as connection:
-        connection.sendall(
-            f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n\xff\xd8".encode("latin1")
-        )
-        yield
+def test_a_picture_that_nobody_waits_for_gives_up_its_place_in_the_line() -> None:
+    memory = Memory(100)
+    with memory.for_decoding(60), pytest.raises(Abandoned), memory.for_decoding(60, abandoned=lambda: True):
+        pass
+    with memory.for_decoding(60):
+        pass
+
+
+@pytest.fixture
+def small(digits_artifact: Path) -> Classifier:
+    """The pipeline with one decoder, 6 MB to decode in and 3 MB for uploads."""
+    served = startup.start(digits_artifact, "onnx")
+    return Classifier(served, Batcher(served.engine, 4), Memory(10_000_000), 1, 8, 10**8)
+
+
+def test_uploads_share_their_memory_and_are_charged_as_they_come(small: Classifier) -> None:
+    with small.admit() as alone:
+        alone(5_000_000)  # more than there is, or a small container would never answer it
+        with small.admit() as another, pytest.raises(Problem, match="uploads of others"):
+            another(1)
+    with small.admit() as one, small.admit() as two:
+        one(700_000)
+        two(700_000)
+        with pytest.raises(Problem, match="uploads of others") as refused:
+            two(200_000)
+        assert refused.value.code == "queue_full"
+    with small.admit() as again:
+        again(1_500_000)
+
+
+def test_uploads_of_clients_that_left_are_not_kept(small: Classifier) -> None:
+    data = encode(Image.new("RGB", (1000, 1000)))
+    held = sys.getrefcount(data)
+
+    async def leave() -> None:
+        await small.start()
+        with small._memory.for_decoding(6_000_000):
+            tasks = [asyncio.create_task(small.predict(data, 1)) for _ in range(5)]
+            await asyncio.sleep(0.05)  # the first waits in the decoder's thread, the others in the pool's queue
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            del tasks, task
+            end = time.monotonic() + 5
+            while sys.getrefcount(data) > held:  # the thread notices within a tenth of a second
+                assert time.monotonic() < end
+                await asyncio.sleep(0.01)
+        assert (await small.predict(data, 1)).top_k
+        await small.stop()
+
+    asyncio.run(leave())
+
+
+def test_more_workers_than_the_memory_holds_do_not_start(digits_artifact: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app"],
+        env=environment(digits_artifact, WORKERS=1_000_000),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        r"error: 1000000 workers of \d+ MB, and room for pictures, do not fit into \d+ MB of memory", last
+    )

@@ -1,11 +1,11 @@
 """Metrics, read as Prometheus reads them from real processes."""
 
 import random
+import re
 import string
 from pathlib import Path
 
 import httpx2
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import PROBLEMS
@@ -44,14 +44,14 @@ def test_two_workers_count_every_request(digits_artifact: Path, tmp_path: Path) 
     assert len(workers) == 2
 
 
-def test_several_workers_leave_no_files_behind(
-    digits_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with serving(digits_artifact, tmp_path / "server", WORKERS=2) as server:
+def test_several_workers_leave_no_files_behind(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, WORKERS=2) as server:
         assert "2 workers" in server.log.read_text()
-        assert list(tmp_path.glob("sightglass-metrics-*/*.db"))
-    assert not list(tmp_path.glob("sightglass-metrics-*"))
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        mapped = " ".join(Path(f"/proc/{pid}/maps").read_text() for pid in children)
+        (folder,) = set(re.findall(r"\S+/sightglass-metrics-[^/]+", mapped))
+        assert list(Path(folder).glob("*.db"))
+    assert not Path(folder).exists()
     assert "Traceback" not in server.log.read_text()
 
 
