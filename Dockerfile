@@ -35,24 +35,13 @@ FROM dependencies AS dependencies-train
 COPY requirements/train.txt requirements/
 RUN pip --python /opt/venv/bin/python install --require-hashes --only-binary :all: -r requirements/train.txt
 
-# ---- the code, installed into each of them
+# ---- the code, as files to lay over each of them: a change of it makes a small layer
 FROM dependencies AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY training training
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
-
-FROM dependencies-serve AS venv-serve
-RUN --mount=from=code,source=/wheels,target=/wheels \
-    pip --python /opt/venv/bin/python install --no-deps /wheels/*.whl
-
-FROM dependencies-torch AS venv-torch
-RUN --mount=from=code,source=/wheels,target=/wheels \
-    pip --python /opt/venv/bin/python install --no-deps /wheels/*.whl
-
-FROM dependencies-train AS venv-train
-RUN --mount=from=code,source=/wheels,target=/wheels \
-    pip --python /opt/venv/bin/python install --no-deps /wheels/*.whl
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && pip --python /opt/venv/bin/python install --no-deps --prefix /code /wheels/*.whl
 
 # ---- what runs: as nobody in particular, from a file system that nobody need write to
 FROM ${BASE} AS base
@@ -69,7 +58,8 @@ WORKDIR /work
 USER 10001:10001
 
 FROM base AS train
-COPY --from=venv-train /opt/venv /opt/venv
+COPY --from=dependencies-train /opt/venv /opt/venv
+COPY --from=code /code /opt/venv
 # libraries that keep caches look for a home
 ENV HOME=/tmp USER=sightglass
 ENTRYPOINT ["sightglass"]
@@ -82,12 +72,14 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
 CMD ["python", "-m", "app"]
 
 FROM service AS serve-torch
-COPY --from=venv-torch /opt/venv /opt/venv
+COPY --from=dependencies-torch /opt/venv /opt/venv
+COPY --from=code /code /opt/venv
 ARG ARTIFACT=exports/cifar10/1
 COPY --chmod=755 ${ARTIFACT} /model
 
 FROM service AS serve
-COPY --from=venv-serve /opt/venv /opt/venv
+COPY --from=dependencies-serve /opt/venv /opt/venv
+COPY --from=code /code /opt/venv
 # readable for the user above whatever the umask of the checkout was; another artifact can be mounted over it
 ARG ARTIFACT=exports/cifar10/1
 COPY --chmod=755 ${ARTIFACT} /model

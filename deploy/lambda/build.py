@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, default=ROOT / "exports/cifar10/1", help="the folder to serve")
     parser.add_argument("--out", type=Path, default=ROOT / "build/lambda", help="a folder; its zip appears beside it")
     wanted = parser.parse_args()
+    if wanted.out.exists() and any(wanted.out.iterdir()) and not (wanted.out / "handler.py").exists():
+        sys.exit(f"error: {wanted.out} is there and no package of this function: it will not be replaced")
     shutil.rmtree(wanted.out, ignore_errors=True)
     install(wanted.out)
     copy_ours(wanted.out, wanted.artifact)

@@ -316,9 +316,7 @@ def test_memory_is_enough_to_decode_the_largest_picture(
     documents: list[Document], values: Settings, server: Server
 ) -> None:
     at_rest = TORCH_CUDA_BYTES if values.device == "cuda" else server.resident_bytes()
-    (volume,) = pod(documents)["volumes"]
-    files = quantity(volume["emptyDir"]["sizeLimit"])  # in memory, and charged to the container
-    memory = Memory(int(limit(documents, "memory") - at_rest - files))
+    memory = Memory(int(limit(documents, "memory") - at_rest))
     assert memory.decoding_bytes >= values.max_pixels * DECODING_BYTES_PER_PIXEL
     assert 1.5 * at_rest <= limit(documents, "memory", "requests") <= limit(documents, "memory")
 
@@ -343,7 +341,7 @@ def test_the_pod_meets_the_restricted_standard(documents: list[Document]) -> Non
         "capabilities": {"drop": ["ALL"]},
     }
     assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod(documents))
-    assert all(set(volume) == {"name", "emptyDir"} for volume in pod(documents)["volumes"])
+    assert "volumes" not in pod(documents)  # nothing to write to
 
 
 def test_it_runs_as_the_user_of_the_image(documents: list[Document]) -> None:
@@ -357,12 +355,6 @@ def test_it_holds_no_token_and_hears_of_no_other_service(documents: list[Documen
     assert account["automountServiceAccountToken"] is pod(documents)["automountServiceAccountToken"] is False
     assert pod(documents)["serviceAccountName"] == account["metadata"]["name"]
     assert pod(documents)["enableServiceLinks"] is False
-
-
-def test_it_can_write_to_a_bounded_temporary_folder_only(documents: list[Document]) -> None:
-    (volume,), (mount,) = pod(documents)["volumes"], container(documents)["volumeMounts"]
-    assert mount == {"name": volume["name"], "mountPath": "/tmp"}
-    assert volume["emptyDir"]["medium"] == "Memory"
 
 
 # ---- what belongs together
@@ -412,6 +404,10 @@ def test_two_models_in_one_namespace_keep_their_pods_apart(tmp_path: Path) -> No
 
 def test_every_reference_is_to_something_that_is_there(documents: list[Document]) -> None:
     references_hold(documents)
+
+
+def test_the_guide_shows_two_overlays() -> None:
+    assert [name for name, _text in WRITTEN] == ["flowers", "mounted"]
 
 
 @pytest.mark.parametrize("written", WRITTEN, ids=lambda written: written[0])

@@ -20,6 +20,7 @@ import httpx2
 import pytest
 
 from app import settings
+from app.memory import Memory
 from tests.pictures import encode, picture
 from tests.serving import Server, serving
 
@@ -49,6 +50,13 @@ def template_settings() -> dict[str, str]:
     return dict(
         re.findall(r'^ +SIGHTGLASS_(\w+): "?([^"\n]+)"?$', (SOURCE / "template.yaml").read_text(), re.MULTILINE)
     )
+
+
+def test_the_memory_holds_the_largest_picture_that_the_template_lets_in() -> None:
+    given = re.search(r"MemorySize: (\d+)", (SOURCE / "template.yaml").read_text())
+    assert given
+    memory = Memory(int(given[1]) * 2**20 - 105_000_000)  # what the function holds at rest
+    assert memory.decoding_bytes >= int(template_settings()["MAX_PIXELS"]) * 22  # bytes a pixel of a WebP
 
 
 @pytest.fixture(scope="module")
