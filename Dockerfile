@@ -76,6 +76,7 @@ COPY --from=dependencies-torch /opt/venv /opt/venv
 COPY --from=code /code /opt/venv
 ARG ARTIFACT=exports/cifar10/1
 COPY --chmod=755 ${ARTIFACT} /model
+RUN ["python", "-c", "import pathlib, app.startup as s; s.Artifact.open(pathlib.Path('/model'))"]
 
 FROM service AS serve
 COPY --from=dependencies-serve /opt/venv /opt/venv
@@ -83,3 +84,5 @@ COPY --from=code /code /opt/venv
 # readable for the user above whatever the umask of the checkout was; another artifact can be mounted over it
 ARG ARTIFACT=exports/cifar10/1
 COPY --chmod=755 ${ARTIFACT} /model
+# whole, and decoded here as at its export; the engines are proven where they run, on another CPU perhaps
+RUN ["python", "-c", "import pathlib, app.startup as s; s.Artifact.open(pathlib.Path('/model'))"]

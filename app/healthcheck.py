@@ -8,7 +8,9 @@ import sys
 def main() -> int:
     """Ask the service of this container; says on stderr what is wrong."""
     # no import of app.settings: pydantic would cost a fifth of a second at every check
-    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("SIGHTGLASS_PORT", "8000")), timeout=2)
+    host, port = os.environ.get("SIGHTGLASS_HOST", "127.0.0.1"), int(os.environ.get("SIGHTGLASS_PORT", "8000"))
+    every = host in ("0.0.0.0", "::")  # noqa: S104  # not bound here
+    connection = http.client.HTTPConnection("localhost" if every else host, port, timeout=2)
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()

@@ -81,17 +81,17 @@ def _introduce(chosen: Settings, served: Served) -> None:
     """What is served, on what, within which limits, and how to try it."""
     from app.observability import event
 
-    manifest = served.manifest
+    manifest, threads = served.manifest, chosen.threads_per_worker
     event(
         "start",
         f"{manifest.name} {manifest.version}, {served.variant} on {served.engine.device}; "
-        f"{chosen.threads_per_worker} threads a worker ({chosen.threads_reason}); "
+        f"{threads} thread{'s' if threads > 1 else ''} a worker ({chosen.threads_reason}); "
         f"at most {chosen.max_upload_bytes / 1e6:g} MB and {chosen.max_pixels / 1e6:g} MP a picture, "
         f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; no authentication",
         model=manifest.name,
         version=manifest.version,
         variant=served.variant,
-        threads=chosen.threads_per_worker,
+        threads=threads,
         workers=chosen.workers,
     )
     if served.warning:

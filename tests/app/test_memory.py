@@ -87,6 +87,31 @@ def test_decoding_takes_no_more_than_it_claims(
     assert claimed <= 4 * took + 2_000_000  # or pictures would be refused for nothing
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        encode(picture(123, 77), "WEBP"),
+        encode(picture(123, 77), "WEBP", lossless=True),
+        encode(picture(123, 77).convert("RGBA"), "WEBP"),
+        encode(picture(123, 77), "WEBP", save_all=True, append_images=[picture(123, 77, 1)]),
+    ],
+    ids=["VP8", "VP8L", "VP8X with alpha", "animated"],
+)
+def test_a_webp_claims_its_memory_before_it_is_opened(file: bytes) -> None:
+    claims: list[int] = []
+
+    @contextmanager
+    def refuse(needed: int) -> Iterator[None]:
+        claims.append(needed)
+        raise TooManyPixels("no")
+        yield
+
+    with pytest.raises(TooManyPixels, match="no"):
+        decode(file, SPEC, claim=refuse)
+    assert claims == [len(file) + 123 * 77 * 22]
+    assert decode(file, SPEC).format == "WEBP"
+
+
 def test_a_picture_that_can_never_fit_is_refused_with_both_numbers() -> None:
     memory = Memory(100_000_000)
     with pytest.raises(TooManyPixels, match=r"needs 112 MB to decode; .* has 60 MB"):

@@ -90,7 +90,7 @@ def test_compose_grants_what_the_service_needs(service: str) -> None:
     assert about["read_only"]
     assert about["cap_drop"] == ["ALL"]
     assert about["security_opt"] == ["no-new-privileges:true"]
-    assert given["SIGHTGLASS_MODEL"] == str(settings.DEFAULT_MODEL.relative_to(ROOT))
+    assert given["SIGHTGLASS_MODEL"] == "/model"
     workdir = re.findall(r"^WORKDIR (/w.*)$", DOCKERFILE, re.MULTILINE)
     assert about["volumes"] == [f"./exports:{workdir[-1]}/exports:ro"]
 

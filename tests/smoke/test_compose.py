@@ -72,7 +72,7 @@ def test_the_container_has_the_limits_of_the_file_and_the_service_sees_them(
     assert host["Memory"] == 600 * 2**20
     assert about["Config"]["User"] == "10001:10001"
     said = docker(*compose, "logs", "sightglass")
-    assert f"1 threads a worker (container quota 1 of {os.cpu_count()} cores" in said
+    assert f"1 thread a worker (container quota 1 of {os.cpu_count()} cores" in said
     room = re.search(r"(\d+) MB to decode in", said)
     assert room
     assert 200 < int(room[1]) < 400

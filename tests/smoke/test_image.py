@@ -122,6 +122,39 @@ def test_pictures_too_large_for_the_memory_limit_are_refused_and_the_service_liv
         assert not state["OOMKilled"]
 
 
+@pytest.mark.parametrize(("memory", "threads"), [("256m", 2), ("512m", 8)])
+def test_a_storm_of_pictures_that_just_fit_and_just_do_not_kills_no_container(memory: str, threads: int) -> None:
+    """38 bytes of WebP killed 256 MB in a second: its canvases came before its size was known, and never went back."""
+    storm = [
+        encode(Image.new("RGB", (2880, 2880), (10, 200, 30)), "WEBP", lossless=True, method=0),
+        encode(Image.new("RGB", (1500, 1500), (10, 200, 30)), "WEBP", lossless=True, method=0),
+        encode(Image.new("RGB", (2500, 2500)), "PNG"),
+        encode(Image.new("LA", (4000, 3000)), "PNG"),
+        encode(Image.new("LAB", (2500, 2500)), "TIFF", compression="tiff_lzw"),
+        encode(Image.new("CMYK", (5000, 4000)), "JPEG", progressive=True, subsampling=0),
+        encode(Image.new("RGB", (1500, 1500)), "BMP"),
+    ]
+    options = (*TIGHT[:-1], memory, "--memory-swap", memory, "--env", f"SIGHTGLASS_THREADS={threads}")
+    with container(*options, *PUBLISHED) as one:
+        one.wait_until_healthy()
+        with ThreadPoolExecutor(24) as pool, httpx2.Client(base_url=one.url(), timeout=120) as client:
+            for pictures in (storm[:1], storm):
+                answers = list(
+                    pool.map(lambda file: client.post("/predict", content=file), pictures * (140 // len(pictures)))
+                )
+                assert {answer.status_code for answer in answers} <= {200, 422, 429}
+        state = one.inspect()["State"]
+        assert state["Running"]
+        assert not state["OOMKilled"]
+
+
+def test_a_container_too_small_for_any_picture_does_not_start() -> None:
+    with container("--memory", "96m", "--memory-swap", "96m") as one:
+        until(lambda: not one.inspect()["State"]["Running"], 20, one.logs)
+        assert one.inspect()["State"]["ExitCode"] == 1
+        assert "do not fit into 101 MB of memory" in one.logs()
+
+
 def test_uploads_beyond_the_memory_limit_wait_outside() -> None:
     """100 clients with 9 MB each are 900 MB, and twice that while forms are taken apart."""
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n' + bytes(9_000_000)
@@ -150,7 +183,7 @@ def test_uploads_beyond_the_memory_limit_wait_outside() -> None:
 def test_a_container_of_one_cpu_uses_one_thread_and_says_so() -> None:
     with container("--cpus", "1", "--network", "none") as one:
         one.wait_until_healthy()
-        assert f"1 threads a worker (container quota 1 of {os.cpu_count()} cores, 1 worker)" in one.logs()
+        assert f"1 thread a worker (container quota 1 of {os.cpu_count()} cores, 1 worker)" in one.logs()
 
 
 def test_an_artifact_mounted_over_the_default_is_served(digits_artifact: Path) -> None:
