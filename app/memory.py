@@ -37,12 +37,14 @@ class Memory:
         """This worker's share of the container's limit, or of the machine's memory. Raises SettingsError."""
         _give_back_what_is_freed()
         limit, taken = machine.memory_bytes(), machine.resident_bytes()
-        if limit // workers - taken < _LEAST_BYTES:
+        processes = workers if workers == 1 else workers + 1  # several have a parent, as large as they are
+        free = (limit - processes * taken) // workers
+        if free < _LEAST_BYTES:
             raise SettingsError(
                 f"{workers} worker{'s' if workers > 1 else ''} of {taken / 1e6:.0f} MB, and room for pictures, "
                 f"do not fit into {limit / 1e6:.0f} MB of memory"
             )
-        return cls(limit // workers - taken)
+        return cls(free)
 
     @contextmanager
     def for_decoding(self, needed: int, abandoned: Callable[[], bool] = lambda: False) -> Iterator[None]:

@@ -38,10 +38,10 @@ def _serve(chosen: Settings) -> int:
     from app.memory import Memory
     from app.observability import configure_logging
 
+    Memory.of_worker(chosen.workers)  # before any worker starts: whether that many fit
     configure_logging(chosen.log_format)
     _introduce(chosen, served)
     alone = chosen.workers == 1
-    Memory.of_worker(chosen.workers)  # before any worker starts: whether that many fit
     application = create_app(chosen, served) if alone else "app.main:from_environment"
     del served  # several workers have engines of their own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
