@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
 
-.PHONY: serve test smoke check lock
+.PHONY: serve test smoke bench check lock
 
 serve: $(VENV)/.serve
 	SIGHTGLASS_PORT=$(PORT) exec $(BIN)/python -m app
@@ -17,6 +17,10 @@ test: check
 # Builds the image and runs it every way that docs/deploy.md tells; needs a Docker engine, takes two minutes.
 smoke: $(VENV)/.dev
 	$(BIN)/pytest -m smoke tests/smoke
+
+# Compares the service with the ceiling, the HTTP floor and a naive service; needs wrk and a quiet machine, takes 20 minutes.
+bench: $(VENV)/.dev
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
