@@ -54,7 +54,7 @@ LABEL org.opencontainers.image.title="Sightglass" \
       org.opencontainers.image.revision="${REVISION}"
 ENV PATH=/opt/venv/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # relative paths, such as SIGHTGLASS_MODEL=exports/flowers/1, start here
-WORKDIR /work
+WORKDIR /data
 USER 10001:10001
 
 FROM base AS train

@@ -91,7 +91,7 @@ def test_compose_grants_what_the_service_needs(service: str) -> None:
     assert about["cap_drop"] == ["ALL"]
     assert about["security_opt"] == ["no-new-privileges:true"]
     assert given["SIGHTGLASS_MODEL"] == "/model"
-    workdir = re.findall(r"^WORKDIR (/w.*)$", DOCKERFILE, re.MULTILINE)
+    workdir = re.findall(r"^WORKDIR (/d.*)$", DOCKERFILE, re.MULTILINE)
     assert about["volumes"] == [f"./exports:{workdir[-1]}/exports:ro"]
 
 
