@@ -52,9 +52,8 @@ def create_app(chosen: Settings, served: Served) -> FastAPI:
     metrics = Metrics(served, max_queue)
     batcher = Batcher(served.engine, chosen.max_batch, metrics.observe_batch)
     spec = served.manifest.input
-    served.engine.run(
-        np.zeros((chosen.max_batch, spec.height, spec.width, 3), np.uint8)
-    )  # its memory belongs to the rest
+    # before memory is shared out: the first full batch takes some that the engine then keeps
+    served.engine.run(np.zeros((chosen.max_batch, spec.height, spec.width, 3), np.uint8))
     memory = Memory.of_worker(chosen.workers)
     classifier = Classifier(served, batcher, memory, chosen.threads_per_worker, max_queue, chosen.max_pixels)
     drain = Drain(
