@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,21 @@ from app.startup import Served
 _COPIES = 2  # of an upload: what the form parser gathers, and the file taken out of it
 
 
+# By file size and memory to decode it: what takes less than 1 ms. A thread and its quarrels over the interpreter cost
+# 0.4 ms more than to decode it at once (docs/performance.md).
+_SMALL_FILE_BYTES, _SMALL_BYTES = 65_536, 262_144
+
+
+class _NotSmall(Exception):
+    """The header announces more than is decoded at once."""
+
+
+def _only_small(needed: int) -> AbstractContextManager[None]:
+    if needed > _SMALL_BYTES:
+        raise _NotSmall
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Prediction:
     """`top_k`: (label, probability) by falling probability; `decode_seconds` includes the wait for a decoder thread."""
@@ -35,6 +50,7 @@ class Prediction:
 def rank(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[tuple[str, float]]:
     """The top_k labels of float32[K] by falling probability; of equals the first label, as argmax says."""
     best = np.argsort(-probabilities, kind="stable")[:top_k]
+
     # by way of str: the shortest decimal that is this float32, half as long in JSON as its float64
     return [(labels[place], float(str(probabilities[place]))) for place in best]
 
@@ -93,7 +109,14 @@ class Classifier:
         return Prediction(ranked, decoded, answer, decode_seconds)
 
     async def _decode(self, data: bytes) -> Decoded:
-        """In a decoder's thread. The pool keeps cancelled work in its queue: what it keeps must not hold the upload."""
+        """A small picture at once, any other in a decoder's thread."""
+        if len(data) <= _SMALL_FILE_BYTES:
+            with suppress(_NotSmall):
+                return decode(data, self.served.manifest.input, self._max_pixels, _only_small)
+        return await self._decode_in_thread(data)
+
+    async def _decode_in_thread(self, data: bytes) -> Decoded:
+        """The pool keeps cancelled work in its queue: what it keeps must not hold the upload."""
         waiting, over = [data], threading.Event()
         del data
         claim = functools.partial(self._memory.for_decoding, abandoned=over.is_set)

@@ -36,34 +36,30 @@ class Metrics:
         self.requests = self._counter("http_requests", "HTTP requests.", "method", "route", "status")
         self.duration = self._histogram("http_request_duration_seconds", "Request to response.", _SECONDS, "route")
         self.in_progress = self._gauge("http_requests_in_progress", "Requests being answered.", "livesum")
-        self.problems = self._counter("problems", "Error responses.", "code")
-        self.images = self._counter("images", "Pictures, each counted once.", "outcome")
-        self.stages = self._histogram("stage_duration_seconds", "Time in a stage.", _SHORT_SECONDS, "stage")
+        problems = self._counter("problems", "Error responses.", "code")
+        self.problems = {code: problems.labels(code) for code in PROBLEMS}
+        images = self._counter("images", "Pictures, each counted once.", "outcome")
+        self.images = {outcome: images.labels(outcome) for outcome in OUTCOMES}
+        stages = self._histogram("stage_duration_seconds", "Time in a stage.", _SHORT_SECONDS, "stage")
+        self.stages = {stage: stages.labels(stage) for stage in STAGES}
         self.queued = self._gauge("queue_images", "Pictures admitted and not yet answered.", "livesum")
         self.batch_size = self._histogram("batch_size", "Pictures per engine run.", (1, 2, 4, 8, 16, 32, 64))
         self.engine_busy = self._counter("engine_busy_seconds", "Time in the engine; its rate is the utilisation.")
         self.upload_bytes = self._histogram("upload_size_bytes", "Size of the encoded picture.", _BYTES)
         self.pixels = self._histogram("image_pixels", "Width times height as displayed.", _PIXELS)
-        self.predictions = self._counter("predictions", "Answers by top-1 label.", "class")
+        predictions = self._counter("predictions", "Answers by top-1 label.", "class")
+        # more labels than that would be more series than a Prometheus wants of one service
+        self._predictions = {label: predictions.labels(label) for label in served.manifest.labels[:MAX_CLASSES]}
+        self._other_predictions = predictions
         self.confidence = self._histogram("prediction_confidence_ratio", "Top-1 probability.", _CONFIDENCE)
         self.ready = self._gauge("ready", "1 while pictures are answered.", "livemin")
         self._cpu_seen = 0.0
         self._worker_gauges()
         self._describe(served, queue_capacity)
-        for code in PROBLEMS:
-            self.problems.labels(code)
-        for outcome in OUTCOMES:
-            self.images.labels(outcome)
-        for stage in STAGES:
-            self.stages.labels(stage)
-        # more labels than that would be more series than a Prometheus wants of one service
-        self._classes = frozenset(served.manifest.labels[:MAX_CLASSES])
-        for label in self._classes:
-            self.predictions.labels(label)
 
     def count_prediction(self, label: str, confidence: float) -> None:
         """One answered picture."""
-        self.predictions.labels(label if label in self._classes else "other").inc()
+        (self._predictions.get(label) or self._other_predictions.labels("other")).inc()
         self.confidence.observe(confidence)
 
     def observe_batch(self, size: int, seconds: float) -> None:

@@ -1,25 +1,24 @@
-"""Around every request: an id, one log line, the metrics, and the answer to what nobody caught."""
+"""Around every request: an id, one log line, the metrics, and the answer to every error."""
 
-import json
 import logging
+import random
 import re
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from fastapi import FastAPI
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.drain import Drain
 from app.errors import problem_of, respond
+from app.log import logger
 from app.metrics import Metrics
 
-logger = logging.getLogger("sightglass")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE_ID = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -44,54 +43,68 @@ class Trace:
             self.stages[name] = time.perf_counter() - started
 
 
-def trace_of(request: Request) -> Trace:
+def trace_of(scope: Scope) -> Trace:
     """This request's trace, for a route to fill."""
-    trace: Trace = request.scope["state"]["trace"]
+    trace: Trace = scope["state"]["trace"]
     return trace
 
 
-class Observability:
-    """ASGI middleware, outside of everything that is ours."""
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Any error as a problem document; of what nobody foresaw the log gets the traceback and the client nothing."""
+    trace = trace_of(request.scope)
+    problem = problem_of(error)
+    trace.facts["code"] = problem.code
+    if problem.code == "internal_error":
+        facts = {"event": "error", "message": "unhandled", "request_id": trace.request_id}
+        logger.error("unhandled", exc_info=error, extra={"facts": facts})
+    return respond(problem, request, trace.request_id)
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
-        self._app = app
+
+class Observability:
+    """ASGI middleware, outside of everything else.
+
+    `direct`: (method, path) -> what answers it without going through `api`, which documents it nevertheless.
+    """
+
+    def __init__(self, api: FastAPI, direct: Mapping[tuple[str, str], ASGIApp], metrics: Metrics, drain: Drain) -> None:
+        self.api = api
+        self._direct = direct
         self._drain = drain
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and see what becomes of it."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.api(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = Headers(scope=scope)
-        offered = headers.get("x-request-id", "")
-        trace = Trace(offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex)
-        if parent := _TRACE_ID.fullmatch(headers.get("traceparent", "")):
-            trace.facts["trace_id"] = parent[1]
-        scope.setdefault("state", {})["trace"] = trace
+        trace = _begin(scope)
+        if self.api.root_path:
+            scope["root_path"] = self.api.root_path
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                out = MutableHeaders(scope=message)
-                out["X-Request-ID"] = trace.request_id
+                headers = [*message["headers"], (b"x-request-id", trace.request_id.encode())]
                 if self._drain.draining:
-                    out["Connection"] = "close"  # the client's next connection goes to another replica
+                    headers.append((b"connection", b"close"))  # the client's next connection goes to another replica
                 if trace.stages:
-                    out["Server-Timing"] = ", ".join(f"{name};dur={s * 1e3:.2f}" for name, s in trace.stages.items())
+                    timing = ", ".join([f"{name};dur={s * 1e3:.2f}" for name, s in trace.stages.items()])
+                    headers.append((b"server-timing", timing.encode()))
+                message = {**message, "headers": headers}
             await send(message)
 
         self._metrics.in_progress.inc()
+        app = self._direct.get((scope["method"], scope["path"]), self.api)
         try:
-            await self._app(scope, receive, send_with_id)
-        except Exception as error:  # nobody caught it: our bug, told to the log and not to the client
-            logger.exception("unhandled", extra={"facts": {"event": "error", "request_id": trace.request_id}})
-            trace.facts["code"] = "internal_error"
-            if not status:
-                await respond(problem_of(error), Request(scope), trace.request_id)(scope, receive, send_with_id)
+            await app(scope, receive, send_with_id)
+        except Exception as error:
+            if "code" not in trace.facts:  # FastAPI raises again what it has answered
+                response = await answer_error(Request(scope), error)
+                if not status:
+                    await response(scope, receive, send_with_id)
         finally:
             self._metrics.in_progress.dec()
             self._record(scope, trace, status, time.perf_counter() - started)
@@ -103,66 +116,30 @@ class Observability:
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.duration.labels(route).observe(seconds)
         if code := trace.facts.get("code"):
-            self._metrics.problems.labels(code).inc()
+            self._metrics.problems[code].inc()
         for stage, duration in trace.stages.items():
-            self._metrics.stages.labels(stage).observe(duration)
-        facts = {
-            "event": "request",
-            "request_id": trace.request_id,
-            "method": scope["method"],
-            "route": route,
-            "status": status,
-            "duration_ms": round(seconds * 1e3, 2),
-            **{f"{stage}_ms": round(duration * 1e3, 2) for stage, duration in trace.stages.items()},
-            **trace.facts,
-        }
+            self._metrics.stages[stage].observe(duration)
         level = logging.DEBUG if route.startswith(_QUIET) else logging.INFO
-        logger.log(level, _line(facts, trace), extra={"facts": facts})
+        if logger.isEnabledFor(level):
+            facts = {
+                "event": "request",
+                "request_id": trace.request_id,
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "duration_ms": round(seconds * 1e3, 2),
+                **{f"{stage}_ms": round(duration * 1e3, 2) for stage, duration in trace.stages.items()},
+                **trace.facts,
+            }
+            logger.log(level, "request", extra={"facts": facts})
 
 
-def _line(facts: dict[str, Any], trace: Trace) -> str:
-    """E.g. `200 POST /predict 6.1ms cat 0.97 (decode 0.4 queue 0.2 inference 4.8) batch=3 id=9f2c`."""
-    words = [f"{facts['status']} {facts['method']} {facts['route']} {facts['duration_ms']}ms"]
-    if "prediction" in facts:
-        words.append(f"{facts['prediction']} {facts['confidence']:.2f}")
-    if "code" in facts:
-        words.append(facts["code"])
-    if trace.stages:
-        words.append(f"({' '.join(f'{name} {s * 1e3:.1f}' for name, s in trace.stages.items())})")
-    if "batch_size" in facts:
-        words.append(f"batch={facts['batch_size']}")
-    return " ".join([*words, f"id={trace.request_id}"])
-
-
-class _Formatter(logging.Formatter):
-    """Text for people or JSON for machines; both UTC, one line but for a traceback."""
-
-    def __init__(self, as_json: bool) -> None:
-        super().__init__()
-        self._as_json = as_json
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record with its `facts`, if the caller gave any."""
-        when = datetime.fromtimestamp(record.created, UTC)
-        trouble = self.formatException(record.exc_info) if record.exc_info else ""
-        if not self._as_json:
-            level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()} "
-            return f"{when:%H:%M:%S} {level}{record.getMessage()}" + (f"\n{trouble}" if trouble else "")
-        facts = getattr(record, "facts", None) or {"event": "log", "message": record.getMessage()}
-        line = {"ts": when.isoformat(timespec="milliseconds"), "level": record.levelname.lower(), **facts}
-        return json.dumps(line | ({"traceback": trouble} if trouble else {}), ensure_ascii=False)
-
-
-def configure_logging(log_format: str) -> None:
-    """Everything to stderr, uvicorn's messages too; its own access log is off because ours says more."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter(log_format == "json"))
-    logging.root.handlers = [handler]
-    logging.root.setLevel(logging.WARNING)
-    logger.setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
-
-
-def event(name: str, text: str, level: int = logging.INFO, **facts: Any) -> None:
-    """A line that belongs to no request: start, ready, drain, stop."""
-    logger.log(level, f"{name:<6} {text}", extra={"facts": {"event": name, "message": text, **facts}})
+def _begin(scope: Scope) -> Trace:
+    """A trace with the id that the client offers, or a new one."""
+    headers = dict(scope["headers"])
+    offered = headers.get(b"x-request-id", b"").decode("latin-1")
+    trace = Trace(offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}")
+    if parent := _TRACE_ID.fullmatch(headers.get(b"traceparent", b"").decode("latin-1")):
+        trace.facts["trace_id"] = parent[1]
+    scope.setdefault("state", {})["trace"] = trace
+    return trace

@@ -20,8 +20,8 @@ def serve(overrides: dict[str, Any]) -> int:
     """Serve until a signal; returns the exit code. `overrides` beat the environment, in the workers too."""
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in overrides.items()})
     try:
-        chosen = settings.load()
-        with _metrics_folder(chosen.workers):
+        chosen = _with_workers(settings.load())
+        with _metrics_folder(chosen.processes):
             return _serve(chosen)
     except (SettingsError, ArtifactError, EngineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  # logging is not configured yet, and may be JSON
@@ -34,14 +34,14 @@ def _serve(chosen: Settings) -> int:
 
     import uvicorn  # here, because it and the application come after PROMETHEUS_MULTIPROC_DIR is set
 
+    from app import log
     from app.main import create_app
     from app.memory import Memory
-    from app.observability import configure_logging
 
-    Memory.of_worker(chosen.workers)  # before any worker starts: whether that many fit
-    configure_logging(chosen.log_format)
+    Memory.of_worker(chosen.processes)  # before any worker starts: whether that many fit
+    log.configure(chosen.log_format)
     _introduce(chosen, served)
-    alone = chosen.workers == 1
+    alone = chosen.processes == 1
     application = create_app(chosen, served) if alone else "app.main:from_environment"
     del served  # several workers have engines of their own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
@@ -49,12 +49,13 @@ def _serve(chosen: Settings) -> int:
         uvicorn.run(
             application,
             factory=not alone,
-            workers=chosen.workers,
+            workers=chosen.processes,
             host=chosen.host,
             port=chosen.port,
             root_path=chosen.root_path,
             log_config=None,
             access_log=False,
+            http="app.protocol:OneWrite",
             server_header=False,
             timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
             timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
@@ -62,6 +63,16 @@ def _serve(chosen: Settings) -> int:
     except SystemExit as stop:  # uvicorn has said why: a port in use, a worker that cannot start
         return 1 if stop.code else 0
     return 0
+
+
+def _with_workers(chosen: Settings) -> Settings:
+    """The settings with a number of workers, which the environment tells the workers themselves."""
+    if chosen.workers is None:
+        chosen = chosen.model_copy(
+            update={"workers": startup.workers_for(chosen.model, chosen.variant, chosen.device, chosen.threads)}
+        )
+        os.environ[f"{PREFIX}WORKERS"] = str(chosen.workers)
+    return chosen
 
 
 @contextmanager
@@ -79,7 +90,7 @@ def _metrics_folder(workers: int) -> Iterator[None]:
 
 def _introduce(chosen: Settings, served: Served) -> None:
     """What is served, on what, within which limits, and how to try it."""
-    from app.observability import event
+    from app.log import event
 
     manifest, threads = served.manifest, chosen.threads_per_worker
     event(
@@ -92,7 +103,7 @@ def _introduce(chosen: Settings, served: Served) -> None:
         version=manifest.version,
         variant=served.variant,
         threads=threads,
-        workers=chosen.workers,
+        workers=chosen.processes,
     )
     if served.warning:
         event("warn", served.warning, logging.WARNING)

@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     """0 takes a free port."""
     root_path: str = ""
     """The path prefix that a proxy in front strips."""
-    workers: Count = 1
-    """Processes that share the port."""
+    workers: Count | None = None
+    """Processes that share the port; default: see startup.workers_for."""
     threads: Count | None = None
     """Engine and decoder threads of each worker; default: the usable cores divided by the workers."""
     max_batch: Count = 16
@@ -55,16 +55,21 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
 
     @property
+    def processes(self) -> int:
+        """`workers`, or one while nobody has decided."""
+        return self.workers or 1
+
+    @property
     def threads_per_worker(self) -> int:
         """`threads`, or this worker's share of the usable cores."""
-        return self.threads or max(1, machine.cores().usable // self.workers)
+        return self.threads or max(1, machine.cores().usable // self.processes)
 
     @property
     def threads_reason(self) -> str:
         """Where the number of threads comes from."""
         if self.threads:
             return f"{PREFIX}THREADS"
-        return f"{machine.cores().reason}, {self.workers} worker{'s' if self.workers > 1 else ''}"
+        return f"{machine.cores().reason}, {self.processes} worker{'s' if self.processes > 1 else ''}"
 
 
 def load(**overrides: Any) -> Settings:

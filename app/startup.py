@@ -8,7 +8,10 @@ from app import engines
 from app.artifact import golden, manifest
 from app.artifact.golden import Golden, VariantMismatch
 from app.artifact.manifest import ArtifactError, Manifest
-from app.engines import EngineError, LibraryMissing, Runs
+from app.engines import EngineError, LibraryMissing, Runs, machine
+
+# Measured for docs/performance.md: one picture's time in the event loop, and a worker with room for pictures.
+_HTTP_MS, _WORKER_BYTES, _MOST_WORKERS = 0.4, 300_000_000, 8
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,22 @@ def start(folder: Path, variant: str = "auto", device: str = "auto", threads: in
         if variant != "auto" or chosen != "onnx-int8" or "onnx" not in artifact.manifest.variants:
             raise
         return artifact.prove("onnx", device, threads, warning=f"{error}; serving onnx instead")
+
+
+def workers_for(folder: Path, variant: str, device: str, threads: int | None) -> int:
+    """How many processes serve this artifact best here: one a core where the network is small, else one with threads.
+
+    Python runs one thread of a process at a time, so that one process answers at most 2,500 small pictures a second;
+    a network that takes longer gains nothing from a second process, and is held in memory once for each.
+    Raises ArtifactError.
+    """
+    described = manifest.load(folder)
+    name = _choose(described, variant, device)
+    cores = machine.cores().usable
+    network_ms = min(described.variants[name].cpu_ms_per_image.values()) / cores
+    if threads is not None or network_ms > _HTTP_MS or (name != "onnx-int8" and engines.on_gpu(device)):
+        return 1
+    return max(1, min(cores, _MOST_WORKERS, machine.memory_bytes() // _WORKER_BYTES))
 
 
 def _choose(described: Manifest, variant: str, device: str) -> str:

@@ -32,7 +32,7 @@ class Server:
 def environment(artifact: Path, **settings: object) -> dict[str, str]:
     """This process's environment with SIGHTGLASS_ settings, a free port and two cores' worth of threads."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIGHTGLASS_")}
-    wanted = {"MODEL": artifact, "PORT": 0} | settings
+    wanted = {"MODEL": artifact, "PORT": 0, "WORKERS": 1} | settings
     return clean | {f"SIGHTGLASS_{name}": str(value) for name, value in wanted.items()}
 
 

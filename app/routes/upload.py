@@ -1,16 +1,24 @@
 """The picture of a request: a multipart field `file` or the raw body, in memory and never larger than the limit."""
 
+import re
 import sys
 from collections.abc import AsyncGenerator, Callable
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
 
 from app.errors import Problem
 
 Hold = Callable[[int], None]
 _FORM_OVERHEAD_BYTES = 64 * 1024  # boundaries and part headers around the file
+_BOUNDARY = re.compile(
+    rb'multipart/form-data; ?boundary=(?:"([\w\'()+,./:=?-]{1,70})"|([\w\'+.-]{1,70}))', re.IGNORECASE
+)
+_FILE_HEAD = re.compile(
+    rb'content-disposition: ?form-data; ?name="file"; ?filename="[^"\\\r\n]*"(?:\r\ncontent-type: ?[\w.+*/-]+)?',
+    re.IGNORECASE,
+)
 
 
 class _InMemoryParser(MultiPartParser):
@@ -18,20 +26,24 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = sys.maxsize
 
 
-async def read_picture(request: Request, max_bytes: int, hold: Hold) -> bytes:
+async def read_picture(scope: Scope, receive: Receive, max_bytes: int, hold: Hold) -> bytes:
     """The encoded picture. A multipart body is taken apart; any other body is the picture, whatever its type says.
 
     `hold` is told the size of each piece as it comes, and may raise.
 
     Raises Problem: upload_too_large before the excess is read, empty_body, malformed_body, bad_field.
     """
-    multipart = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    headers = dict(scope["headers"])
+    content_type: bytes = headers.get(b"content-type", b"")
+    multipart = content_type[:19].lower() == b"multipart/form-data"
     allowed = max_bytes + _FORM_OVERHEAD_BYTES if multipart else max_bytes
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > allowed:
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced) > allowed:
         raise _too_large(int(announced), max_bytes)
-    body = _bounded(request, allowed, max_bytes, hold)
-    picture = await _form_file(request, body) if multipart else b"".join([chunk async for chunk in body])
+    picture = await _body(receive, allowed, max_bytes, hold)
+    if multipart:
+        plain = _only_file_at_sight(content_type, picture)
+        picture = await _form_file(scope, picture) if plain is None else plain
     if not picture:
         raise Problem("empty_body", "Send the picture as the body, or as the multipart field `file`.")
     if len(picture) > max_bytes:
@@ -39,10 +51,46 @@ async def read_picture(request: Request, max_bytes: int, hold: Hold) -> bytes:
     return picture
 
 
-async def _form_file(request: Request, body: AsyncGenerator[bytes, None]) -> bytes:
+async def _body(receive: Receive, allowed: int, max_bytes: int, hold: Hold) -> bytes:
+    pieces, received, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem("disconnected", "The connection closed before the whole body had come.")
+        piece = message.get("body", b"")
+        more = message.get("more_body", False)
+        received += len(piece)
+        if received > allowed:
+            raise _too_large(received, max_bytes)
+        hold(len(piece))
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _only_file_at_sight(content_type: bytes, body: bytes) -> bytes | None:
+    """The file of a form that holds nothing else, as curl, browsers and HTTP clients write it.
+
+    None for anything out of that order, for the parser to judge: it costs 60 us, this 3 (docs/performance.md).
+    """
+    if not (boundary := _BOUNDARY.fullmatch(content_type)):
+        return None
+    delimiter = b"\r\n--" + (boundary[1] or boundary[2])
+    head_end = body.find(b"\r\n\r\n", 0, 4096)
+    begins = body.startswith(delimiter[2:] + b"\r\n") and head_end > 0
+    if not begins or not _FILE_HEAD.fullmatch(body, len(delimiter), head_end):
+        return None
+    end = body.find(delimiter, head_end + 4)
+    return body[head_end + 4 : end] if body[end:] == delimiter + b"--\r\n" else None
+
+
+async def _form_file(scope: Scope, body: bytes) -> bytes:
     """The content of the one file in the field `file`."""
+
+    async def at_once() -> AsyncGenerator[bytes, None]:
+        yield body
+
     try:
-        form = await _InMemoryParser(request.headers, body, max_files=10, max_fields=10).parse()
+        form = await _InMemoryParser(Headers(scope=scope), at_once(), max_files=10, max_fields=10).parse()
     except (MultiPartException, ValueError) as error:
         raise Problem("malformed_body", f"The multipart body cannot be read: {error}") from error
     try:
@@ -62,19 +110,6 @@ def _only_file(form: FormData) -> UploadFile:
     if name != "file":
         raise Problem("bad_field", f"Expected one file in the field `file`, but it is in the field `{name[:64]}`.")
     return file
-
-
-async def _bounded(request: Request, allowed: int, max_bytes: int, hold: Hold) -> AsyncGenerator[bytes, None]:
-    received = 0
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > allowed:
-                raise _too_large(received, max_bytes)
-            hold(len(chunk))
-            yield chunk
-    except ClientDisconnect as error:
-        raise Problem("disconnected", "The connection closed before the whole body had come.") from error
 
 
 def _too_large(received: int, limit: int) -> Problem:

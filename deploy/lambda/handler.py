@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
-from app import settings, startup
+from app import log, settings, startup
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
+from app.log import event
 from app.main import create_app
-from app.observability import configure_logging, event
 from app.settings import SettingsError
 
 # Left by nobody: Lambda ends a frozen process without waking it.
@@ -25,18 +25,18 @@ def _start() -> Mangum:
     """Raises ImportError with one sentence: of all errors the one that Lambda reports without a traceback."""
     try:
         chosen = settings.load()
-        configure_logging(chosen.log_format)
+        log.configure(chosen.log_format)
         served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
     except (SettingsError, ArtifactError, EngineError, OSError) as error:
         raise ImportError(str(error)) from None
     if served.warning:
         event("warn", served.warning, logging.WARNING)
     application = create_app(chosen, served)
-    application.root_path = chosen.root_path
+    application.api.root_path = chosen.root_path
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # Mangum runs every request in the current one
     # Mangum's own lifespan would start and stop the application around each request; the batcher starts only once.
-    loop.run_until_complete(_lifespan.enter_async_context(application.router.lifespan_context(application)))
+    loop.run_until_complete(_lifespan.enter_async_context(application.api.router.lifespan_context(application.api)))
     text = [*DEFAULT_TEXT_MIME_TYPES, "application/problem+json"]  # what is not text leaves as base64
     return Mangum(application, lifespan="off", text_mime_types=text)
 

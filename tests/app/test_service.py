@@ -379,3 +379,15 @@ def test_a_picture_of_two_megabytes_needs_no_temporary_folder(digits_artifact: P
             patch.setenv(name, value)
         with serving(digits_artifact, tmp_path) as server, httpx2.Client(base_url=server.url) as client:
             assert client.post("/predict", files={"file": buffer.getvalue()}).status_code == 200
+
+
+def test_an_answer_leaves_in_one_packet(server: Server) -> None:
+    file = encode(picture())
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode()
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        for _ in range(20):
+            connection.sendall(head + file)
+            answer = connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert answer.endswith(b"}")

@@ -35,7 +35,7 @@ EVERY: dict[str, tuple[str, str, Any, Any]] = {
     "host": ("SIGHTGLASS_HOST", "0.0.0.0", "0.0.0.0", "127.0.0.1"),
     "port": ("SIGHTGLASS_PORT", "9000", 9000, 8000),
     "root_path": ("SIGHTGLASS_ROOT_PATH", "/cats", "/cats", ""),
-    "workers": ("SIGHTGLASS_WORKERS", "2", 2, 1),
+    "workers": ("SIGHTGLASS_WORKERS", "2", 2, None),
     "threads": ("SIGHTGLASS_THREADS", "3", 3, None),
     "max_batch": ("SIGHTGLASS_MAX_BATCH", "8", 8, 16),
     "max_queue": ("SIGHTGLASS_MAX_QUEUE", "64", 64, 128),

@@ -18,11 +18,46 @@ from app import startup
 from app.artifact import manifest
 from app.artifact.golden import Golden, VariantMismatch
 from app.artifact.manifest import ArtifactError
-from app.engines import EngineError
+from app.engines import EngineError, machine
+from app.settings import DEFAULT_MODEL
 from app.startup import Served
 from tests.app.test_manifest import Content, put, reseal, rewrite
 
 INT8 = "model.int8.onnx"
+
+
+@pytest.mark.parametrize(
+    ("cpu_ms", "cores", "memory", "workers"),
+    [
+        (0.3, 1, 8e9, 1),
+        (0.3, 2, 8e9, 2),
+        (0.3, 64, 64e9, 8),
+        (0.3, 4, 512e6, 1),  # a small container
+        (0.3, 4, 1e9, 3),
+        (2.0, 2, 8e9, 1),  # the network, not Python, is what takes the time
+        (2.0, 8, 8e9, 8),
+        (40.0, 8, 8e9, 1),
+    ],
+)
+def test_a_small_network_gets_a_worker_a_core(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cpu_ms: float,
+    cores: int,
+    memory: float,
+    workers: int,
+) -> None:
+    folder = Path(shutil.copytree(DEFAULT_MODEL, tmp_path / "1"))
+
+    def take(content: Content) -> None:
+        for variant in content["variants"].values():
+            variant["cpu_ms_per_image"] = {"1": cpu_ms * 2, "8": cpu_ms}
+
+    rewrite(folder, take)
+    monkeypatch.setattr("app.engines.machine.cores", lambda: machine.Cores(cores, "said the test"))
+    monkeypatch.setattr("app.engines.machine.memory_bytes", lambda: int(memory))
+    assert startup.workers_for(folder, "auto", "cpu", None) == workers
+    assert startup.workers_for(folder, "auto", "cpu", 2) == 1
 
 
 @pytest.fixture

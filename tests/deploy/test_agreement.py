@@ -152,5 +152,5 @@ _OPENAPI = """
 import json
 from app import settings, startup
 from app.main import create_app
-print(json.dumps(create_app(settings.load(), startup.start(settings.DEFAULT_MODEL)).openapi()))
+print(json.dumps(create_app(settings.load(), startup.start(settings.DEFAULT_MODEL)).api.openapi()))
 """
