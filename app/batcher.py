@@ -104,6 +104,10 @@ class Batcher:
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.run, pixels)
         except EngineError as error:
+            if len(batch) > 1:  # one picture's trouble is not the others'; and what is too much at once may do in turn
+                for item in batch:
+                    await self._answer([item])
+                return
             logger.error("engine: %s", error)
             self.failure = str(error)
             _fail(batch, error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from app.errors import Problem
 from app.memory import Memory
 from app.startup import Served
 
+_RECENT = 20  # answers: what the service rate is the mean of, with the latest weighing most
 _COPIES = 2  # of an upload: what the form parser gathers, and the file taken out of it
 
 
@@ -68,6 +70,8 @@ class Classifier:
         self.max_queue = max_queue
         self._memory = memory
         self._uploads_bytes = 0
+        self._answers = 0
+        self._answered_at = self._seconds_each = 0.0
         self._max_pixels = max_pixels
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -79,8 +83,8 @@ class Classifier:
         of all uploads no longer fit into memory.
         """
         if self.admitted >= self.max_queue:
-            raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", {"Retry-After": "1"})
-        held = 0
+            raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", self._later())
+        held, since = 0, time.perf_counter()
 
         def hold(size: int) -> None:
             nonlocal held
@@ -89,15 +93,27 @@ class Classifier:
             self._uploads_bytes += size * _COPIES
             # an upload that is alone is let in whatever its size, or a small container would never answer it
             if others and self._uploads_bytes > self._memory.upload_bytes:
-                close = {"Retry-After": "1", "Connection": "close"}  # the rest of it may still be on its way
+                close = {**self._later(), "Connection": "close"}  # the rest of it may still be on its way
                 raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
 
         self.admitted += 1
         try:
             yield hold
+            self._observe_rate(since)
         finally:
             self.admitted -= 1
             self._uploads_bytes -= held
+
+    def _observe_rate(self, since: float) -> None:
+        """One more answer, to what was admitted at `since`: the mean time between answers, without the idle times."""
+        now = time.perf_counter()
+        self._answers = min(self._answers + 1, _RECENT)
+        self._seconds_each += (now - max(since, self._answered_at) - self._seconds_each) / self._answers
+        self._answered_at = now
+
+    def _later(self) -> dict[str, str]:
+        """When what waits now will have been answered, in whole seconds."""
+        return {"Retry-After": str(max(1, math.ceil(self.admitted * self._seconds_each)))}
 
     async def predict(self, data: bytes, top_k: int) -> Prediction:
         """Classify one encoded picture; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""

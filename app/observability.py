@@ -1,5 +1,6 @@
 """Around every request: an id, one log line, the metrics, and the answer to every error."""
 
+import asyncio
 import logging
 import random
 import re
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,12 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.drain import Drain
 from app.errors import problem_of, respond
-from app.log import logger
+from app.log import event, logger
 from app.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE_ID = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OVERLOAD_SECONDS = 10
 _QUIET = ("/health", "/metrics")
 
 
@@ -71,6 +74,7 @@ class Observability:
         self._direct = direct
         self._drain = drain
         self._metrics = metrics
+        self._refused = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and see what becomes of it."""
@@ -119,7 +123,10 @@ class Observability:
             self._metrics.problems[code].inc()
         for stage, duration in trace.stages.items():
             self._metrics.stages[stage].observe(duration)
-        level = logging.DEBUG if route.startswith(_QUIET) else logging.INFO
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._count_overload()
+        quiet = route.startswith(_QUIET) or status == HTTPStatus.TOO_MANY_REQUESTS
+        level = logging.DEBUG if quiet else logging.INFO
         if logger.isEnabledFor(level):
             facts = {
                 "event": "request",
@@ -132,6 +139,17 @@ class Observability:
                 **trace.facts,
             }
             logger.log(level, "request", extra={"facts": facts})
+
+    def _count_overload(self) -> None:
+        """One line in ten seconds; to log each refusal would take from the others what the refusal is to spare them."""
+        self._refused += 1
+        if self._refused == 1:
+            asyncio.get_running_loop().call_later(_OVERLOAD_SECONDS, self._tell_overload)
+
+    def _tell_overload(self) -> None:
+        refused, self._refused = self._refused, 0
+        text = f"{refused} requests refused with 429 in {_OVERLOAD_SECONDS} s"
+        event("overload", text, logging.WARNING, refused=refused, seconds=_OVERLOAD_SECONDS)
 
 
 def _begin(scope: Scope) -> Trace:

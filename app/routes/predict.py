@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl
 
-from fastapi import Query
+from fastapi import Header, Query
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -48,6 +48,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 TopK = Annotated[str, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
 
 
+Timeout = Annotated[
+    int,
+    Header(ge=1, description="How long the client waits; a picture whose turn comes later is dropped."),
+]
+_TIMEOUT_HEADER = b"x-request-timeout-ms"
+
+
 class PlainRoute(APIRoute):
     """A route that is documented like any other and called as bare ASGI.
 
@@ -73,8 +80,9 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         trace = trace_of(scope)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         top_k = _count(query.get("top_k"), labels)
+        patience_ms = _patience_ms(scope, deadline_ms)
         with _counted(metrics), classifier.admit() as hold:
-            async with _Patience(deadline_ms) as patience:
+            async with _Patience(patience_ms) as patience:
                 with trace.stage("receive"):
                     picture = await read_picture(scope, receive, max_upload_bytes, hold)
                 patience.watch(receive)
@@ -85,7 +93,7 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def predict(top_k: TopK | None = None) -> PredictionResponse:
+    def predict(top_k: TopK | None = None, x_request_timeout_ms: Timeout | None = None) -> PredictionResponse:
         """Classify one picture."""
         raise NotImplementedError
 
@@ -98,6 +106,16 @@ def _count(top_k: str | None, labels: int) -> int:
     if not top_k.isdecimal() or not 1 <= int(top_k[:9]) <= labels:
         raise Problem("bad_parameter", f"top_k={top_k}: this model has {labels} labels; 1 to {labels}, or `all`.")
     return int(top_k)
+
+
+def _patience_ms(scope: Scope, deadline_ms: int) -> int:
+    """The deadline, or what the client says it will wait if that is less."""
+    asked: bytes | None = dict(scope["headers"]).get(_TIMEOUT_HEADER)
+    if asked is None:
+        return deadline_ms
+    if not asked.isdigit() or not (patience := int(asked[:9])):
+        raise Problem("bad_parameter", f"X-Request-Timeout-Ms: {asked.decode('latin-1')}: whole milliseconds, from 1.")
+    return min(deadline_ms, patience)
 
 
 _CLOSE = {"Connection": "close"}  # the rest of the upload may still be on its way

@@ -282,7 +282,7 @@ def test_a_caller_who_leaves_while_the_engine_runs_takes_nobodys_row_along() -> 
 # --- failures -----------------------------------------------------------------------------------------------------
 
 
-def test_an_engine_error_reaches_exactly_the_callers_of_its_batch_and_the_loop_goes_on() -> None:
+def test_an_engine_error_reaches_nobody_but_the_caller_of_the_picture_that_made_it() -> None:
     engine = Echo(fail_on=[2])
 
     async def scene() -> None:
@@ -293,11 +293,11 @@ def test_an_engine_error_reaches_exactly_the_callers_of_its_batch_and_the_loop_g
             callers += await submitted(batcher, [1, 2, 3, 4])
             engine.gate.set()
             answers = await outcomes(callers)
-            assert [isinstance(answer, EngineError) for answer in answers] == [False, True, True, False, False]
+            assert [isinstance(answer, EngineError) for answer in answers] == [False, False, True, False, False]
             assert batcher.alive
 
     play(scene())
-    assert engine.batches == [[0], [1, 2], [3, 4]]
+    assert engine.batches == [[0], [1, 2], [1], [2], [3, 4]]
 
 
 def test_the_failure_is_told_until_the_engine_works_again() -> None:

@@ -384,8 +384,7 @@ def test_a_picture_of_two_megabytes_needs_no_temporary_folder(digits_artifact: P
 def test_an_answer_leaves_in_one_packet(server: Server) -> None:
     file = encode(picture())
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode()
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+    with _connect(server) as connection:
         for _ in range(20):
             connection.sendall(head + file)
             answer = connection.recv(65536)
