@@ -24,6 +24,11 @@ class Server:
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines()
 
+    def workers(self) -> list[int]:
+        """Process ids; of a lone worker none."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children]
+
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/statm").read_text()
         return int(status.split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from app.errors import PROBLEMS
+from app.settings import DEFAULT_MODEL
 from tests.pictures import encode, picture
 from tests.serving import Server, environment, serving
 
@@ -379,6 +381,31 @@ def test_a_picture_of_two_megabytes_needs_no_temporary_folder(digits_artifact: P
             patch.setenv(name, value)
         with serving(digits_artifact, tmp_path) as server, httpx2.Client(base_url=server.url) as client:
             assert client.post("/predict", files={"file": buffer.getvalue()}).status_code == 200
+
+
+@pytest.mark.parametrize("variant", ["onnx", "torchscript"])
+def test_several_workers_answer_whatever_the_variant(digits_artifact: Path, tmp_path: Path, variant: str) -> None:
+    with (
+        serving(digits_artifact, tmp_path, WORKERS=2, VARIANT=variant) as server,
+        httpx2.Client(base_url=server.url, timeout=60, limits=httpx2.Limits(max_keepalive_connections=0)) as client,
+    ):
+        for _ in range(10):
+            assert client.post("/predict", content=encode(picture())).json()["model"]["variant"] == variant
+
+
+def test_the_service_is_ready_within_a_second_of_cpu_and_takes_less_than_150_mb(tmp_path: Path) -> None:
+    with serving(DEFAULT_MODEL, tmp_path, WORKERS=2) as server:
+        pids = [server.process.pid, *server.workers()]
+        assert len(pids) == 3
+        cpu = []
+        for pid in pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            cpu.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+            peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            assert peak is not None
+            assert int(peak[1]) < 150_000
+        assert sum(cpu) < 2.0, cpu  # 0.85 on a quiet machine; others may run beside this test
+        assert max(cpu[1:]) < 0.6, cpu  # 0.13: a worker that imported everything again would take 0.6
 
 
 def test_an_answer_leaves_in_one_packet(server: Server) -> None:
