@@ -36,16 +36,23 @@ class _Waiting:
 
 
 class Batcher:
-    """An idle engine takes whatever is queued, at once; while it runs, the next batch gathers. There is no timer.
+    """An idle engine takes whatever is queued, at once; while it runs, the next batch gathers.
 
     `failure` is the engine's last error, empty while it works. The engine belongs to one thread of the batcher's own.
     """
 
-    def __init__(self, engine: Runs, max_batch: int, observe: Callable[[int, float], None] = lambda *_: None) -> None:
-        """`observe` is told the size and seconds of each engine run."""
+    def __init__(
+        self,
+        engine: Runs,
+        max_batch: int,
+        delay_seconds: float = 0,
+        observe: Callable[[int, float], None] = lambda *_: None,
+    ) -> None:
+        """`delay_seconds`: how long an idle engine waits for more; `observe` is told size and seconds of each run."""
         self.failure = ""
         self._engine = engine
         self._max_batch = max_batch
+        self._delay_seconds = delay_seconds
         self._observe = observe
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -88,7 +95,8 @@ class Batcher:
         batch: list[_Waiting] = []
         try:
             while True:
-                batch = await self._next_batch()
+                batch = []
+                await self._gather(batch)
                 if batch:
                     await self._answer(batch)
         except Exception:
@@ -117,12 +125,14 @@ class Batcher:
         _deliver(batch, outputs, started, seconds)
         self._observe(len(batch), seconds)
 
-    async def _next_batch(self) -> list[_Waiting]:
-        """At least one queued picture and at most a full batch, without those whose callers have left."""
-        batch = [await self._queue.get()]
+    async def _gather(self, batch: list[_Waiting]) -> None:
+        """Fill the batch with what is queued, but not with pictures whose callers have left."""
+        batch.append(await self._queue.get())
+        if self._delay_seconds and self.waiting + 1 < self._max_batch:
+            await asyncio.sleep(self._delay_seconds)
         while len(batch) < self._max_batch and not self._queue.empty():
             batch.append(self._queue.get_nowait())
-        return [item for item in batch if not item.answer.done()]
+        batch[:] = [item for item in batch if not item.answer.done()]
 
 
 def _deliver(batch: list[_Waiting], outputs: Outputs, started: float, seconds: float) -> None:

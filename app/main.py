@@ -56,7 +56,7 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     """
     max_queue = max(1, chosen.max_queue // chosen.processes)
     metrics = Metrics(served, max_queue)
-    batcher = Batcher(served.engine, chosen.max_batch, metrics.observe_batch)
+    batcher = Batcher(served.engine, chosen.max_batch, chosen.batch_delay_ms / 1000, metrics.observe_batch)
     spec = served.manifest.input
     # before memory is shared out: the first full batch takes some that the engine then keeps
     served.engine.run(np.zeros((chosen.max_batch, spec.height, spec.width, 3), np.uint8))

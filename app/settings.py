@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     model: Path = DEFAULT_MODEL
     """An artifact folder; a relative path starts at the current directory."""
     variant: Literal["auto", "onnx", "onnx-int8", "torchscript"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """Engine and decoder threads of each worker; default: the usable cores divided by the workers."""
     max_batch: Count = 16
     """Images per engine run."""
+    batch_delay_ms: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How long a batch that is not full waits for more; only where a larger batch costs hardly more, as on a GPU."""
     max_queue: Count = 128
     """Images admitted and not yet answered, over all workers; beyond it, 429."""
     max_upload_bytes: Count = 10_000_000

@@ -32,7 +32,7 @@ class Engine(Runs, Protocol):
     """Runs one exported variant, from its file."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
-        """Load `path`. `device`: auto, cpu or cuda. Raises EngineError."""
+        """Load `path`. `device`: auto, cpu, cuda or tensorrt. Raises EngineError."""
         ...
 
 
@@ -59,7 +59,7 @@ ENGINES = {
 def on_gpu(device: str) -> bool:
     """Whether the ONNX engine would run on a GPU for this DEVICE."""
     if device != "auto":
-        return device == "cuda"
+        return device in ("cuda", "tensorrt")
     return bool(_module_of("onnx").has_cuda())
 
 

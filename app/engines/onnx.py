@@ -38,8 +38,12 @@ class OnnxEngine:
         except _FAILURES as error:
             raise EngineError(f"{path} cannot be loaded: {one_line(error)}") from error
         self.device = "cuda" if self._session.get_providers()[0] != "CPUExecutionProvider" else "cpu"
-        if device == "cuda" != self.device:  # ONNX Runtime itself falls back to the CPU with only a log line
-            raise EngineError("DEVICE=cuda, but ONNX Runtime cannot use the GPU (driver or CUDA libraries): use cpu")
+        if (
+            device != "auto" and self._session.get_providers()[0] != providers[0][0]
+        ):  # it fell back with only a log line
+            raise EngineError(
+                f"DEVICE={device}, but ONNX Runtime cannot use the GPU (driver, CUDA or TensorRT libraries): use cpu"
+            )
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -53,16 +57,20 @@ class OnnxEngine:
         return Outputs(by_name["probabilities"], by_name["logits"], by_name.get("heatmap"))
 
 
-def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
+    """Best first, with their options. TensorRT only on request: it takes minutes to compile a network."""
     available = onnxruntime.get_available_providers()
-    if device != "cpu" and "CUDAExecutionProvider" in available:
-        # TF32 rounds products to 10 bits, which is more than the self-test allows an fp32 variant
-        return [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
-    if device == "cuda":
-        raise EngineError(
-            f"DEVICE=cuda, but this onnxruntime has only {', '.join(available)}: install onnxruntime-gpu, or use cpu"
-        )
-    return ["CPUExecutionProvider"]
+    cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+    # TF32 rounds products to 10 bits, which is more than the self-test allows an fp32 variant
+    cuda = ("CUDAExecutionProvider", {"use_tf32": "0"})
+    tensorrt: tuple[str, dict[str, str]] = ("TensorrtExecutionProvider", {})
+    wanted = {"cpu": [cpu], "cuda": [cuda, cpu], "tensorrt": [tensorrt, cuda, cpu]}
+    if device == "auto":
+        return wanted["cuda" if cuda[0] in available else "cpu"]
+    if wanted[device][0][0] not in available:
+        has = f"this onnxruntime has only {', '.join(available)}"
+        raise EngineError(f"DEVICE={device}, but {has}: install onnxruntime-gpu, or use cpu")
+    return wanted[device]
 
 
 def has_cuda() -> bool:

@@ -14,10 +14,14 @@ class TorchScriptEngine:
     """See Engine."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
+        if device == "tensorrt":
+            raise EngineError("DEVICE=tensorrt is for the onnx variants; torchscript has cuda and cpu")
         if device == "cuda" and not torch.cuda.is_available():
             raise EngineError(f"DEVICE=cuda, but torch {torch.__version__} finds no CUDA device: use cpu")
         self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         torch.set_num_threads(threads)
+        # of its own, or it would wait for whatever else the process does on the default one
+        self._stream = torch.cuda.Stream() if self.device == "cuda" else None  # type: ignore[no-untyped-call]
         torch.backends.cudnn.allow_tf32 = False  # rounds products to 10 bits: more than the self-test allows
         try:
             with warnings.catch_warnings():  # torch.jit is deprecated and says so at every use; docs/adr/0003
@@ -28,10 +32,19 @@ class TorchScriptEngine:
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """See Engine.run."""
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         try:
             with torch.inference_mode():
-                values = self._module(torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device))
+                values = self._module(batch) if self._stream is None else self._on_gpu(batch, self._stream)
         except RuntimeError as error:
             raise EngineError(f"TorchScript failed: {one_line(error)}") from error
-        probabilities, logits, *heatmap = (value.cpu().numpy() for value in values)
+        probabilities, logits, *heatmap = (value.numpy() for value in values)
         return Outputs(probabilities, logits, heatmap[0] if heatmap else None)
+
+    def _on_gpu(self, batch: torch.Tensor, stream: torch.cuda.Stream) -> list[torch.Tensor]:
+        """From pinned memory, which the GPU reads by itself; back in ordinary memory once the stream has done all."""
+        with torch.cuda.stream(stream):
+            values = self._module(batch.pin_memory().to("cuda", non_blocking=True))
+            answers = [value.to("cpu", non_blocking=True) for value in values]
+        stream.synchronize()
+        return answers

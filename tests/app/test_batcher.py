@@ -192,6 +192,34 @@ def test_while_the_engine_runs_the_next_batch_gathers_and_is_never_above_the_lim
     play(scene())
 
 
+def test_with_a_delay_an_idle_engine_waits_for_more_but_not_once_the_batch_is_full() -> None:
+    engine = Echo()
+
+    async def scene() -> None:
+        async with batching(engine, 4, delay_seconds=0.05) as batcher:
+            callers = await submitted(batcher, [0])
+            await asyncio.sleep(0.01)
+            assert engine.batches == []
+            callers += await submitted(batcher, [1, 2])
+            await outcomes(callers)
+            assert engine.batches == [[0, 1, 2]]
+            batcher._delay_seconds = 10 * PATIENCE_SECONDS
+            await outcomes(await submitted(batcher, [3, 4, 5, 6]))
+        assert engine.batches[1:] == [[3, 4, 5, 6]]
+
+    play(scene())
+
+
+def test_who_waits_in_the_delay_is_not_left_hanging_when_the_service_stops() -> None:
+    async def scene() -> None:
+        async with batching(Echo(), delay_seconds=10 * PATIENCE_SECONDS) as batcher:
+            callers = await submitted(batcher, [0])
+            await asyncio.sleep(0.01)
+        assert [type(answer) for answer in await outcomes(callers)] == [EngineError]
+
+    play(scene())
+
+
 def test_an_idle_engine_takes_a_single_picture_at_once() -> None:
     engine = Echo()
 

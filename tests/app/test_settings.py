@@ -38,6 +38,7 @@ EVERY: dict[str, tuple[str, str, Any, Any]] = {
     "workers": ("SIGHTGLASS_WORKERS", "2", 2, None),
     "threads": ("SIGHTGLASS_THREADS", "3", 3, None),
     "max_batch": ("SIGHTGLASS_MAX_BATCH", "8", 8, 16),
+    "batch_delay_ms": ("SIGHTGLASS_BATCH_DELAY_MS", "5", 5, 0),
     "max_queue": ("SIGHTGLASS_MAX_QUEUE", "64", 64, 128),
     "max_upload_bytes": ("SIGHTGLASS_MAX_UPLOAD_BYTES", "5000000", 5_000_000, 10_000_000),
     "max_pixels": ("SIGHTGLASS_MAX_PIXELS", "1000000", 1_000_000, 64_000_000),
