@@ -55,6 +55,7 @@ _DAMAGE = (
     *(EOFError, IndexError, KeyError, OverflowError, struct.error, zlib.error),
 )
 _ORIENTATION_TAG = 0x0112
+_SCAN = re.compile(rb"\xff\xda")
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 # Each decodes every pixel again, 40 ms at 64 MP for 95 bytes of file: 10 MB of them would take an hour.
 _MAX_SCANS = 100
@@ -186,6 +187,8 @@ def _scans(data: bytes) -> int:
 
     Markers before the first scan have a length and are stepped over, so that a thumbnail's scans do not count.
     """
+    if len(_SCAN.findall(data)) == 1:  # the only one, wherever it is: no need to walk
+        return 1
     place, count = 2, 0
     while marker := _MARKER.search(data, place):
         place, code = marker.end(), data[marker.end() - 1]
@@ -246,7 +249,9 @@ def _decode(image: Image.Image, stored: tuple[int, int], spec: InputSpec, scale:
     colours = _colours(image)
     # the edges, against rounding beyond them
     reduced = max(0.0, left), max(0.0, top), min(right, colours.width), min(bottom, colours.height)
-    small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced).convert("RGB")
+    small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
+    if small.mode != "RGB":
+        small = small.convert("RGB")
     if orientation in _TRANSPOSE:
         # turning the small picture is the same as turning the large one, because the crop is centred
         small = small.transpose(_TRANSPOSE[orientation])
