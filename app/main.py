@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -35,8 +33,6 @@ _WATCH_SECONDS = 5
 
 def from_environment() -> Observability:
     """What a worker process runs: its own engine, proven again in this process."""
-    # its parent's handler, which a forked worker has, would only note that the parent is to stop
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     chosen = settings.load()
     log.configure(chosen.log_format)
     forget_dead_workers()

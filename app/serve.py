@@ -1,8 +1,6 @@
 """Prove the artifact, then serve it. What fails before listening is one sentence and exit code 1."""
 
-import importlib
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -36,7 +34,7 @@ def _serve(chosen: Settings) -> int:
 
     import uvicorn  # here, because it and the application come after PROMETHEUS_MULTIPROC_DIR is set
 
-    from app import log
+    from app import log, workers
     from app.main import create_app
     from app.memory import Memory
 
@@ -44,39 +42,34 @@ def _serve(chosen: Settings) -> int:
     log.configure(chosen.log_format)
     _introduce(chosen, served)
     alone = chosen.processes == 1
-    application = create_app(chosen, served) if alone else "app.main:from_environment"
-    if served.variant != "torchscript" and served.engine.device == "cpu":
-        _fork_workers()
+    config = uvicorn.Config(
+        create_app(chosen, served) if alone else workers.FACTORY,
+        factory=not alone,
+        workers=chosen.processes,
+        host=chosen.host,
+        port=chosen.port,
+        root_path=chosen.root_path,
+        log_config=None,
+        access_log=False,
+        http="app.protocol:OneWrite",
+        server_header=False,
+        timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
+        timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
+    )
+    can_fork = served.variant != "torchscript" and served.engine.device == "cpu"
     del served  # several workers have engines of their own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
     try:
-        uvicorn.run(
-            application,
-            factory=not alone,
-            workers=chosen.processes,
-            host=chosen.host,
-            port=chosen.port,
-            root_path=chosen.root_path,
-            log_config=None,
-            access_log=False,
-            http="app.protocol:OneWrite",
-            server_header=False,
-            timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
-            timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
-        )
+        if not alone:
+            workers.run(config, can_fork)
+            return 0
+        server = uvicorn.Server(config)
+        server.run()
+        return 0 if server.started else 1
     except SystemExit as stop:  # uvicorn has said why: a port in use, a worker that cannot start
         return 1 if stop.code else 0
-    return 0
-
-
-def _fork_workers() -> None:
-    """Let workers begin as copies of this process, which has everything imported: a third of the CPU of the start.
-
-    uvicorn spawns them instead, as it must where torch or CUDA have run: their threads and contexts survive no fork.
-    """
-    if sys.platform == "linux":
-        uvicorn_workers = importlib.import_module("uvicorn._subprocess")
-        uvicorn_workers.spawn = multiprocessing.get_context("fork")  # type: ignore[attr-defined]
+    except KeyboardInterrupt:  # raised once more, too
+        return 0
 
 
 def _with_workers(chosen: Settings) -> Settings:

@@ -1,27 +1,53 @@
-"""The bare HTTP floor: our server, our upload code, a constant answer; neither a decoder nor a network.
+"""The bare HTTP floor: our server, protocol and upload code, a constant answer; neither a decoder, a network nor a log.
 
-uvicorn benchmarks.floor:app --log-level warning --no-access-log
+    FLOOR_PORT=... FLOOR_WORKERS=... python -m benchmarks.floor
+
+Bare ASGI, because the service's /predict goes past FastAPI too.
 """
 
-from fastapi import FastAPI, Request
+import gc
+import os
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from app.routes.upload import read_picture
 
-_ANSWER = {
-    "prediction": "cat",
-    "confidence": 0.99,
-    "top_k": [{"class": "cat", "probability": 0.99}] * 5,
-    "model": {"name": "floor", "version": 1, "variant": "none"},
-}
-app = FastAPI()
+_BEST = b'{"class":"cat","probability":0.99}'
+_ANSWER = (
+    b'{"prediction":"cat","confidence":0.99,"top_k":[' + b",".join([_BEST] * 5) + b"],"
+    b'"model":{"name":"floor","version":1,"variant":"none"}}'
+)
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_ANSWER))]
 
 
-@app.get("/health")
-async def health() -> dict[str, str]:
-    return {"status": "ok"}
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """The same answer to everything; a POST is read first."""
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+        return
+    if scope["method"] == "POST":
+        await read_picture(scope, receive, 10_000_000, lambda _size: None)
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": _ANSWER})
 
 
-@app.post("/predict")
-async def predict(request: Request) -> dict[str, object]:
-    await read_picture(request, 10_000_000, lambda _size: None)
-    return _ANSWER
+async def _live(receive: Receive, send: Send) -> None:
+    await receive()
+    gc.freeze()  # as the service does
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+if __name__ == "__main__":
+    uvicorn.run(  # with what app/serve.py says
+        "benchmarks.floor:app",
+        port=int(os.environ["FLOOR_PORT"]),
+        workers=int(os.environ["FLOOR_WORKERS"]),
+        log_level="warning",
+        access_log=False,
+        http="app.protocol:OneWrite",
+        server_header=False,
+        timeout_keep_alive=75,
+    )

@@ -1,4 +1,4 @@
-"""The network alone as TorchScript, as a tutorial exports it: normalised float[N, 3, H, W] -> logits."""
+"""The artifact's own weights as an eager network, and as the TorchScript file that a tutorial exports."""
 
 import warnings
 from pathlib import Path
@@ -10,14 +10,20 @@ from app.artifact import manifest
 from training import models
 
 
-def export_naive(artifact: Path, out: Path) -> Path:
-    """Trace the artifact's own weights into `out`; the same network that every variant of it holds."""
+def network(artifact: Path) -> torch.nn.Module:
+    """The network that every variant of the artifact holds: normalised float[N, 3, H, W] -> logits."""
     described = manifest.load(artifact)
     recipe = described.provenance["recipe"]
-    network = models.build(recipe["model"], described.input.channels, len(described.labels))
-    network.load_state_dict(load_file(artifact / "weights.safetensors"))
-    example = torch.zeros(1, described.input.channels, described.input.height, described.input.width)
+    built = models.build(recipe["model"], described.input.channels, len(described.labels))
+    built.load_state_dict(load_file(artifact / "weights.safetensors"))
+    return built.eval()
+
+
+def export_naive(artifact: Path, out: Path) -> Path:
+    """Trace the network alone into `out`."""
+    spec = manifest.load(artifact).input
+    example = torch.zeros(1, spec.channels, spec.height, spec.width)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit")  # docs/adr/0003-torchscript.md
-        torch.jit.trace(network.eval(), example).save(str(out))
+        torch.jit.trace(network(artifact), example).save(str(out))
     return out

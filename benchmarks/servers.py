@@ -17,11 +17,28 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Server:
-    """`name` as in the table; `url` without a trailing slash."""
+    """`name` as in the table; `url` without a trailing slash; `log` is the file that it writes to."""
 
     name: str
     url: str
-    pid: int
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Of the first process, the parent of any others."""
+        return self.process.pid
+
+    def wait(self) -> None:
+        """Until it answers /health; RuntimeError when it does not."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=1).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise RuntimeError(f"{self.name} did not start: {self.log.read_text()[-2000:]}")
 
     def pids(self) -> list[int]:
         """The process and its children: workers count."""
@@ -32,6 +49,13 @@ class Server:
         """User and system time so far, of all its processes."""
         fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids()]
         return sum(int(each[11]) + int(each[12]) for each in fields) / _TICKS
+
+    def settle(self) -> None:
+        """Wait until it does nothing, 20 s at most: what a generator has left behind would count in the next row."""
+        before, end = -1.0, time.monotonic() + 20
+        while (now := self.cpu_seconds()) > before + 1 / _TICKS and time.monotonic() < end:
+            before = now
+            time.sleep(0.1)
 
     def peak_bytes(self) -> int:
         """Peak of resident memory, summed over its processes."""
@@ -47,29 +71,24 @@ def _free_port() -> int:
 
 
 @contextmanager
-def running(name: str, command: list[str], environment: dict[str, str], log: Path) -> Iterator[Server]:
-    """`python COMMAND` until it answers /health; `{port}` in a word is a free port."""
+def started(name: str, command: list[str], environment: dict[str, str], log: Path) -> Iterator[Server]:
+    """`python COMMAND`, perhaps not answering yet; `{port}` in a word is a free port."""
     port = _free_port()
     words = [sys.executable, *(word.replace("{port}", str(port)) for word in command)]
     given = {key: value.replace("{port}", str(port)) for key, value in environment.items()}
-    clean = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_NUM_THREADS", "SIGHTGLASS_"))}
     with log.open("wb") as out:
         process = subprocess.Popen(words, env=clean | given, stdout=out, stderr=out)
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for_health(url, process, log)
-        yield Server(name, url, process.pid)
+        yield Server(name, f"http://127.0.0.1:{port}", process, log)
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _wait_for_health(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=1).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")
+@contextmanager
+def running(name: str, command: list[str], environment: dict[str, str], log: Path) -> Iterator[Server]:
+    """The same, answering."""
+    with started(name, command, environment, log) as server:
+        server.wait()
+        yield server
