@@ -1,15 +1,13 @@
 """POST /predict."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import Header, Query
-from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app import schemas
 from app.artifact.image import ImageError
@@ -17,6 +15,8 @@ from app.classifier import Classifier, Prediction
 from app.errors import Problem
 from app.metrics import Metrics
 from app.observability import Trace, trace_of
+from app.routes.patience import Patience
+from app.routes.plain import PlainRoute
 from app.routes.upload import read_picture
 from app.schemas import PredictionResponse, ProblemDocument
 
@@ -46,33 +46,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     for status in (400, 413, 415, 422, 429, 500, 503, 504)
 }
 TopK = Annotated[str, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
+Timeout = Annotated[int, Header(ge=1, description="The picture is dropped if its turn comes later than that.")]
 
 
-Timeout = Annotated[
-    int,
-    Header(ge=1, description="How long the client waits; a picture whose turn comes later is dropped."),
-]
-_TIMEOUT_HEADER = b"x-request-timeout-ms"
-
-
-class PlainRoute(APIRoute):
-    """A route that is documented like any other and called as bare ASGI.
-
-    FastAPI's own way to a handler and back costs half of what the default network does (docs/performance.md).
-    """
-
-    def __init__(self, path: str, called: ASGIApp, documented: Any, **documentation: Any) -> None:
-        """`documented` has the parameters, the answer and the docstring for OpenAPI; it is never called."""
-        super().__init__(path, documented, **documentation)
-
-        async def with_route(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["route"] = self
-            await called(scope, receive, send)
-
-        self.app = with_route
-
-
-def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int) -> APIRoute:
+def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int) -> PlainRoute:
     """The route, around what it serves."""
     labels = len(classifier.served.manifest.labels)
 
@@ -80,9 +57,9 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         trace = trace_of(scope)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         top_k = _count(query.get("top_k"), labels)
-        patience_ms = _patience_ms(scope, deadline_ms)
+        patience = Patience.of(scope, deadline_ms)
         with _counted(metrics), classifier.admit() as hold:
-            async with _Patience(patience_ms) as patience:
+            async with patience:
                 with trace.stage("receive"):
                     picture = await read_picture(scope, receive, max_upload_bytes, hold)
                 patience.watch(receive)
@@ -108,17 +85,6 @@ def _count(top_k: str | None, labels: int) -> int:
     return int(top_k)
 
 
-def _patience_ms(scope: Scope, deadline_ms: int) -> int:
-    """The deadline, or what the client says it will wait if that is less."""
-    asked: bytes | None = dict(scope["headers"]).get(_TIMEOUT_HEADER)
-    if asked is None:
-        return deadline_ms
-    if not asked.isdigit() or not (patience := int(asked[:9])):
-        raise Problem("bad_parameter", f"X-Request-Timeout-Ms: {asked.decode('latin-1')}: whole milliseconds, from 1.")
-    return min(deadline_ms, patience)
-
-
-_CLOSE = {"Connection": "close"}  # the rest of the upload may still be on its way
 _OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconnected": "disconnected"}
 
 
@@ -139,54 +105,6 @@ def _counted(metrics: Metrics) -> Iterator[None]:
     finally:
         metrics.queued.dec()
         metrics.images[outcome].inc()
-
-
-class _Patience:
-    """Gives up what happens inside when its time is over or its client has left; a handler hears of neither.
-
-    What it interrupts ends with a Problem: deadline_exceeded or disconnected.
-    """
-
-    def __init__(self, deadline_ms: int) -> None:
-        self._deadline_ms = deadline_ms
-        self._over = ""
-        self._watcher: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._cancelled = task, task.cancelling()
-        late = self._deadline_ms / 1000
-        self._timer = asyncio.get_running_loop().call_later(late, self._give_up, "deadline_exceeded")
-        return self
-
-    def watch(self, receive: Receive) -> None:
-        """End when the client leaves, too; for when the whole body has been received."""
-
-        async def until_gone() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            self._give_up("disconnected")
-
-        self._watcher = asyncio.create_task(until_gone())
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self._over and self._task.uncancel() <= self._cancelled and kind is asyncio.CancelledError:
-            raise self._problem() from None
-
-    def _give_up(self, why: str) -> None:
-        if not self._over:
-            self._over = why
-            self._task.cancel()
-
-    def _problem(self) -> Problem:
-        if self._over == "disconnected":
-            return Problem("disconnected", "The client closed the connection before its answer.")
-        headers = {} if self._watcher else _CLOSE
-        return Problem("deadline_exceeded", f"No answer within {self._deadline_ms} ms.", headers)
 
 
 def _record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:

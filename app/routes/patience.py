@@ -1,0 +1,70 @@
+"""How long a request is worth working for."""
+
+import asyncio
+from typing import Self
+
+from starlette.types import Receive, Scope
+
+from app.errors import Problem
+
+_HEADER = b"x-request-timeout-ms"
+_CLOSE = {"Connection": "close"}  # the rest of the upload may still be on its way
+
+
+class Patience:
+    """Gives up what happens inside when its time is over or its client has left; a handler hears of neither.
+
+    What it interrupts ends with a Problem: deadline_exceeded or disconnected.
+    """
+
+    def __init__(self, deadline_ms: int) -> None:
+        self._deadline_ms = deadline_ms
+        self._over = ""
+        self._watcher: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, scope: Scope, deadline_ms: int) -> Self:
+        """As long as the deadline, or as the client says that it will wait if that is less. Raises Problem."""
+        asked: bytes | None = dict(scope["headers"]).get(_HEADER)
+        if asked is None:
+            return cls(deadline_ms)
+        if not asked.isdigit() or not (wait_ms := int(asked[:9])):
+            shown = asked[:20].decode("latin-1")
+            raise Problem("bad_parameter", f"X-Request-Timeout-Ms: {shown}: whole milliseconds, from 1.")
+        return cls(min(deadline_ms, wait_ms))
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelled = task, task.cancelling()
+        late = self._deadline_ms / 1000
+        self._timer = asyncio.get_running_loop().call_later(late, self._give_up, "deadline_exceeded")
+        return self
+
+    def watch(self, receive: Receive) -> None:
+        """End when the client leaves, too; for when the whole body has been received."""
+
+        async def until_gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self._give_up("disconnected")
+
+        self._watcher = asyncio.create_task(until_gone())
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._over and self._task.uncancel() <= self._cancelled and kind is asyncio.CancelledError:
+            raise self._problem() from None
+
+    def _give_up(self, why: str) -> None:
+        if not self._over:
+            self._over = why
+            self._task.cancel()
+
+    def _problem(self) -> Problem:
+        if self._over == "disconnected":
+            return Problem("disconnected", "The client closed the connection before its answer.")
+        headers = {} if self._watcher else _CLOSE
+        return Problem("deadline_exceeded", f"No answer within {self._deadline_ms} ms.", headers)
