@@ -107,23 +107,45 @@ class Batcher:
             _fail([*batch, *waiting], EngineError(_STOPPED))
 
     async def _answer(self, batch: list[_Waiting]) -> None:
+        """Everyone gets an answer or an error; `failure` is set where nobody got an answer."""
+        error = await self._run_engine(batch)
+        if error is not None:
+            logger.error("engine: %s", error)
+            if len(batch) > 1:
+                error = await self._one_by_one(batch, error)
+        self.failure = "" if error is None else str(error)
+        if error is not None:
+            _fail(batch, error)
+
+    async def _one_by_one(self, batch: list[_Waiting], error: EngineError) -> EngineError | None:
+        """One picture's trouble is not the others', and what is too much at once may do in turn. After two that fail,
+        when none has worked, it is the engine: the error is returned for all."""
+        failed, worked = 0, False
+        for item in batch:
+            if item.answer.done():  # its caller has left since
+                continue
+            own = await self._run_engine([item])
+            if own is None:
+                worked = True
+            else:
+                failed, error = failed + 1, own
+                _fail([item], own)
+            if failed == 2 and not worked:
+                break
+        return None if worked else error
+
+    async def _run_engine(self, batch: list[_Waiting]) -> EngineError | None:
+        """Run and deliver, or say why not."""
         started = time.perf_counter()
         pixels = np.stack([item.pixels for item in batch])
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.run, pixels)
         except EngineError as error:
-            if len(batch) > 1:  # one picture's trouble is not the others'; and what is too much at once may do in turn
-                for item in batch:
-                    await self._answer([item])
-                return
-            logger.error("engine: %s", error)
-            self.failure = str(error)
-            _fail(batch, error)
-            return
-        self.failure = ""
+            return error
         seconds = time.perf_counter() - started
         _deliver(batch, outputs, started, seconds)
         self._observe(len(batch), seconds)
+        return None
 
     async def _gather(self, batch: list[_Waiting]) -> None:
         """Fill the batch with what is queued, but not with pictures whose callers have left."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.artifact import header
 from app.artifact.image import Decoded, decode
 from app.batcher import Answer, Batcher
 from app.engines import EngineError
@@ -20,7 +21,7 @@ from app.errors import Problem
 from app.memory import Memory
 from app.startup import Served
 
-_RECENT = 20  # answers: what the service rate is the mean of, with the latest weighing most
+_RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
 _COPIES = 2  # of an upload: what the form parser gathers, and the file taken out of it
 
 
@@ -126,7 +127,7 @@ class Classifier:
 
     async def _decode(self, data: bytes) -> Decoded:
         """A small picture at once, any other in a decoder's thread."""
-        if len(data) <= _SMALL_FILE_BYTES:
+        if len(data) <= _SMALL_FILE_BYTES and header.is_quick(data):
             with suppress(_NotSmall):
                 return decode(data, self.served.manifest.input, self._max_pixels, _only_small)
         return await self._decode_in_thread(data)

@@ -52,7 +52,9 @@ class _Together(logging.Handler):
 
     def flush(self) -> None:
         """Write what has gathered."""
+        self.acquire()
         lines, self._lines = self._lines, []
+        self.release()
         if lines:
             sys.stderr.write("".join(lines))
             sys.stderr.flush()

@@ -77,6 +77,7 @@ def create_app(chosen: Settings, served: Served) -> Observability:
             yield
         watcher.cancel()
         await classifier.stop()
+        service.tell_overload()
         event("stop", "stopped")
 
     api = FastAPIOffline(
@@ -96,7 +97,8 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         api.add_exception_handler(kind, answer_error)
     # what most requests ask for goes past FastAPI's layers, which cost as much CPU as decoding a small picture
     direct = {("POST", chosen.root_path + answer.path): answer.app}
-    return Observability(api, direct, metrics, drain)
+    service = Observability(api, direct, metrics, drain)
+    return service
 
 
 async def _watch(classifier: Classifier, metrics: Metrics) -> None:

@@ -144,9 +144,12 @@ class Observability:
         """One line in ten seconds; to log each refusal would take from the others what the refusal is to spare them."""
         self._refused += 1
         if self._refused == 1:
-            asyncio.get_running_loop().call_later(_OVERLOAD_SECONDS, self._tell_overload)
+            asyncio.get_running_loop().call_later(_OVERLOAD_SECONDS, self.tell_overload)
 
-    def _tell_overload(self) -> None:
+    def tell_overload(self) -> None:
+        """The refusals since it was last told, if there were any."""
+        if not self._refused:
+            return
         refused, self._refused = self._refused, 0
         text = f"{refused} requests refused with 429 in {_OVERLOAD_SECONDS} s"
         event("overload", text, logging.WARNING, refused=refused, seconds=_OVERLOAD_SECONDS)

@@ -32,8 +32,8 @@ class _Gathering:
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._pieces:
-            pieces, self._pieces = self._pieces, []
+        pieces, self._pieces = self._pieces, []
+        if pieces and not self._transport.is_closing():  # the client may have closed since
             self._transport.write(b"".join(pieces))
 
     def __getattr__(self, name: str) -> Any:

@@ -52,6 +52,7 @@ def _serve(chosen: Settings) -> int:
         log_config=None,
         access_log=False,
         http="app.protocol:OneWrite",
+        ws="none",
         server_header=False,
         timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
         timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
@@ -61,8 +62,7 @@ def _serve(chosen: Settings) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
     try:
         if not alone:
-            workers.run(config, can_fork)
-            return 0
+            return workers.run(config, can_fork)
         server = uvicorn.Server(config)
         server.run()
         return 0 if server.started else 1

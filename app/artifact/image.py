@@ -2,7 +2,6 @@
 
 import io
 import math
-import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,39 +11,24 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
-# What a file is, by its first bytes; the values are Pillow's names. MPO (phones) is JPEG with more pictures behind.
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"BM": "BMP",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-}
-ACCEPTED = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
-# Common files that are not accepted, so that the refusal can name what was sent.
-_FOREIGN = {
-    b"%PDF": "PDF",
-    b"PK\x03\x04": "a ZIP archive",
-    b"<svg": "SVG",
-    b"<?xml": "XML or SVG",
-    b"8BPS": "PSD",
-    b"\xff\x0a": "JPEG XL",
-    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
-    b"\x00\x00\x01\x00": "ICO",
-}
-_ISO_BRANDS = {
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"hevc": "HEIC",
-    b"mif1": "HEIC",
-    b"msf1": "HEIC",
-    b"avif": "AVIF",
-}
+from app.artifact import header
+from app.artifact.header import ACCEPTED, BrokenImage, ImageError, UnsupportedImage
+
+__all__ = [
+    "ACCEPTED",
+    "MAX_PIXELS",
+    "BrokenImage",
+    "Decoded",
+    "Geometry",
+    "ImageError",
+    "InputSpec",
+    "TooManyPixels",
+    "UnsupportedImage",
+    "decode",
+]
 
 MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the service sets a lower limit
 # Pillow's own guard warns at half of that and its refusal names no sizes; `decode` checks every header itself.
@@ -55,10 +39,12 @@ _DAMAGE = (
     *(EOFError, IndexError, KeyError, OverflowError, struct.error, zlib.error),
 )
 _ORIENTATION_TAG = 0x0112
-_SCAN = re.compile(rb"\xff\xda")
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 # Each decodes every pixel again, 40 ms at 64 MP for 95 bytes of file: 10 MB of them would take an hour.
 _MAX_SCANS = 100
+# Pillow joins those of one kind again and again, half a second for a megabyte of small ones; 160 large ones are 10 MB.
+_MAX_SEGMENTS = 1000
+# Characters of all text in a PNG, up to 4 bytes each, which Pillow inflates before anybody has seen the size.
+PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20
 # EXIF orientation -> how stored pixels become the displayed picture (as PIL.ImageOps.exif_transpose does).
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -114,18 +100,6 @@ class Decoded:
     format: str
 
 
-class ImageError(ValueError):
-    """The bytes cannot become pixels; the message is one sentence for the person who sent them."""
-
-
-class UnsupportedImage(ImageError):
-    """Not one of the accepted file types."""
-
-
-class BrokenImage(ImageError):
-    """An accepted file type, but damaged or of a kind that has no defined 8-bit meaning."""
-
-
 class TooManyPixels(ImageError):
     """The header announces more pixels than the limit; nothing was decoded."""
 
@@ -148,12 +122,14 @@ def decode(
 
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
-    kind = _kind(data)
-    scans = _scans(data) if kind == "JPEG" else 1
+    kind = header.kind_of(data)
+    scans = header.scans(data) if kind == "JPEG" else 1
     if scans > _MAX_SCANS:
         raise BrokenImage(f"the JPEG has more than {_MAX_SCANS} scans; a progressive one needs about ten")
+    if kind == "JPEG" and header.jpeg_segments(data) > _MAX_SEGMENTS:
+        raise BrokenImage(f"the JPEG has more than {_MAX_SEGMENTS} segments before its pixels")
     # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
-    opening = claim(len(data) + _webp_pixels(data) * _WEBP_BYTES) if kind == "WEBP" else nullcontext()
+    opening = claim(len(data) + header.webp_pixels(data) * _WEBP_BYTES) if kind == "WEBP" else nullcontext()
     try:
         with opening, Image.open(io.BytesIO(data), formats=(kind,)) as image:
             width, height = image.size
@@ -179,50 +155,11 @@ def _tile_pixels(image: Image.Image) -> int:
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 0
     sides = [image.tag_v2.get(tag, 0) for tag in (322, 323)]
-    return math.prod(side if isinstance(side, int) else 0 for side in sides)
-
-
-def _scans(data: bytes) -> int:
-    """How often a JPEG passes over its pixels; a progressive one does about ten times.
-
-    Markers before the first scan have a length and are stepped over, so that a thumbnail's scans do not count.
-    """
-    if len(_SCAN.findall(data)) == 1:  # the only one, wherever it is: no need to walk
-        return 1
-    place, count = 2, 0
-    while marker := _MARKER.search(data, place):
-        place, code = marker.end(), data[marker.end() - 1]
-        if code == 0xD9:  # end of the image
-            break
-        count += code == 0xDA
-        place += int.from_bytes(data[place : place + 2])
-    return count
-
-
-def _webp_pixels(data: bytes) -> int:
-    """Width times height by a WebP's header; RFC 9649, sections 2.5 to 2.7."""
-    if data[12:16] == b"VP8X":
-        return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))
-    if data[12:16] == b"VP8L":
-        sides = int.from_bytes(data[21:25], "little")
-        return (1 + (sides & 0x3FFF)) * (1 + (sides >> 14 & 0x3FFF))
-    width, height = (int.from_bytes(data[place : place + 2], "little") & 0x3FFF for place in (26, 28))
-    return width * height
-
-
-def _kind(data: bytes) -> str:
-    for signature, name in _SIGNATURES.items():
-        # "BM" alone is too common a beginning: the size of a bitmap's second header has few values
-        if data.startswith(signature) and (name != "BMP" or data[14:15] in b"\x0c\x10\x28\x34\x38\x40\x6c\x7c"):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    head = data[:64].lstrip()
-    found = next((name for start, name in _FOREIGN.items() if head.startswith(start)), None)
-    if data[4:8] == b"ftyp":
-        found = _ISO_BRANDS.get(data[8:12], "an ISO media file")
-    known = f"the file is {found}" if found else "the file is no known image type"
-    raise UnsupportedImage(f"{known}; accepted: {', '.join(ACCEPTED)}")
+    if not all(
+        isinstance(side, int) for side in sides
+    ):  # of another type Pillow makes something else, and libtiff a tile
+        raise BrokenImage("the TIFF file's tiles have no size")
+    return math.prod(sides)
 
 
 def _bytes_per_pixel(image: Image.Image, scale: int, scans: int) -> float:

@@ -1,12 +1,14 @@
 """How long a request is worth working for."""
 
 import asyncio
+import re
 from typing import Self
 
 from starlette.types import Receive, Scope
 
 from app.errors import Problem
 
+_NUMBER = re.compile(rb"[0-9]{1,15}")
 _HEADER = b"x-request-timeout-ms"
 _CLOSE = {"Connection": "close"}  # the rest of the upload may still be on its way
 
@@ -28,7 +30,7 @@ class Patience:
         asked: bytes | None = dict(scope["headers"]).get(_HEADER)
         if asked is None:
             return cls(deadline_ms)
-        if not asked.isdigit() or not (wait_ms := int(asked[:9])):
+        if not _NUMBER.fullmatch(asked) or not (wait_ms := int(asked)):
             shown = asked[:20].decode("latin-1")
             raise Problem("bad_parameter", f"X-Request-Timeout-Ms: {shown}: whole milliseconds, from 1.")
         return cls(min(deadline_ms, wait_ms))

@@ -1,5 +1,6 @@
 """POST /predict."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -45,6 +46,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     }
     for status in (400, 413, 415, 422, 429, 500, 503, 504)
 }
+_NUMBER = re.compile("[0-9]{1,9}")
 TopK = Annotated[str, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
 Timeout = Annotated[int, Header(ge=1, description="The picture is dropped if its turn comes later than that.")]
 
@@ -80,8 +82,8 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
 def _count(top_k: str | None, labels: int) -> int:
     if top_k is None or top_k == "all":
         return min(5, labels) if top_k is None else labels
-    if not top_k.isdecimal() or not 1 <= int(top_k[:9]) <= labels:
-        raise Problem("bad_parameter", f"top_k={top_k}: this model has {labels} labels; 1 to {labels}, or `all`.")
+    if not _NUMBER.fullmatch(top_k) or not 1 <= int(top_k) <= labels:
+        raise Problem("bad_parameter", f"top_k={top_k[:20]}: this model has {labels} labels; 1 to {labels}, or `all`.")
     return int(top_k)
 
 

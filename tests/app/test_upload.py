@@ -31,7 +31,7 @@ def scope(content_type: bytes) -> dict[str, object]:
 def by_parser(content_type: bytes, body: bytes) -> bytes | None:
     """What the library makes of the form; None where it refuses."""
     try:
-        return asyncio.run(_form_file(scope(content_type), body))
+        return asyncio.run(_form_file(content_type, body))
     except Problem:
         return None
 

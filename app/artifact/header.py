@@ -1,0 +1,122 @@
+"""What the bytes of a picture file announce, before any library looks at them."""
+
+import re
+
+# What a file is, by its first bytes; the values are Pillow's names. MPO (phones) is JPEG with more pictures behind.
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+}
+ACCEPTED = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
+# Common files that are not accepted, so that the refusal can name what was sent.
+_FOREIGN = {
+    b"%PDF": "PDF",
+    b"PK\x03\x04": "a ZIP archive",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"8BPS": "PSD",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\x00\x00\x01\x00": "ICO",
+}
+_ISO_BRANDS = {
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"hevc": "HEIC",
+    b"mif1": "HEIC",
+    b"msf1": "HEIC",
+    b"avif": "AVIF",
+}
+_SCAN = re.compile(rb"\xff\xda")
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_QUICK_PARTS = 64
+_INFLATED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+
+
+class ImageError(ValueError):
+    """The bytes cannot become pixels; the message is one sentence for the person who sent them."""
+
+
+class UnsupportedImage(ImageError):
+    """Not one of the accepted file types."""
+
+
+class BrokenImage(ImageError):
+    """An accepted file type, but damaged or of a kind that has no defined 8-bit meaning."""
+
+
+def kind_of(data: bytes) -> str:
+    """Pillow's name of the file type. Raises UnsupportedImage."""
+    for signature, name in _SIGNATURES.items():
+        # "BM" alone is too common a beginning: the size of a bitmap's second header has few values
+        if data.startswith(signature) and (name != "BMP" or data[14:15] in b"\x0c\x10\x28\x34\x38\x40\x6c\x7c"):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    head = data[:64].lstrip()
+    found = next((name for start, name in _FOREIGN.items() if head.startswith(start)), None)
+    if data[4:8] == b"ftyp":
+        found = _ISO_BRANDS.get(data[8:12], "an ISO media file")
+    known = f"the file is {found}" if found else "the file is no known image type"
+    raise UnsupportedImage(f"{known}; accepted: {', '.join(ACCEPTED)}")
+
+
+def scans(data: bytes) -> int:
+    """How often a JPEG passes over its pixels; a progressive one does about ten times.
+
+    Markers before the first scan have a length and are stepped over, so that a thumbnail's scans do not count.
+    """
+    if len(_SCAN.findall(data)) == 1:  # the only one, wherever it is: no need to walk
+        return 1
+    place, count = 2, 0
+    while marker := _MARKER.search(data, place):
+        place, code = marker.end(), data[marker.end() - 1]
+        if code == 0xD9:  # end of the image
+            break
+        count += code == 0xDA
+        place += int.from_bytes(data[place : place + 2])
+    return count
+
+
+def webp_pixels(data: bytes) -> int:
+    """Width times height by a WebP's header; RFC 9649, sections 2.5 to 2.7."""
+    if data[12:16] == b"VP8X":
+        return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))
+    if data[12:16] == b"VP8L":
+        sides = int.from_bytes(data[21:25], "little")
+        return (1 + (sides & 0x3FFF)) * (1 + (sides >> 14 & 0x3FFF))
+    width, height = (int.from_bytes(data[place : place + 2], "little") & 0x3FFF for place in (26, 28))
+    return width * height
+
+
+def jpeg_segments(data: bytes) -> int:
+    """How many segments a JPEG has before its first scan."""
+    place, count = 2, 0
+    while (marker := _MARKER.search(data, place)) and data[marker.end() - 1] not in (0xDA, 0xD9):
+        place, count = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2]), count + 1
+    return count
+
+
+def png_chunks(data: bytes) -> list[bytes]:
+    """The types of a PNG's chunks, in their order."""
+    place, types = 8, []
+    while len(kind := data[place + 4 : place + 8]) == 4:
+        types.append(kind)
+        place += 12 + int.from_bytes(data[place : place + 4])
+    return types
+
+
+def is_quick(data: bytes) -> bool:
+    """Whether the time to decode a small file goes by its pixels: a plain JPEG or PNG, without thousands of parts or
+    compressed text, of which 64 kB can take a third of a second; the other types have no such promise."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return jpeg_segments(data) <= _QUICK_PARTS
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return False
+    chunks = png_chunks(data)
+    return len(chunks) <= _QUICK_PARTS and _INFLATED.isdisjoint(chunks)
