@@ -328,6 +328,43 @@ def test_an_engine_error_reaches_nobody_but_the_caller_of_the_picture_that_made_
     assert engine.batches == [[0], [1, 2], [1], [2], [3, 4]]
 
 
+def test_an_engine_that_fails_on_everything_is_not_asked_for_each_picture_of_a_batch() -> None:
+    engine = Echo(fail_on=range(100))
+
+    async def scene() -> None:
+        async with batching(engine) as batcher:
+            engine.gate.clear()
+            callers = await submitted(batcher, [0])
+            await engine.entered(1)
+            callers += await submitted(batcher, range(1, 17))
+            engine.gate.set()
+            answers = await outcomes(callers)
+            assert {type(answer) for answer in answers} == {EngineError}
+            assert batcher.failure == "out of memory"
+
+    play(scene())
+    assert engine.batches == [[0], list(range(1, 17)), [1], [2]]
+
+
+def test_one_picture_that_the_engine_cannot_stand_does_not_make_it_unready() -> None:
+    engine = Echo(fail_on=[4])
+
+    async def scene() -> None:
+        async with batching(engine) as batcher:
+            engine.gate.clear()
+            callers = await submitted(batcher, [0])
+            await engine.entered(1)
+            callers += await submitted(batcher, [1, 2, 3, 4])
+            engine.gate.set()
+            await engine.entered(2)
+            callers[2].cancel()
+            await outcomes(callers)
+            assert batcher.failure == ""
+
+    play(scene())
+    assert engine.batches == [[0], [1, 2, 3, 4], [1], [3], [4]]
+
+
 def test_the_failure_is_told_until_the_engine_works_again() -> None:
     async def scene() -> None:
         async with batching(Echo(fail_on=[7])) as batcher:

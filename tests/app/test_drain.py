@@ -98,7 +98,8 @@ def test_sigterm_during_start_up_is_not_ignored(digits_artifact: Path, tmp_path:
     assert "Traceback" not in log.read_text()
 
 
-def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path: Path, workers: int) -> None:
     """16 clients on keep-alive connections that go elsewhere when told to, as a proxy does."""
     file = encode(picture())
 
@@ -113,7 +114,7 @@ def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path:
                     return answered
 
     with (
-        serving(digits_artifact, tmp_path, DRAIN_MS=1500) as server,
+        serving(digits_artifact, tmp_path, DRAIN_MS=1500, WORKERS=workers) as server,
         ThreadPoolExecutor(16) as pool,
     ):
         clients = [pool.submit(client, number) for number in range(16)]
@@ -125,15 +126,19 @@ def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path:
         assert exit_code(server, within=10) == 0
 
 
-def test_requests_on_their_way_in_when_the_port_closes_are_answered(digits_artifact: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_requests_on_their_way_in_when_the_port_closes_are_answered(
+    digits_artifact: Path, tmp_path: Path, workers: int
+) -> None:
     file = encode(picture())
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode()
-    with serving(digits_artifact, tmp_path) as server:
+    with serving(digits_artifact, tmp_path, WORKERS=workers) as server:
         host, port = server.url.removeprefix("http://").split(":")
         halves = [socket.create_connection((host, int(port)), timeout=10) for _ in range(20)]
         for half in halves:
             half.sendall(head + file[:100])
-        httpx2.get(f"{server.url}/health")  # one event loop, in order: the halves have been read by now
+        metrics = f"{server.url}/metrics"
+        _until(lambda: "sightglass_http_requests_in_progress 21.0" in httpx2.get(metrics).text)  # with this one
         server.process.send_signal(signal.SIGTERM)
         for half in halves:
             half.sendall(file[100:])
@@ -141,6 +146,7 @@ def test_requests_on_their_way_in_when_the_port_closes_are_answered(digits_artif
             assert half.recv(10_000).startswith(b"HTTP/1.1 200")
             half.close()
         assert exit_code(server, within=10) == 0
+        assert server.log.read_text().count("stop   stopped") == workers
 
 
 def _status(pid: int, field: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.artifact import header
 from app.artifact import image as decoder
 from app.artifact.image import (
     ACCEPTED,
@@ -648,3 +649,57 @@ def test_five_thousand_damaged_files_each_become_pixels_or_a_refusal() -> None:
 
 def test_the_orientation_tag_of_the_tests_is_the_exif_standards() -> None:
     assert ORIENTATION == 0x0112 == decoder._ORIENTATION_TAG
+
+
+def test_a_tiff_whose_tile_size_has_an_odd_type_is_refused() -> None:
+    """Pillow gives such a tag as bytes, which counted as no tile at all, and libtiff decodes what it says."""
+    whole = _tiled_tiff(240, 480, 240)
+    entry = struct.pack("<HHI", 322, 4, 1)
+    assert entry in whole
+    with pytest.raises(BrokenImage, match="tiles"):
+        decode(whole.replace(entry, struct.pack("<HHI", 322, 1, 1)), spec())
+
+
+def test_a_jpeg_of_thousands_of_segments_is_refused() -> None:
+    plain = encode(picture(), "JPEG")
+    segment = b"\xff\xe5\x00\x02"
+    assert decode(plain[:2] + segment * 900 + plain[2:], spec()).format == "JPEG"
+    with pytest.raises(BrokenImage, match="segments"):
+        decode(plain[:2] + segment * 16_000 + plain[2:], spec())
+
+
+def test_a_png_that_inflates_to_much_text_is_refused() -> None:
+    plain = encode(picture(), "PNG")
+    text = b"k\x00\x00" + zlib.compress(b"x" * 1_000_000)
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    assert decode(plain[:33] + chunk + plain[33:], spec()).format == "PNG"
+    with pytest.raises(BrokenImage):
+        decode(plain[:33] + chunk * 6 + plain[33:], spec())
+
+
+def _chunks(count: int, kind: bytes = b"prVt") -> bytes:
+    chunk = struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
+    plain = encode(picture(), "PNG")
+    return plain[:33] + chunk * count + plain[33:]
+
+
+@pytest.mark.parametrize(
+    ("data", "quick"),
+    [
+        (encode(picture(), "JPEG"), True),
+        (encode(picture(), "PNG"), True),
+        (encode(picture(), "JPEG", orientation=6), True),
+        (_chunks(20), True),
+        (_chunks(5000), False),
+        (_chunks(1, b"iTXt"), False),
+        (encode(picture(), "JPEG")[:2] + b"\xff\xe5\x00\x02" * 100 + encode(picture(), "JPEG")[2:], False),
+        (encode(picture(), "BMP"), False),
+        (encode(picture(), "GIF"), False),
+        (encode(picture(), "TIFF"), False),
+        (encode(picture(), "WEBP"), False),
+        (b"\x89PNG\r\n\x1a\n", True),  # quickly refused
+        (b"", False),
+    ],
+)
+def test_what_a_small_file_costs_is_known_before_it_is_decoded(data: bytes, quick: bool) -> None:
+    assert header.is_quick(data) is quick
