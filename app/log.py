@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ def configure(log_format: str) -> None:
     # the caller's place, thread and process are never printed; https://docs.python.org/3/howto/logging.html#optimization
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about what is odd in a client's file
     handler = _Together()
     handler.setFormatter(_Formatter(log_format == "json"))
     logging.root.handlers = [handler]

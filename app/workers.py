@@ -1,5 +1,6 @@
 """Several processes on one port: copies of this one, each with a queue of connections of its own."""
 
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from app.observability import Observability
 
 FACTORY = "app.main:from_environment"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PARENTS = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGWINCH")
 
 
@@ -43,6 +45,8 @@ def _begin(listening: socket.socket) -> "Observability":
     """The application, in a forked worker; uvicorn has put in place what SIGTERM and SIGINT do there."""
     for name in _PARENTS:  # the parent's handlers, which a copy of it has too, only make a note for the parent
         signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # and no worker outlives its parent: nobody would replace it, and it would keep the port from the next start
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     _queue_of_its_own(listening)
 
     from app.main import from_environment

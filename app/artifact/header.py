@@ -35,7 +35,8 @@ _ISO_BRANDS = {
 _SCAN = re.compile(rb"\xff\xda")
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _QUICK_PARTS = 64
-_INFLATED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+_QUICK_HEAD_BYTES = 4096
+_COSTLY = frozenset({b"zTXt", b"iTXt", b"iCCP", b"eXIf"})
 
 
 class ImageError(ValueError):
@@ -94,12 +95,15 @@ def webp_pixels(data: bytes) -> int:
     return width * height
 
 
-def jpeg_segments(data: bytes) -> int:
-    """How many segments a JPEG has before its first scan."""
-    place, count = 2, 0
-    while (marker := _MARKER.search(data, place)) and data[marker.end() - 1] not in (0xDA, 0xD9):
-        place, count = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2]), count + 1
-    return count
+def jpeg_head(data: bytes, most_segments: int) -> int | None:
+    """The bytes before a JPEG's first scan; None where they are more segments than that."""
+    place = 2
+    for _ in range(most_segments + 1):
+        marker = _MARKER.search(data, place)
+        if not marker or data[marker.end() - 1] in (0xDA, 0xD9):
+            return marker.start() if marker else len(data)
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return None
 
 
 def png_chunks(data: bytes) -> list[bytes]:
@@ -112,11 +116,12 @@ def png_chunks(data: bytes) -> list[bytes]:
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether the time to decode a small file goes by its pixels: a plain JPEG or PNG, without thousands of parts or
-    compressed text, of which 64 kB can take a third of a second; the other types have no such promise."""
+    """Whether the time to decode a small file goes by its pixels: a plain JPEG or PNG, without thousands of parts,
+    compressed text or large EXIF, of which 64 kB can take a third of a second; the other types have no such promise."""
     if data.startswith(b"\xff\xd8\xff"):
-        return jpeg_segments(data) <= _QUICK_PARTS
+        head = jpeg_head(data, _QUICK_PARTS)
+        return head is not None and head <= _QUICK_HEAD_BYTES and len(_SCAN.findall(data)) <= 1
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return False
     chunks = png_chunks(data)
-    return len(chunks) <= _QUICK_PARTS and _INFLATED.isdisjoint(chunks)
+    return len(chunks) <= _QUICK_PARTS and _COSTLY.isdisjoint(chunks)

@@ -398,6 +398,16 @@ def test_the_connections_are_dealt_to_all_workers(digits_artifact: Path, tmp_pat
         assert min(dealt) >= 16, dealt
 
 
+def test_no_worker_outlives_its_parent(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, WORKERS=2) as server:
+        workers = server.workers()
+        server.process.kill()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not [pid for pid in workers if Path(f"/proc/{pid}/exe").exists()]
+
+
 def _connections_of(pid: int) -> int:
     """Accepted TCP connections that this process holds."""
     inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
