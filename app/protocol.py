@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, but with an answer's head and body in one packet."""
+"""HTTP/1.1 as uvicorn speaks it, but an answer is one packet, and a request can be told that its client has left."""
 
 import asyncio
 from typing import Any
@@ -6,12 +6,27 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-class OneWrite(HttpToolsProtocol):
-    """uvicorn writes twice an answer, and uvloop makes a system call and a packet of each: 14 % of the throughput."""
+class Protocol(HttpToolsProtocol):
+    """uvicorn writes twice an answer, and uvloop makes a system call and a packet of each: 14 % of the throughput.
+
+    `scope["state"]["closed"]` is a future that ends with the connection: to wait for the message that ASGI has for it
+    takes a task for each request, 0.04 ms. Where another server has none, what clients leave is worked at to its end.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
+        self._closed: asyncio.Future[None] = self.loop.create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        self._closed.set_result(None)
+
+    def on_message_begin(self) -> None:
+        """See HttpToolsProtocol."""
+        super().on_message_begin()
+        self.scope["state"]["closed"] = self._closed
 
 
 class _Gathering:

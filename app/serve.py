@@ -51,7 +51,7 @@ def _serve(chosen: Settings) -> int:
         root_path=chosen.root_path,
         log_config=None,
         access_log=False,
-        http="app.protocol:OneWrite",
+        http="app.protocol:Protocol",
         ws="none",
         server_header=False,
         timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets

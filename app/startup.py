@@ -11,7 +11,7 @@ from app.artifact.manifest import ArtifactError, Manifest
 from app.engines import EngineError, LibraryMissing, Runs, machine
 
 # Measured for docs/performance.md: one picture's time in the event loop, and a worker with room for pictures.
-_HTTP_MS, _WORKER_BYTES, _MOST_WORKERS = 0.4, 300_000_000, 8
+_HTTP_MS, _WORKER_BYTES, _MOST_WORKERS = 0.5, 300_000_000, 8
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def start(folder: Path, variant: str = "auto", device: str = "auto", threads: in
 def workers_for(folder: Path, variant: str, device: str, threads: int | None) -> int:
     """How many processes serve this artifact best here: one a core where the network is small, else one with threads.
 
-    Python runs one thread of a process at a time, so that one process answers at most 2,500 small pictures a second;
-    a network that takes longer gains nothing from a second process, and is held in memory once for each.
+    Python runs one thread of a process at a time, so that one process answers about 2,200 small pictures a second;
+    a network that takes much longer gains nothing from a second process, and is held in memory once for each.
     Raises ArtifactError.
     """
     described = manifest.load(folder)

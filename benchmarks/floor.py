@@ -27,7 +27,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await _live(receive, send)
         return
     if scope["method"] == "POST":
-        await read_picture(scope, receive, 10_000_000, lambda _size: None)
+        await read_picture(dict(scope["headers"]), receive, 10_000_000, lambda _size: None)
     await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
     await send({"type": "http.response.body", "body": _ANSWER})
 
@@ -47,7 +47,7 @@ if __name__ == "__main__":
         workers=int(os.environ["FLOOR_WORKERS"]),
         log_level="warning",
         access_log=False,
-        http="app.protocol:OneWrite",
+        http="app.protocol:Protocol",
         server_header=False,
         timeout_keep_alive=75,
     )

@@ -126,7 +126,8 @@ def decode(
     scans = header.scans(data) if kind == "JPEG" else 1
     if scans > _MAX_SCANS:
         raise BrokenImage(f"the JPEG has more than {_MAX_SCANS} scans; a progressive one needs about ten")
-    if kind == "JPEG" and header.jpeg_head(data, _MAX_SEGMENTS) is None:
+    # a segment takes 4 bytes at least
+    if kind == "JPEG" and len(data) > 4 * _MAX_SEGMENTS and header.jpeg_head(data, _MAX_SEGMENTS) is None:
         raise BrokenImage(f"the JPEG has more than {_MAX_SEGMENTS} segments before its pixels")
     # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
     opening = claim(len(data) + header.webp_pixels(data) * _WEBP_BYTES) if kind == "WEBP" else nullcontext()

@@ -2,9 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Self
-
-from starlette.types import Receive, Scope
 
 from app.errors import Problem
 
@@ -22,12 +21,13 @@ class Patience:
     def __init__(self, deadline_ms: int) -> None:
         self._deadline_ms = deadline_ms
         self._over = ""
-        self._watcher: asyncio.Task[None] | None = None
+        self._received = self._ended = False
+        self._closed: asyncio.Future[None] | None = None
 
     @classmethod
-    def of(cls, scope: Scope, deadline_ms: int) -> Self:
+    def of(cls, headers: Mapping[bytes, bytes], deadline_ms: int) -> Self:
         """As long as the deadline, or as the client says that it will wait if that is less. Raises Problem."""
-        asked: bytes | None = dict(scope["headers"]).get(_HEADER)
+        asked = headers.get(_HEADER)
         if asked is None:
             return cls(deadline_ms)
         if not _NUMBER.fullmatch(asked) or not (wait_ms := int(asked)):
@@ -43,30 +43,30 @@ class Patience:
         self._timer = asyncio.get_running_loop().call_later(late, self._give_up, "deadline_exceeded")
         return self
 
-    def watch(self, receive: Receive) -> None:
-        """End when the client leaves, too; for when the whole body has been received."""
-
-        async def until_gone() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            self._give_up("disconnected")
-
-        self._watcher = asyncio.create_task(until_gone())
+    def watch(self, closed: asyncio.Future[None] | None) -> None:
+        """End when the client leaves, too; for when the whole body has been received. See app.protocol."""
+        self._received, self._closed = True, closed
+        if closed is not None:
+            closed.add_done_callback(self._left)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._ended = True
         self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._left)
         if self._over and self._task.uncancel() <= self._cancelled and kind is asyncio.CancelledError:
             raise self._problem() from None
 
+    def _left(self, _closed: asyncio.Future[None]) -> None:
+        self._give_up("disconnected")
+
     def _give_up(self, why: str) -> None:
-        if not self._over:
+        if not self._over and not self._ended:  # a future's callback may already be on its way
             self._over = why
             self._task.cancel()
 
     def _problem(self) -> Problem:
         if self._over == "disconnected":
             return Problem("disconnected", "The client closed the connection before its answer.")
-        headers = {} if self._watcher else _CLOSE
+        headers = {} if self._received else _CLOSE
         return Problem("deadline_exceeded", f"No answer within {self._deadline_ms} ms.", headers)

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class PlainRoute(APIRoute):
     """A route that is documented like any other and called as bare ASGI.
 
-    FastAPI's own way to a handler and back costs half of what the default network does (docs/performance.md).
+    FastAPI's own way to a handler and back takes more CPU than the decoder (docs/performance.md).
     """
 
     def __init__(self, path: str, called: ASGIApp, documented: Any, **documentation: Any) -> None:

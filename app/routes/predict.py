@@ -59,17 +59,18 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         trace = trace_of(scope)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         top_k = _count(query.get("top_k"), labels)
-        patience = Patience.of(scope, deadline_ms)
+        headers = dict(scope["headers"])
+        patience = Patience.of(headers, deadline_ms)
         with _counted(metrics), classifier.admit() as hold:
             async with patience:
                 with trace.stage("receive"):
-                    picture = await read_picture(scope, receive, max_upload_bytes, hold)
-                patience.watch(receive)
+                    picture = await read_picture(headers, receive, max_upload_bytes, hold)
+                patience.watch(scope["state"].get("closed"))
                 prediction = await classifier.predict(picture, top_k)
         _record(prediction, len(picture), trace, metrics)
         body = schemas.prediction_json(prediction, classifier.served)
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": body})
 
     def predict(top_k: TopK | None = None, x_request_timeout_ms: Timeout | None = None) -> PredictionResponse:
@@ -94,7 +95,7 @@ _OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconne
 def _counted(metrics: Metrics) -> Iterator[None]:
     """Each picture exactly once in images_total, and in queue_images meanwhile."""
     outcome = "failed"
-    metrics.queued.inc()
+    metrics.queued += 1
     try:
         yield
         outcome = "predicted"
@@ -105,8 +106,8 @@ def _counted(metrics: Metrics) -> Iterator[None]:
         outcome = _OUTCOMES.get(problem.code, "invalid")
         raise
     finally:
-        metrics.queued.dec()
-        metrics.images[outcome].inc()
+        metrics.queued -= 1
+        metrics.count_outcome(outcome)
 
 
 def _record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:
@@ -124,6 +125,4 @@ def _record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metric
         prediction=label,
         confidence=round(confidence, 4),
     )
-    metrics.upload_bytes.observe(bytes_in)
-    metrics.pixels.observe(geometry.width * geometry.height)
-    metrics.count_prediction(label, confidence)
+    metrics.observe_prediction(label, confidence, bytes_in, geometry.width * geometry.height)

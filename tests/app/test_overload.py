@@ -55,18 +55,15 @@ class Service:
         self.app, self.engine = app, engine
 
     async def call(
-        self, method: str, path: str, body: bytes = b"", gone: asyncio.Event | None = None, **headers: str
+        self, method: str, path: str, body: bytes = b"", gone: asyncio.Future[None] | None = None, **headers: str
     ) -> Reply:
         pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": pairs}
-        scope |= {"server": ("localhost", 80), "scheme": "http"}
+        scope |= {"server": ("localhost", 80), "scheme": "http", "state": {"closed": gone}}
         messages, reply = [{"type": "http.request", "body": body}], Reply()
 
         async def receive() -> Any:
-            if messages:
-                return messages.pop()
-            await (gone or asyncio.Event()).wait()
-            return {"type": "http.disconnect"}
+            return messages.pop()
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -130,14 +127,14 @@ def test_a_request_that_is_given_up_in_the_queue_never_reaches_the_engine(digits
     async def scene() -> None:
         async with service(digits_artifact, deadline_ms=15_000) as running:
             running.engine.gate.clear()
-            gone = asyncio.Event()
+            gone = asyncio.get_running_loop().create_future()
             first = running.predict()
             await running.until("sightglass_queue_images 1.0")
             impatient, leaving = running.predict(body, x_request_timeout_ms="50"), running.predict(body, gone=gone)
             late = await impatient
             assert (late.status, late.body["code"]) == (504, "deadline_exceeded")
             assert "50 ms" in late.body["detail"]
-            gone.set()
+            gone.set_result(None)
             await leaving
             running.engine.gate.set()
             assert (await first).status == 200

@@ -59,6 +59,7 @@ class Call:
     answer: Any = None
 
     async def make(self, app: Any) -> None:
+        gone = asyncio.get_running_loop().create_future()
         scope = {
             "type": "http",
             "method": "POST",
@@ -67,20 +68,17 @@ class Call:
             "headers": list(self.headers.items()),
             "server": ("localhost", 80),
             "scheme": "http",
+            "state": {"closed": gone},
         }
-        gone, messages = asyncio.Event(), [{"type": "http.request", "body": self.body}]
         if self.leaves_after is not None:
-            asyncio.get_running_loop().call_later(self.leaves_after, gone.set)
+            asyncio.get_running_loop().call_later(self.leaves_after, gone.set_result, None)
 
         async def receive() -> Any:
-            if messages:
-                return messages.pop()
-            await gone.wait()
-            return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": self.body}
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
-                self.status = 0 if gone.is_set() else message["status"]
+                self.status = 0 if gone.done() else message["status"]
             else:
                 self.answer = json.loads(message["body"])
 
