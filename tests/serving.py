@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
+
 _LISTENING = re.compile(r"Uvicorn running on (http://\S+:\d+)")
 
 
@@ -67,3 +69,9 @@ def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> str:
         assert process.poll() is None, f"the server stopped: {text}"
         time.sleep(0.02)
     raise AssertionError(f"the server did not start: {log.read_text()}")
+
+
+def metrics(url: str) -> str:
+    """/metrics with what all workers have counted, which they write ten times a second."""
+    time.sleep(0.3)
+    return httpx2.get(f"{url}/metrics").text

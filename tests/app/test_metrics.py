@@ -10,13 +10,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import PROBLEMS
 from tests.pictures import encode, picture
-from tests.serving import serving
+from tests.serving import metrics, serving
 
 
 def scrape(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """(name, sorted labels) -> value."""
-    text = httpx2.get(f"{url}/metrics").text
-    families = text_string_to_metric_families(text)
+    families = text_string_to_metric_families(metrics(url))
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 

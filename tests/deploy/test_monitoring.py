@@ -20,7 +20,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.pictures import encode, picture
-from tests.serving import serving
+from tests.serving import metrics, serving
 
 ROOT = Path(__file__).parents[2]
 ARTIFACT = ROOT / "exports/cifar10/1"
@@ -171,7 +171,7 @@ def scrape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         some_traffic(server.url)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            text = httpx2.get(f"{server.url}/metrics").text
+            text = metrics(server.url)
             workers = {labels["worker"] for labels in series_of(text)["sightglass_worker_start_timestamp_seconds"]}
             if len(workers) == request.param:
                 return text

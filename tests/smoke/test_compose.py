@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from tests.pictures import encode, picture
+from tests.serving import metrics
 from tests.smoke.docker import ROOT, docker
 from tests.test_readme import README
 
@@ -49,7 +50,7 @@ def test_docker_compose_up_serves_and_the_readme_curl_gets_its_answer(compose: t
     answer = json.loads(answered.stdout)
     assert answer["prediction"] == shown["prediction"]
     assert answer["confidence"] == pytest.approx(shown["confidence"], abs=0.02)  # INT8 on another CPU
-    assert 'sightglass_images_total{outcome="predicted"} 1.0' in httpx2.get(f"{url}/metrics").text
+    assert 'sightglass_images_total{outcome="predicted"} 1.0' in metrics(url)
 
 
 def test_compose_understands_every_profile() -> None:
