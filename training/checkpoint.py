@@ -142,7 +142,7 @@ class Run:
 
     def network(self) -> nn.Module:
         """The best checkpoint, in evaluation mode. Raises TrainingError without one."""
-        network = models.build(self.recipe.model, self.recipe.channels, len(self.labels))
+        network = models.build(self.recipe.model, self.recipe.channels, len(self.labels), self.recipe.input_size)
         network.load_state_dict(load(self.folder / "weights.pt")["network"])
         return network.eval()
 

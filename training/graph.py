@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.models import PooledNetwork
+from training.models.heads import Pooled
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
@@ -62,11 +62,11 @@ class Servable(nn.Module):
         """uint8[N, H, W, 3] RGB at the model's input size -> Outputs."""
         x = self.normalise(pixels)
         heatmap = None
-        if isinstance(self.network, PooledNetwork):
-            features = self.network.features(x)
-            logits = self.network.head(features.mean(dim=(2, 3)))
-            heatmap = torch.einsum("kc,nchw->nkhw", self.network.head.weight, features)
-            heatmap = heatmap + self.network.head.bias[:, None, None]
+        head = self.network.head if isinstance(self.network, Pooled) else None
+        if isinstance(head, nn.Linear):
+            features: Tensor = self.network.features(x)  # type: ignore[operator]
+            logits = head(features.mean(dim=(2, 3)))
+            heatmap = torch.einsum("kc,nchw->nkhw", head.weight, features) + head.bias[:, None, None]
         else:
             logits = self.network(x)
         return Outputs(torch.softmax(logits / self.temperature, dim=1), logits, heatmap)

@@ -121,7 +121,7 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
 
 def _learner(plan: Plan, spec: InputSpec, images: int) -> Learner:
     torch.manual_seed(plan.recipe.seed)
-    network = models.build(plan.recipe.model, plan.recipe.channels, len(plan.data.labels))
+    network = models.build(plan.recipe.model, plan.recipe.channels, len(plan.data.labels), spec.width)
     return Learner(network, Normalise(spec.mean, spec.std), plan.recipe, images, plan.device)
 
 

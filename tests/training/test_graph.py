@@ -16,7 +16,7 @@ def pixels(n: int = 4, side: int = 16) -> Tensor:
 
 def servable(temperature: float = 1.0) -> Servable:
     torch.manual_seed(0)
-    network = models.build("residual-cnn", 3, 5)
+    network = models.build("residual-cnn", 3, 5, 32)
     for each in network.modules():  # as after training: not the identity
         if isinstance(each, nn.BatchNorm2d):
             nn.init.uniform_(each.weight, 0.5, 1.5)
@@ -79,7 +79,7 @@ def test_a_network_without_pooled_head_has_no_heat_map() -> None:
 
 
 def test_the_network_is_copied_and_in_evaluation_mode() -> None:
-    network = models.build("deep-residual-cnn", 3, 5).train()
+    network = models.build("deep-residual-cnn", 3, 5, 32).train()
     graph = Servable(network, MEAN, STD)
     before = graph(pixels()).logits
     nn.init.zeros_(network.head.weight)

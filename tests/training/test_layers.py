@@ -74,8 +74,8 @@ def resnet18_until_layer2() -> nn.Module:
 
 
 NETWORKS = {
-    "residual-cnn": (lambda: models.build("residual-cnn", 2, 3).features, 64),
-    "deep-residual-cnn": (lambda: models.build("deep-residual-cnn", 2, 3).features, 64),
+    "residual-cnn": (lambda: models.build("residual-cnn", 2, 3, 32).features, 64),
+    "deep-residual-cnn": (lambda: models.build("deep-residual-cnn", 2, 3, 32).features, 64),
     "branches": (Branches, 40),
     "shuffled": (shuffled, 48),
     "resnet18 to layer2": (resnet18_until_layer2, 128),
@@ -172,7 +172,7 @@ def test_attention_and_squeeze_and_excitation_see_everything(name: str, patch: i
 @pytest.mark.parametrize("name", ["residual-cnn", "deep-residual-cnn"])
 def test_the_three_stages_of_our_own_networks(name: str) -> None:
     """The formula gives 9, 21, 45 for the blocks of the small one (a source that prints 7, 15, 31 is wrong)."""
-    rows = {row.name: row for row in layers.table(models.build(name, 3, 10), 3, 32)}
+    rows = {row.name: row for row in layers.table(models.build(name, 3, 10, 32), 3, 32)}
     found = [rows[f"features.{number}"].receptive_field for number in (3, 4, 5)]
     assert found == {"residual-cnn": [9, 21, 45], "deep-residual-cnn": [7, 11, 17]}[name]
     assert rows["features.0"].output == (32, 32, 32)
@@ -247,7 +247,7 @@ def test_a_layer_without_output_is_refused() -> None:
 
 
 def test_the_printed_table_has_the_total_and_says_all() -> None:
-    lines = layers.as_lines(layers.table(models.build("residual-cnn", 3, 10), 3, 32))
+    lines = layers.as_lines(layers.table(models.build("residual-cnn", 3, 10, 32), 3, 32))
     assert lines[-1].split()[-1] == "1,210,410"
     assert lines[-1].split()[-3:-1] == ["all", "all"]
     assert max(map(len, lines)) <= 100

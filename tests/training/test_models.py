@@ -1,53 +1,75 @@
-"""The registry and its two families."""
+"""Every network of the registry: its stated figures, its head, and what it cannot take."""
 
-import re
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from training import TrainingError, models
+from training import TrainingError, layers, models
+from training.models.depthwise import separable
+from training.models.heads import Pooled
 from training.models.residual import ResidualBlock
 
+# Lecun et al. 1998 (but for its subsampling weights), and what torchvision's documentation says of the others
+PUBLISHED = {
+    "lenet-5": 61_706,
+    "torchvision/alexnet": 61_100_840,
+    "torchvision/vgg16": 138_357_544,
+    "torchvision/resnet18": 11_689_512,
+    "torchvision/resnet34": 21_797_672,
+    "torchvision/resnet50": 25_557_032,
+    "torchvision/efficientnet_b0": 5_288_548,
+    "torchvision/mobilenet_v3_small": 2_542_856,
+    "torchvision/vit_b_16": 86_567_656,
+    "torchvision/convnext_tiny": 28_589_128,
+}
+TO_FEW_CLASSES = [name for name, model in models.MODELS.items() if model.parameters < 30_000_000]
 
-def parameters(network: nn.Module) -> int:
-    return sum(each.numel() for each in network.parameters())
 
-
-@pytest.mark.parametrize(("name", "count"), [("residual-cnn", 1_210_410), ("deep-residual-cnn", 2_760_490)])
-def test_parameter_counts_at_3_channels_and_10_classes(name: str, count: int) -> None:
-    assert parameters(models.build(name, 3, 10)) == count
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_are_the_published_ones(name: str) -> None:
+    assert models.MODELS[name].parameters == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", models.MODELS)
-def test_the_registry_states_blocks_and_parameters_as_they_are(name: str) -> None:
-    stated = re.fullmatch(r"(\d) residual blocks; ([\d.]+) M parameters", models.MODELS[name].about)
-    assert stated
-    network = models.build(name, 3, 10)
-    assert sum(isinstance(each, ResidualBlock) for each in network.modules()) == int(stated[1])
-    assert f"{parameters(network) / 1e6:.2f}" == stated[2]
+def test_the_registry_states_every_figure_as_it_is(name: str) -> None:
+    model = models.MODELS[name]
+    channels, classes, size = model.at
+    with torch.device("meta") if model.parameters > 30_000_000 else torch.device("cpu"):
+        network = models.build(name, channels, classes, size)
+    assert layers.parameters(network) == model.parameters
+    assert layers.macs(network, channels, size) == model.macs
+    assert (layers.receptive_field(network.features, channels, size) or 0) == model.receptive_field
+    assert (isinstance(network, Pooled) and isinstance(network.head, nn.Linear)) == model.heatmap
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-@pytest.mark.parametrize(("channels", "side", "classes"), [(1, 16, 2), (3, 33, 7), (3, 64, 100)])
-def test_channels_size_and_classes_are_parameters(name: str, channels: int, side: int, classes: int) -> None:
-    network = models.build(name, channels, classes).eval()
-    assert network(torch.zeros(2, channels, side, side)).shape == (2, classes)
+@pytest.mark.parametrize("name", TO_FEW_CLASSES)
+def test_classes_and_size_are_parameters(name: str) -> None:
+    channels, _, size = models.MODELS[name].at
+    size = 32 if size == 28 else 64
+    network = models.build(name, channels, 7, size).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
-@pytest.mark.parametrize(("name", "stride"), [("residual-cnn", 8), ("deep-residual-cnn", 4)])
-def test_features_shrink_by_the_strides_of_the_family(name: str, stride: int) -> None:
-    network = models.build(name, 3, 10)
-    assert isinstance(network, models.PooledNetwork)
-    assert network.features(torch.zeros(1, 3, 32, 32)).shape == (1, 256, 32 // stride, 32 // stride)
+@pytest.mark.parametrize("name", [name for name in models.MODELS if not name.startswith(models.ZOO)])
+def test_own_networks_take_grey_pictures(name: str) -> None:
+    network = models.build(name, 1, 2, 32).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 2)
 
 
-def test_only_the_deep_family_drops_out() -> None:
-    rates = {
-        name: [each.p for each in models.build(name, 3, 10).modules() if isinstance(each, nn.Dropout)]
-        for name in models.MODELS
-    }
-    assert rates == {"residual-cnn": [0.0], "deep-residual-cnn": [0.3]}
+def test_a_hidden_head_has_two_layers_behind_the_same_features() -> None:
+    network = models.build("residual-cnn", 3, 10, 32, head_hidden=256)
+    assert [type(layer) for layer in network.head.children()] == [nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_separable_convolutions_have_the_share_of_weights_that_their_paper_says(width: int) -> None:
+    weights = sum(layer.weight.numel() for layer in separable(32, width, 1) if isinstance(layer, nn.Conv2d))
+    assert weights / nn.Conv2d(32, width, 3, bias=False).weight.numel() == pytest.approx(1 / width + 1 / 9)
 
 
 def test_a_block_adds_its_input_to_what_it_computes() -> None:
@@ -57,13 +79,40 @@ def test_a_block_adds_its_input_to_what_it_computes() -> None:
     assert torch.equal(block(x), x)
 
 
-def test_an_unknown_model_names_the_nearest() -> None:
-    with pytest.raises(TrainingError, match='there is no model "residual-cn"') as refusal:
-        models.build("residual-cn", 3, 10)
-    assert refusal.value.hint == 'did you mean "residual-cnn"?'
+@pytest.mark.parametrize("name", ["googlenet", "densenet121", "shufflenet_v2_x0_5"])
+def test_any_classification_network_of_torchvision_can_be_named(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error")
+        network = models.build(f"torchvision/{name}", 3, 4, 64)
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("residual-cn", 'there is no model "residual-cn"', 'did you mean "residual-cnn"'),
+        ("torchvision/resnet19", 'torchvision has no classification network "resnet19"', 'did you mean "resnet18"'),
+        ("torchvision/squeezenet1_0", "the last layer of torchvision/squeezenet1_0 is not linear", ""),
+    ],
+)
+def test_what_cannot_be_built_is_said(name: str, message: str, hint: str) -> None:
+    with pytest.raises(TrainingError, match=message) as refusal:
+        models.build(name, 3, 10, 224)
+    assert hint in refusal.value.hint
 
 
 def test_an_unlike_model_name_lists_all() -> None:
     with pytest.raises(TrainingError) as refusal:
-        models.build("zzzz", 3, 10)
+        models.build("zzzz", 3, 10, 32)
     assert all(name in refusal.value.hint for name in models.MODELS)
+
+
+@pytest.mark.parametrize(("name", "size"), [("lenet-5", 16), ("torchvision/alexnet", 32)])
+def test_a_size_that_a_network_cannot_take_is_refused(name: str, size: int) -> None:
+    with pytest.raises(TrainingError, match=f"{size} pixels are too few"):
+        models.build(name, 3, 10, size)
+
+
+def test_torchvisions_networks_refuse_grey_pictures() -> None:
+    with pytest.raises(TrainingError, match="takes colour pictures"):
+        models.build("torchvision/resnet18", 1, 10, 224)

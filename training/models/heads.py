@@ -1,0 +1,58 @@
+"""The two ways in which a network ends; every network here is one of them."""
+
+import torch
+from torch import Tensor, nn
+
+from training import TrainingError
+
+
+class Network(nn.Module):
+    """Features and one last layer. Where a new set of classes comes, only `head` is made anew."""
+
+    def __init__(self, features: nn.Module, width: int, classes: int) -> None:
+        """`features`: float[N, C, H, W] -> float[N, width]."""
+        super().__init__()
+        self.features = features
+        self.head: nn.Module = nn.Linear(width, classes)
+        self.width = width
+
+    def replace_head(self, classes: int, hidden: int = 0) -> None:
+        """A new head: linear, or with a hidden layer for classes that a plane does not separate."""
+        self.head = _hidden(self.width, hidden, classes) if hidden else nn.Linear(self.width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised float[N, C, H, W] -> logits float[N, K]."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+class Pooled(Network):
+    """Global average pooling before a linear head: what class activation maps can be made of."""
+
+    def __init__(self, features: nn.Module, width: int, classes: int, dropout: float = 0.0) -> None:
+        """`features`: float[N, C, H, W] -> float[N, width, h, w]."""
+        super().__init__(features, width, classes)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised float[N, C, H, W] -> logits float[N, K]."""
+        logits: Tensor = self.head(self.dropout(self.features(x).mean(dim=(2, 3))))
+        return logits
+
+
+def _hidden(width: int, hidden: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Dropout(0.3), nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Dropout(0.2), nn.Linear(hidden, classes)
+    )
+
+
+def flat_width(features: nn.Module, channels: int, size: int) -> int:
+    """How many numbers `features` makes of one picture. Raises TrainingError where `size` pixels are too few."""
+    training = features.training
+    try:
+        with torch.no_grad():
+            return int(features.eval()(torch.zeros(1, channels, size, size)).numel())
+    except RuntimeError as error:
+        raise TrainingError(f"{size} pixels are too few for this model", "--set input_size=32, or more") from error
+    finally:
+        features.train(training)

@@ -1,0 +1,61 @@
+"""torchvision's classification networks by name, as features and a head."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from training import TrainingError, nearest
+from training.models.heads import Network, Pooled, flat_width
+
+_OF_SIZE = 224  # what they were published for; where a picture may be too small for them is not looked at above it
+
+# Both have side outputs, in training only, that no loss here takes; their own initialisation takes scipy a minute.
+_WITHOUT_SIDES = {"aux_logits": False, "init_weights": False}
+_ARGUMENTS: dict[str, dict[str, Any]] = {"googlenet": _WITHOUT_SIDES, "inception_v3": _WITHOUT_SIDES}
+
+
+def require(name: str) -> None:
+    """Raises TrainingError for what torchvision has no classification network of."""
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise TrainingError(f'torchvision has no classification network "{name}"', nearest(name, known))
+
+
+def build(name: str, channels: int, classes: int, size: int) -> Network:
+    """The network that torchvision calls `name`. Raises TrainingError where it does not fit."""
+    if channels != 3:
+        raise TrainingError(f"torchvision/{name} takes colour pictures", "--set channels=3")
+    arguments = {"image_size": size} if name.startswith("vit_") else _ARGUMENTS.get(name, {})
+    network = _split(name, torchvision.models.get_model(name, weights=None, **arguments), classes)
+    if size < _OF_SIZE:
+        flat_width(network.features, channels, size)
+    return network
+
+
+def _split(name: str, net: nn.Module, classes: int) -> Network:
+    """Cut off the last layer. What is global average pooling and one layer from there on has class activation maps.
+
+    The names of the weights stay torchvision's, behind `features.`: its files can be loaded.
+    """
+    if isinstance(net, torchvision.models.ResNet):
+        layers = OrderedDict((key, layer) for key, layer in net.named_children() if key not in ("avgpool", "fc"))
+        return Pooled(nn.Sequential(layers), net.fc.in_features, classes)
+    if isinstance(net, torchvision.models.EfficientNet | torchvision.models.MobileNetV2):
+        dropout, last = net.classifier
+        return Pooled(net.features, last.in_features, classes, dropout.p)
+    path, last = [(path, module) for path, module in net.named_modules() if path][-1]
+    if not isinstance(last, nn.Linear):
+        raise TrainingError(f"the last layer of torchvision/{name} is not linear, so it cannot be replaced")
+    parent, _, attribute = path.rpartition(".")
+    setattr(net.get_submodule(parent), attribute, nn.Identity())
+    return Network(net, last.in_features, classes)
+
+
+def small_resnet(name: str, channels: int, classes: int, _size: int) -> Pooled:
+    """A ResNet with a 3x3 stem, no stride, no pooling: the other leaves one place of 32 px (4.2 of the paper)."""
+    net = torchvision.models.get_model(name, weights=None)
+    stem = OrderedDict(conv1=nn.Conv2d(channels, 64, 3, padding=1, bias=False), bn1=net.bn1, relu=net.relu)
+    layers = OrderedDict((key, getattr(net, key)) for key in ("layer1", "layer2", "layer3", "layer4"))
+    return Pooled(nn.Sequential(stem | layers), net.fc.in_features, classes)
