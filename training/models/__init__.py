@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Model(NamedTuple):
-    """`function`: "module:name" in this package, called with `arguments`, channels, classes and size.
+    """`function`: "module:name" in this package, called with channels, classes and size.
 
     The figures are of the network `at` (channels, classes, size in pixels): written down, so that to list them takes no
     torch, and tested against the network. `macs`: multiply-accumulates of one picture; `receptive_field`: how many
@@ -18,7 +18,6 @@ class Model(NamedTuple):
     """
 
     function: str
-    arguments: tuple[str, ...]
     at: tuple[int, int, int]
     parameters: int
     macs: int
@@ -30,118 +29,66 @@ class Model(NamedTuple):
 SMALL, LARGE = (3, 10, 32), (3, 1000, 224)
 MODELS = {
     "residual-cnn": Model(
-        "residual:residual_cnn",
-        (),
-        SMALL,
-        1_210_410,
-        44_927_488,
-        45,
-        True,
-        "3 residual blocks: small pictures in minutes",
+        "residual:residual_cnn", SMALL, 1_210_410, 44_927_488, 45, True, "3 residual blocks: small pictures, fast"
     ),
     "residual-cnn-no-norm": Model(
-        "residual:residual_cnn_no_norm",
-        (),
-        SMALL,
-        1_209_034,
-        44_927_488,
-        45,
-        True,
-        "the same without batch norm, for the ablation",
+        "residual:residual_cnn_no_norm", SMALL, 1_209_034, 44_927_488, 45, True, "without batch norm, for the ablation"
     ),
     "deep-residual-cnn": Model(
-        "residual:deep_residual_cnn",
-        (),
-        SMALL,
-        2_760_490,
-        403_540_480,
-        53,
-        True,
-        "6 residual blocks: small pictures, more accurate",
+        "residual:deep_residual_cnn", SMALL, 2_760_490, 403_540_480, 53, True, "6 residual blocks: more accurate"
     ),
-    "mlp": Model("mlp:mlp", (), SMALL, 1_707_274, 1_706_496, 0, False, "fully connected: what a CNN is compared with"),
-    "lenet-5": Model("lenet:lenet5", (), (1, 10, 32), 61_706, 416_520, 0, False, "the first CNN, of 1998"),
+    "mlp": Model("mlp:mlp", SMALL, 1_707_274, 1_706_496, 0, False, "fully connected: what a CNN is compared with"),
+    "lenet-5": Model("lenet:lenet5", (1, 10, 32), 61_706, 416_520, 0, False, "the first CNN, of 1998"),
     "mnist-cnn": Model(
-        "plain:mnist_cnn", (), (1, 10, 28), 421_738, 4_241_152, 0, False, "2 blocks of conv-BN-pool and a dense layer"
+        "plain:mnist_cnn", (1, 10, 28), 421_738, 4_241_152, 0, False, "2 blocks of conv-BN-pool, a dense layer"
     ),
     "basic-cnn": Model(
-        "plain:basic_cnn", (), SMALL, 1_070_794, 6_654_464, 0, False, "2 convolutions and a dense layer, no batch norm"
+        "plain:basic_cnn", SMALL, 1_070_794, 6_654_464, 0, False, "2 convolutions and a dense layer, no batch norm"
     ),
     "plain-cnn": Model(
-        "plain:plain_cnn", (), SMALL, 620_586, 10_848_768, 0, False, "3 blocks of conv-BN-pool and a dense layer"
+        "plain:plain_cnn", SMALL, 620_586, 10_848_768, 0, False, "3 blocks of conv-BN-pool, a dense layer"
     ),
     "vgg-style-cnn": Model(
-        "plain:vgg_style", (), SMALL, 2_169_066, 26_579_968, 0, False, "2 blocks of 2 convolutions, dropout everywhere"
+        "plain:vgg_style", SMALL, 2_169_066, 26_579_968, 0, False, "2 blocks of 2 convolutions, dropout everywhere"
     ),
     "depthwise-cnn": Model(
-        "depthwise:depthwise_cnn", (), SMALL, 543_050, 22_930_432, 47, True, "MobileNet's separable convolutions"
+        "depthwise:depthwise_cnn", SMALL, 543_050, 22_930_432, 47, True, "MobileNet's separable convolutions"
     ),
     "small-resnet-18": Model(
-        "zoo:small_resnet", ("resnet18",), SMALL, 11_173_962, 555_422_720, 109, True, "ResNet-18 with a stem for 32 px"
+        "zoo:small_resnet18", SMALL, 11_173_962, 555_422_720, 109, True, "ResNet-18 with a stem for 32 px"
     ),
     "small-resnet-34": Model(
-        "zoo:small_resnet",
-        ("resnet34",),
-        SMALL,
-        21_282_122,
-        1_159_402_496,
-        225,
-        True,
-        "ResNet-34 with a stem for 32 px",
+        "zoo:small_resnet34", SMALL, 21_282_122, 1_159_402_496, 225, True, "ResNet-34 with a stem for 32 px"
     ),
     "small-resnet-50": Model(
-        "zoo:small_resnet",
-        ("resnet50",),
-        SMALL,
-        23_520_842,
-        1_297_829_888,
-        107,
-        True,
-        "ResNet-50 with a stem for 32 px",
+        "zoo:small_resnet50", SMALL, 23_520_842, 1_297_829_888, 107, True, "ResNet-50 with a stem for 32 px"
     ),
-    "torchvision/alexnet": Model(
-        "zoo:build", ("alexnet",), LARGE, 61_100_840, 714_188_480, 0, False, "five convolutions, of 2012"
-    ),
+    "torchvision/alexnet": Model("zoo:build", LARGE, 61_100_840, 714_188_480, 0, False, "five convolutions, of 2012"),
     "torchvision/vgg16": Model(
-        "zoo:build",
-        ("vgg16",),
-        LARGE,
-        138_357_544,
-        15_470_264_320,
-        0,
-        False,
-        "thirteen convolutions and the most weights",
+        "zoo:build", LARGE, 138_357_544, 15_470_264_320, 0, False, "thirteen convolutions and the most weights"
     ),
     "torchvision/resnet18": Model(
-        "zoo:build", ("resnet18",), LARGE, 11_689_512, 1_814_073_344, 435, True, "the usual start for transfer"
+        "zoo:build", LARGE, 11_689_512, 1_814_073_344, 435, True, "the usual start for transfer"
     ),
     "torchvision/resnet34": Model(
-        "zoo:build", ("resnet34",), LARGE, 21_797_672, 3_663_761_408, 899, True, "deeper, still basic blocks"
+        "zoo:build", LARGE, 21_797_672, 3_663_761_408, 899, True, "deeper, still basic blocks"
     ),
-    "torchvision/resnet50": Model(
-        "zoo:build", ("resnet50",), LARGE, 25_557_032, 4_089_184_256, 427, True, "bottleneck blocks"
-    ),
+    "torchvision/resnet50": Model("zoo:build", LARGE, 25_557_032, 4_089_184_256, 427, True, "bottleneck blocks"),
     "torchvision/mobilenet_v3_small": Model(
-        "zoo:build",
-        ("mobilenet_v3_small",),
-        LARGE,
-        2_542_856,
-        56_510_400,
-        0,
-        False,
-        "for phones and other small machines",
+        "zoo:build", LARGE, 2_542_856, 56_510_400, 0, False, "for phones and other small machines"
     ),
     "torchvision/efficientnet_b0": Model(
-        "zoo:build", ("efficientnet_b0",), LARGE, 5_288_548, 385_814_752, 0, True, "most accurate of the small ones"
+        "zoo:build", LARGE, 5_288_548, 385_814_752, 0, True, "most accurate of the small ones"
     ),
     "torchvision/convnext_tiny": Model(
-        "zoo:build", ("convnext_tiny",), LARGE, 28_589_128, 4_455_531_264, 0, False, "a modern CNN, for a GPU"
+        "zoo:build", LARGE, 28_589_128, 4_455_531_264, 0, False, "a modern CNN, for a GPU"
     ),
     "torchvision/vit_b_16": Model(
-        "zoo:build", ("vit_b_16",), LARGE, 86_567_656, 17_563_828_224, 0, False, "a transformer: a GPU and much data"
+        "zoo:build", LARGE, 86_567_656, 17_563_828_224, 0, False, "a transformer: a GPU and much data"
     ),
 }
 ZOO = "torchvision/"
+_ANY = "zoo:build"  # called with torchvision's name as well
 
 
 def require(name: str) -> None:
@@ -161,11 +108,11 @@ def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 
     that the network cannot take.
     """
     require(name)
-    model = MODELS.get(name)
-    where, arguments = (model.function, model.arguments) if model else ("zoo:build", (name.removeprefix(ZOO),))
+    where = MODELS[name].function if name in MODELS else _ANY
     module, _, function = where.partition(":")
     make = getattr(importlib.import_module(f"training.models.{module}"), function)
-    network: Network = make(*arguments, channels, classes, size)
+    of = (name.removeprefix(ZOO),) if where == _ANY else ()
+    network: Network = make(*of, channels, classes, size)
     if head_hidden:
         network.replace_head(classes, head_hidden)
     return network

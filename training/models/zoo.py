@@ -53,9 +53,24 @@ def _split(name: str, net: nn.Module, classes: int) -> Network:
     return Network(net, last.in_features, classes)
 
 
-def small_resnet(name: str, channels: int, classes: int, _size: int) -> Pooled:
+def _small_resnet(name: str, channels: int, classes: int) -> Pooled:
     """A ResNet with a 3x3 stem, no stride, no pooling: the other leaves one place of 32 px (4.2 of the paper)."""
     net = torchvision.models.get_model(name, weights=None)
     stem = OrderedDict(conv1=nn.Conv2d(channels, 64, 3, padding=1, bias=False), bn1=net.bn1, relu=net.relu)
     layers = OrderedDict((key, getattr(net, key)) for key in ("layer1", "layer2", "layer3", "layer4"))
     return Pooled(nn.Sequential(stem | layers), net.fc.in_features, classes)
+
+
+def small_resnet18(channels: int, classes: int, _size: int) -> Pooled:
+    """ResNet-18 for 32 px."""
+    return _small_resnet("resnet18", channels, classes)
+
+
+def small_resnet34(channels: int, classes: int, _size: int) -> Pooled:
+    """ResNet-34 for 32 px."""
+    return _small_resnet("resnet34", channels, classes)
+
+
+def small_resnet50(channels: int, classes: int, _size: int) -> Pooled:
+    """ResNet-50 for 32 px."""
+    return _small_resnet("resnet50", channels, classes)
