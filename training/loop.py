@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import lr_scheduler
 
 from app.engines import machine
-from training import Stopped
+from training import Stopped, optim, stages
 from training.augment import augment
 from training.graph import Normalise
+from training.models.heads import Network
 from training.pixels import Pixels, Progress
 from training.recipe import Recipe
 
@@ -36,7 +36,7 @@ class EpochStats:
 class Learner:
     """The network being trained, with its averaged copy, optimiser and schedule."""
 
-    def __init__(self, network: nn.Module, normalise: Normalise, recipe: Recipe, images: int, device: str) -> None:
+    def __init__(self, network: Network, normalise: Normalise, recipe: Recipe, images: int, device: str) -> None:
         """`images`: size of the train split, from which the schedule gets its number of steps."""
         self.recipe = recipe
         use_cores()
@@ -44,18 +44,26 @@ class Learner:
         self.precision = _precision(recipe.precision, device)
         self.normalise = normalise.to(self.device)
         # channels-last is what oneDNN and cuDNN want: 1.5x per step on a CPU against the default layout
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: Network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
-        self.optimizer = _optimizer(self.network, recipe)
         self.steps_per_epoch = max(1, images // recipe.batch_size)
-        self.scheduler = _scheduler(self.optimizer, recipe, self.steps_per_epoch * recipe.epochs)
         self.steps = 0
+        self.spans = optim.spans(recipe)
+        self._enter(0)
 
     @property
     def validated(self) -> nn.Module:
         """What is validated, and saved where it is the best so far: the averaged weights where the recipe averages."""
         network: nn.Module = self.network if self.averaged is None else self.averaged
         return network
+
+    def _enter(self, number: int) -> None:
+        """A phase begins with an optimiser and a schedule of its own."""
+        self.phase = number
+        span = self.spans[number]
+        stages.freeze(self.network, span.phase.unfrozen_stages)
+        self.optimizer = optim.optimizer(self.network, self.recipe, span.phase)
+        self.scheduler = optim.scheduler(self.optimizer, span.phase, self.steps_per_epoch * span.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a bit-identical resume at an epoch's start needs; no random state, see `epoch`."""
@@ -65,6 +73,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "steps": self.steps,
+            "phase": self.phase,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -72,6 +81,7 @@ class Learner:
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
+        self._enter(state["phase"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.steps = state["steps"]
@@ -84,7 +94,9 @@ class Learner:
         Raises Stopped after the current batch once `stopping()` is true.
         """
         torch.manual_seed(_epoch_seed(self.recipe.seed, number))
-        self.network.train()
+        if number > self.spans[self.phase].last:
+            self._enter(self.phase + 1)
+        self._train_mode()
         total, waited, done = torch.zeros((), device=self.device), 0.0, 0
         lr = self.optimizer.param_groups[0]["lr"]
         started = asked = time.perf_counter()
@@ -101,7 +113,7 @@ class Learner:
 
     def images_per_second(self, pixels: Pixels) -> float:
         """Of the training steps alone, by the fastest of a few batches; the weights move."""
-        self.network.train()
+        self._train_mode()
         batches = _batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch))
         seconds, n = [], 0
         for x, labels in batches:
@@ -110,6 +122,10 @@ class Learner:
             seconds.append(time.perf_counter() - started)
             n = len(labels)
         return n / min(seconds)
+
+    def _train_mode(self) -> None:
+        unfrozen = self.spans[self.phase].phase.unfrozen_stages
+        stages.train_mode(self.network, unfrozen, self.recipe.freeze_batch_norm)
 
     def _step(self, x: Tensor, labels: Tensor) -> Tensor:
         """float32[N, H, W, 3] 0..255 and int64[N] -> the batch's mean loss, after one optimiser step."""
@@ -186,26 +202,3 @@ def _batches(pixels: Pixels, recipe: Recipe, epoch: int, steps: int) -> Iterator
             if step + 1 < steps:
                 upcoming = pool.submit(prepare, step + 1)
             yield batch
-
-
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay on matrices and filters only, not on biases and batch-norm (Goyal et al. 2017, arXiv:1706.02677)."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
-    return torch.optim.Adam(groups, lr=recipe.lr)
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> lr_scheduler.LRScheduler:
-    """Stepped per batch. `onecycle` (Smith & Topin 2017, arXiv:1708.07120) cycles the rate only, not the momentum."""
-    if recipe.schedule == "onecycle":
-        return lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1, pct_start=0.3, cycle_momentum=False)
-    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

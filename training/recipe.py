@@ -7,18 +7,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from training import TrainingError, nearest
-from training.models import MODELS
+from training import TrainingError, models, nearest
 
 FOLDER = Path(__file__).parent / "recipes"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Amount = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0, le=1)]
+Schedule = Literal["onecycle", "cosine", "constant"]
+Stages = Annotated[int, Field(ge=0)] | None
 
 
 def _registered(name: str) -> str:
-    if name not in MODELS:
-        raise TrainingError(f'there is no model "{name}"', nearest(name, MODELS))
+    models.require(name)
     return name
+
+
+class Phase(BaseModel):
+    """A part of the epochs with its own rate and its own frozen stages; `share` is relative to the other phases'."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: Annotated[float, Field(gt=0)]
+    lr: Annotated[float, Field(gt=0)]
+    schedule: Schedule = "cosine"
+    unfrozen_stages: Stages = None
+    backbone_lr_factor: Factor = 1.0
 
 
 class Recipe(BaseModel):
@@ -40,13 +53,26 @@ class Recipe(BaseModel):
 
     optimizer: Literal["adam", "adamw", "sgd"]
     lr: Annotated[float, Field(gt=0)]
-    schedule: Literal["onecycle", "cosine"]
+    schedule: Schedule
     weight_decay: Amount = 0.0
     momentum: Fraction = 0.9
     nesterov: bool = True
     label_smoothing: Fraction = 0.0
     clip_norm: Amount = 0.0
     ema_decay: Fraction = 0.0
+
+    weights: str = ""
+    """Where the network starts: "DEFAULT" are torchvision's, else a file; empty is from scratch."""
+    head_hidden: Annotated[int, Field(ge=0)] = 0
+    """Width of a hidden layer in the head; 0 is a linear head, the one that has heat maps."""
+    unfrozen_stages: Stages = None
+    """How many stages before the head learn; all where it is left out."""
+    backbone_lr_factor: Factor = 1.0
+    """The rate of everything before the head, as a share of the head's."""
+    freeze_batch_norm: bool = False
+    """Keep all of the features' batch-norm statistics; those of frozen stages are kept anyway."""
+    phases: tuple[Phase, ...] = ()
+    """Progressive unfreezing: each phase replaces lr, schedule, unfrozen_stages and backbone_lr_factor in its turn."""
 
     crop_padding: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
