@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import nn
 
 from app.artifact.image import InputSpec
-from training import TrainingError, models
+from training import TrainingError
 from training.data import Data, Sample, index
+from training.models.heads import Network
 from training.recipe import Recipe, parse
 
 FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt")
@@ -140,9 +140,9 @@ class Run:
             InputSpec.model_validate(meta["input"]),
         )
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """The best checkpoint, in evaluation mode. Raises TrainingError without one."""
-        network = models.build(self.recipe.model, self.recipe.channels, len(self.labels), self.recipe.input_size)
+        network = self.recipe.network(len(self.labels))
         network.load_state_dict(load(self.folder / "weights.pt")["network"])
         return network.eval()
 

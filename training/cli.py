@@ -57,6 +57,9 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help="A recipe's name or TOML file; chosen from the data if left out.")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--from", metavar="RUN|ARTIFACT|WEIGHTS", help="Start from what another has learnt.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one recipe key: epochs=10.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
@@ -71,7 +74,7 @@ def train(
     from training import train as training
 
     talk = _talk(quiet, no_progress)
-    planned = plan.make(data, out, recipe, set_ or [], resume=resume, force=force, device=device)
+    planned = plan.make(data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device)
     if dry_run:
         training.rehearse(planned, talk)
         return

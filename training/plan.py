@@ -10,9 +10,11 @@ import torch
 
 from app.artifact.image import ImageError, InputSpec, decode
 from training import TrainingError, checkpoint, recipe
+from training import weights as starting
 from training.checkpoint import Run
 from training.data import Data, Sample, index, open_data
 from training.recipe import Recipe
+from training.weights import Weights
 
 # Any decode will do to learn a picture's size and whether it is grey.
 _PROBE = InputSpec(
@@ -22,13 +24,15 @@ _PROBE = InputSpec(
 
 @dataclass(frozen=True)
 class Plan:
-    """`why` says how the recipe was chosen; `device` is cpu or cuda; `resumed` is the run to go on with."""
+    """`why` says how the recipe was chosen; `device` is cpu or cuda; `weights` is where the network starts (None: from
+    scratch); `resumed` is the run to go on with."""
 
     data: Data
     out: Path
     recipe: Recipe
     why: str
     device: str
+    weights: Weights | None
     resumed: Run | None
 
 
@@ -38,11 +42,15 @@ def make(
     name: str | None = None,
     overrides: Sequence[str] = (),
     *,
+    weights: str | None = None,
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
 ) -> Plan:
-    """Index the data, choose or load the recipe, and check device and run folder. Raises TrainingError."""
+    """Index the data, choose or load the recipe, find the `weights`, and check device and run folder.
+
+    Raises TrainingError.
+    """
     device = _resolve(device)
     if resume:
         return _resumed(source, out, name, overrides, device)
@@ -54,10 +62,10 @@ def make(
     checkpoint.require_replaceable(out)
     why = "as asked"
     if name is None:
-        name, why = choose(index(source))
-    chosen = recipe.load(name, overrides)
+        name, why = choose(index(source)) if weights is None else ("fine-tuning", "there are weights to start from")
+    chosen, start = starting.resolve(recipe.load(name, overrides), weights)
     data = open_data(source, chosen.val_fraction, chosen.test_fraction, chosen.seed)
-    return Plan(data, out, chosen, f"{name}: {why}", device, None)
+    return Plan(data, out, chosen, f"{name}: {why}", device, start, None)
 
 
 def _resolve(device: str) -> str:
@@ -76,7 +84,7 @@ def _resumed(source: str, out: Path, name: str | None, overrides: Sequence[str],
         raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
     if name is None and overrides:
         raise TrainingError("a run cannot be resumed with other settings", "leave --set out, or name a new --out")
-    return Plan(run.data(source), out, run.recipe, "the run's own", device, run)
+    return Plan(run.data(source), out, run.recipe, "the run's own", device, None, run)
 
 
 def choose(data: Data) -> tuple[str, str]:

@@ -3,11 +3,14 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from training import TrainingError, models, nearest
+
+if TYPE_CHECKING:
+    from training.models.heads import Network
 
 FOLDER = Path(__file__).parent / "recipes"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -82,6 +85,10 @@ class Recipe(BaseModel):
     val_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
     """Of a plain folder; a folder with `val/` or `test/` keeps its own."""
+
+    def network(self, classes: int) -> "Network":
+        """The model with fresh weights: normalised float[N, channels, input_size, input_size] -> float[N, classes]."""
+        return models.build(self.model, self.channels, classes, self.input_size, self.head_hidden)
 
 
 def names() -> list[str]:

@@ -15,7 +15,7 @@ import torch
 
 from app.artifact.image import InputSpec
 from app.engines import machine
-from training import Stopped, TrainingError, checkpoint, models, pixels, provenance
+from training import Stopped, TrainingError, checkpoint, pixels, provenance
 from training.graph import Normalise
 from training.loop import Learner, logits_of, use_cores
 from training.pixels import Pixels
@@ -79,7 +79,7 @@ def rehearse(plan: Plan, talk: Talk) -> None:
 
 
 def _load(plan: Plan, talk: Talk) -> tuple[dict[str, Pixels], InputSpec]:
-    """Decode every split once; mean and std come from train, or from the run that is resumed."""
+    """Decode every split once; mean and std come from train, the weights, or the run that is resumed."""
     recipe, resumed = plan.recipe, plan.resumed
     spec = InputSpec(
         width=recipe.input_size,
@@ -98,6 +98,8 @@ def _load(plan: Plan, talk: Talk) -> tuple[dict[str, Pixels], InputSpec]:
     _describe(plan, sets, talk)
     if resumed:
         return sets, resumed.input
+    if plan.weights and plan.weights.input:
+        return sets, spec.model_copy(update={"mean": plan.weights.input.mean, "std": plan.weights.input.std})
     mean, std = pixels.mean_and_std(sets["train"], recipe.channels)
     return sets, spec.model_copy(update={"mean": mean, "std": std})
 
@@ -121,7 +123,9 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
 
 def _learner(plan: Plan, spec: InputSpec, images: int) -> Learner:
     torch.manual_seed(plan.recipe.seed)
-    network = models.build(plan.recipe.model, plan.recipe.channels, len(plan.data.labels), spec.width)
+    network = plan.recipe.network(len(plan.data.labels))
+    if plan.weights:
+        plan.weights.copy_into(network, plan.data.labels)
     return Learner(network, Normalise(spec.mean, spec.std), plan.recipe, images, plan.device)
 
 
@@ -130,10 +134,18 @@ def _introduce(learner: Learner, plan: Plan, talk: Talk) -> None:
     threads = f"{use_cores()} thread{'s' if use_cores() > 1 else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters()) / 1e6
     talk.fact("recipe", plan.why)
-    talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, from scratch")
+    talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, {_start(plan)}")
     where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
     how = f"{learner.precision}, torch {torch.__version__}; {recipe.epochs} epochs"
     talk.fact("machine", f"{plan.device}, {where}, {how}")
+
+
+def _start(plan: Plan) -> str:
+    if plan.resumed:
+        return "resumed"
+    if plan.weights is None:
+        return "from scratch"
+    return f"from {plan.weights.name}" + ("" if plan.weights.labels == plan.data.labels else ", with a new head")
 
 
 def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Learner) -> None:
