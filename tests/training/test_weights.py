@@ -1,0 +1,169 @@
+"""Where a network starts: files, runs, artifacts, and torchvision's weights where there is no network."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.conftest import QUIET
+from tests.training import colours
+from training import TrainingError, checkpoint, models, plan, recipe, weights
+from training.models.heads import Network
+from training.recipe import Recipe
+from training.train import train
+
+LABELS = ("a", "b", "c")
+
+
+def chosen(**keys: object) -> Recipe:
+    return recipe.load("digits").model_copy(update={"channels": 3, "input_size": 32, **keys})
+
+
+def network(classes: int, seed: int, name: str = "residual-cnn") -> Network:
+    torch.manual_seed(seed)
+    return models.build(name, 3, classes, 64 if "/" in name else 32)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(left, right) for left, right in pairs)
+
+
+@pytest.mark.parametrize("key", [None, "network", "state_dict", "model"])
+def test_a_file_fills_the_features_and_leaves_the_head(tmp_path: Path, key: str | None) -> None:
+    donor, subject = network(10, 1), network(3, 2)
+    state = donor.state_dict()
+    torch.save({key: state} if key else state, tmp_path / "w.pth")
+    _, found = weights.resolve(chosen(weights=str(tmp_path / "w.pth")), None)
+    assert found is not None
+    head = subject.head.weight.clone()
+    assert found.copy_into(subject, LABELS) is False
+    assert same(subject.features, donor.features)
+    assert torch.equal(subject.head.weight, head)
+
+
+def test_safetensors_and_data_parallel_names_are_read(tmp_path: Path) -> None:
+    donor, subject = network(3, 1), network(3, 2)
+    save_file({f"module.{name}": tensor for name, tensor in donor.state_dict().items()}, tmp_path / "w.safetensors")
+    _, found = weights.resolve(chosen(), str(tmp_path / "w.safetensors"))
+    assert found is not None
+    found.copy_into(subject, LABELS)
+    assert same(subject.features, donor.features)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "efficientnet_b0"])
+def test_torchvisions_own_files_fit_and_bring_their_preprocessing(tmp_path: Path, name: str) -> None:
+    import torchvision
+
+    torch.manual_seed(3)
+    donor = torchvision.models.get_model(name, weights=None)
+    torch.save(donor.state_dict(), tmp_path / "w.pth")
+    asked = chosen(model=f"torchvision/{name}", input_size=64, interpolation="bicubic", weights=str(tmp_path / "w.pth"))
+    resolved, found = weights.resolve(asked, None)
+    assert found is not None
+    assert found.input is not None
+    assert found.input.mean == (0.485, 0.456, 0.406)
+    assert resolved.crop_fraction == 0.875
+    assert resolved.interpolation == ("bicubic" if name == "efficientnet_b0" else "bilinear")
+    subject = network(3, 4, f"torchvision/{name}")
+    found.copy_into(subject, LABELS)
+    before = torch.rand(2, 3, 64, 64)
+    donor.eval(), subject.eval()
+    last = [module for module in donor.modules() if isinstance(module, torch.nn.Linear)][-1]
+    subject.head = last
+    assert torch.allclose(subject(before), donor(before), atol=1e-5)
+
+
+def test_the_same_labels_keep_their_head(digits_run: Path) -> None:
+    resolved, found = weights.resolve(recipe.load("fine-tuning"), str(digits_run))
+    assert found is not None
+    assert (resolved.model, resolved.input_size, resolved.channels) == ("residual-cnn", 16, 1)
+    subject = resolved.network(10)
+    assert found.copy_into(subject, found.labels) is True
+    assert same(subject, checkpoint.Run.open(digits_run).network())
+
+
+def test_an_artifact_gives_what_its_run_gives(digits_run: Path, digits_artifact: Path) -> None:
+    of_run = weights.resolve(recipe.load("fine-tuning"), str(digits_run))
+    of_artifact = weights.resolve(recipe.load("fine-tuning"), str(digits_artifact))
+    assert of_run[0] == of_artifact[0]
+    assert of_run[1] is not None
+    assert of_artifact[1] is not None
+    assert of_run[1].input == of_artifact[1].input
+    assert of_run[1].labels == of_artifact[1].labels
+    assert all(torch.equal(of_run[1].state[name], tensor) for name, tensor in of_artifact[1].state.items())
+
+
+def test_transfer_freezes_swaps_the_head_and_keeps_the_preprocessing(
+    colours_run: Path, digits_run: Path, tmp_path: Path
+) -> None:
+    """From three colours to two others: the features stay as they are, mean and std too."""
+    data = colours.write(tmp_path / "data", each=20)
+    (data / sorted(path.name for path in data.iterdir())[0]).rename(data / "zebra")
+    settings = ["epochs=2", "batch_size=8"]
+    planned = plan.make(str(data), tmp_path / "run", "feature-extraction", settings, weights=str(colours_run))
+    train(planned, QUIET)
+    old, new = checkpoint.Run.open(colours_run), checkpoint.Run.open(tmp_path / "run")
+    assert new.input == old.input
+    assert same(new.network().features, old.network().features)
+    assert not torch.equal(new.network().head.weight, old.network().head.weight)
+    assert new.meta["weights"] == str(colours_run)
+
+
+def test_a_run_that_started_from_weights_resumes_without_them(colours_run: Path, tmp_path: Path) -> None:
+    data, source = colours.write(tmp_path / "data", each=10), tmp_path / "w.pth"
+    torch.save(checkpoint.load(colours_run / "weights.pt")["network"], source)
+    own = checkpoint.Run.open(colours_run).recipe
+    keys = [
+        f'model="{own.model}"',
+        f"input_size={own.input_size}",
+        f"channels={own.channels}",
+        "epochs=1",
+        "schedule=constant",
+    ]
+    out = tmp_path / "run"
+    train(plan.make(str(data), out, "digits", [*keys, "batch_size=8"], weights=str(source)), QUIET)
+    source.unlink()
+    meta = json.loads((out / "meta.json").read_text())
+    meta["recipe"]["epochs"] = 2
+    (out / "meta.json").write_text(json.dumps(meta))
+    train(plan.make(str(data), out, resume=True), QUIET)
+    assert len(checkpoint.Run.open(out).history()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no.pth", "there is no weights file"), ("damaged.pth", "is damaged"), ("lists.pth", "holds more than tensors")],
+)
+def test_a_file_that_is_no_weights_is_said(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "damaged.pth").write_bytes(b"x")
+    torch.save({"epoch": 3}, tmp_path / "lists.pth")
+    with pytest.raises(TrainingError, match=message):
+        weights.resolve(chosen(), str(tmp_path / name))
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    torch.save(network(3, 1, "depthwise-cnn").state_dict(), tmp_path / "w.pth")
+    _, found = weights.resolve(chosen(), str(tmp_path / "w.pth"))
+    assert found is not None
+    with pytest.raises(TrainingError, match="does not fit"):
+        found.copy_into(network(3, 1), LABELS)
+
+
+def test_without_a_network_both_ways_to_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        with pytest.raises(TrainingError, match="not here and cannot be downloaded") as refusal:
+            weights.resolve(recipe.load("feature-extraction"), None)
+    assert "fetch resnet18-f37072fd.pth elsewhere" in refusal.value.hint
+    assert 'weights=""' in refusal.value.hint
+
+
+def test_a_network_that_nobody_publishes_weights_of() -> None:
+    with pytest.raises(TrainingError, match='nobody publishes weights of "residual-cnn"'):
+        weights.resolve(chosen(weights="DEFAULT"), None)
