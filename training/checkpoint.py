@@ -13,9 +13,10 @@ import torch
 
 from app.artifact.image import InputSpec
 from training import TrainingError
-from training.data import Data, Sample, index
+from training.data import index
 from training.models.heads import Network
 from training.recipe import Recipe, parse
+from training.samples import Data, Sample
 
 FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt")
 

@@ -235,10 +235,15 @@ def models(as_json: AsJson = False) -> None:
     from training.models import MODELS
 
     if as_json:
-        _print_json([{"model": name, "about": model.about} for name, model in MODELS.items()])
+        _print_json([{"model": name, **model._asdict()} for name, model in MODELS.items()])
         return
+    typer.echo(f"{'model':<30}  weights     MACs   px  sees  heat maps")
     for name, model in MODELS.items():
-        typer.echo(f"{name:<20}  {model.about}")
+        sees = str(model.receptive_field or "all")
+        heat = "yes" if model.heatmap else "no"
+        figures = f"{model.parameters / 1e6:6.2f}M  {model.macs / 1e6:6.0f}M  {model.at[2]:3}  {sees:>4}  {heat:<3}"
+        typer.echo(f"{name:<30}  {figures}  {model.about}")
+    typer.echo("torchvision/NAME                any other classification network of torchvision")
 
 
 @app.command()
@@ -246,7 +251,10 @@ def recipes(as_json: AsJson = False) -> None:
     """List the recipes that `train --recipe` takes."""
     from training import recipe
 
-    rows = [{"recipe": name, **recipe.load(name).model_dump(mode="json")} for name in recipe.names()]
+    rows = [
+        {"recipe": name, "about": recipe.about(name), **recipe.load(name).model_dump(mode="json")}
+        for name in recipe.names()
+    ]
     if as_json:
         _print_json(rows)
         return
@@ -254,7 +262,7 @@ def recipes(as_json: AsJson = False) -> None:
         plan = (
             f"{row['model']} at {row['input_size']} px, {row['optimizer']} + {row['schedule']}, {row['epochs']} epochs"
         )
-        typer.echo(f"{row['recipe']:<26}  {plan}")
+        typer.echo(f"{row['recipe']:<30}  {row['about']}\n{'':<30}  {plan}")
 
 
 def _talk(quiet: bool, no_progress: bool) -> "Talk":

@@ -1,37 +1,18 @@
 """Where pictures come from: a folder of class folders or a named data set, as labels, splits and readable files."""
 
 import hashlib
-import io
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from training import TrainingError, nearest
+from training.named import NAMED
+from training.samples import Data, Sample
 
 SPLITS = ("train", "val", "test")
-
-
-class Sample(NamedTuple):
-    """One picture: its path relative to the data's root, and the index of its label."""
-
-    path: str
-    label: int
-
-
-@dataclass(frozen=True)
-class Data:
-    """`read` turns a sample's path into the file's bytes. A split may be absent."""
-
-    source: str
-    labels: tuple[str, ...]
-    splits: dict[str, tuple[Sample, ...]]
-    read: Callable[[str], bytes]
 
 
 def open_data(source: str, val_fraction: float, test_fraction: float, seed: int) -> Data:
@@ -185,24 +166,3 @@ def _carve(samples: tuple[Sample, ...], fraction: float, seed: int) -> tuple[tup
         carved[members[:count]] = True
     kept = tuple(sample for sample, off in zip(samples, carved, strict=True) if not off)
     return kept, tuple(sample for sample, off in zip(samples, carved, strict=True) if off)
-
-
-def _digits() -> Data:
-    """scikit-learn's 1,797 scanned 8x8 digits (UCI optdigits, test part), as files held in memory.
-
-    BMP, because its bytes, and so the recorded sha256 sums, do not depend on the version of a compressor.
-    """
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    files = {}
-    for number, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        buffer = io.BytesIO()
-        Image.fromarray((picture * 255 / 16).round().astype(np.uint8)).save(buffer, "BMP")
-        files[f"{label}/{number:04}.bmp"] = buffer.getvalue()
-    labels = tuple(str(digit) for digit in range(10))
-    samples = tuple(Sample(path, int(path[0])) for path in sorted(files))
-    return Data("digits", labels, {"all": samples}, files.__getitem__)
-
-
-NAMED: dict[str, Callable[[], Data]] = {"digits": _digits}

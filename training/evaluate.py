@@ -14,12 +14,13 @@ from app.artifact.image import InputSpec
 from app.engines import Runs, machine
 from app.engines import load as load_engine
 from training import TrainingError, checkpoint, pixels, plots
-from training.data import Data, index, select
+from training.data import index, select
 from training.gates import EagerEngine, probabilities_of
 from training.graph import Servable
 from training.loop import use_cores
 from training.pixels import Pixels
 from training.progress import Talk
+from training.samples import Data
 from training.score import Evaluation, Floats
 
 RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of its files' sha256 sums

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.artifact.image import ImageError, InputSpec, decode
 from app.engines import machine
 from training import TrainingError
-from training.data import Data, Sample
+from training.samples import Data, Sample
 
 Progress = Callable[[int], None]
 

@@ -12,8 +12,9 @@ from app.artifact.image import ImageError, InputSpec, decode
 from training import TrainingError, checkpoint, recipe
 from training import weights as starting
 from training.checkpoint import Run
-from training.data import Data, Sample, index, open_data
+from training.data import index, open_data
 from training.recipe import Recipe
+from training.samples import Data, Sample
 from training.weights import Weights
 
 # Any decode will do to learn a picture's size and whether it is grey.

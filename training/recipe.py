@@ -96,6 +96,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def about(name: str) -> str:
+    """The first comment of a recipe that comes with Sightglass: what it is for."""
+    return (FOLDER / f"{name}.toml").read_text().partition("\n")[0].removeprefix("# ")
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by name or path and apply `key=value` overrides (TOML values; bare words are strings).
 

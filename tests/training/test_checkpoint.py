@@ -10,7 +10,7 @@ import torch
 
 from training import TrainingError, checkpoint
 from training.checkpoint import Run
-from training.data import Sample
+from training.samples import Sample
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from training import TrainingError
-from training.data import Data, Sample, index, open_data
+from training.data import index, open_data
+from training.samples import Data, Sample
 
 
 def write(root: Path, counts: dict[str, int]) -> Path:

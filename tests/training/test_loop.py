@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from app.engines import machine
 from training import Stopped, recipe
-from training.data import Sample
 from training.graph import Normalise
 from training.loop import Learner, average, logits_of
 from training.models.heads import Network
 from training.pixels import Pixels
+from training.samples import Sample
 
 STILL = {  # every key that would hide the one under test
     "channels": 3,
