@@ -162,6 +162,7 @@ class MLflow:
 
     def _create(self, run: Run) -> str:
         tags = {"mlflow.source.name": "sightglass train", "mlflow.source.git.commit": run.meta["commit"]}
+        tags |= {f"sightglass.{key}": str(value) for key, value in run.meta["hardware"].items()}
         created = self._client.create_run(self._experiment, tags=tags, run_name=self._folder.resolve().name)
         run_id: str = created.info.run_id
         checkpoint.write(self._folder / FILE, json.dumps({"run_id": run_id}) + "\n")
@@ -171,8 +172,7 @@ class MLflow:
         """Once a process. A parameter that MLflow has already is sent again with the same value, which it allows."""
         from mlflow.entities import Param
 
-        data = {"data": Path(run.meta["data"]["source"]).name}
-        values = data | run.meta["recipe"] | run.meta["hardware"]
+        values = {"data": Path(run.meta["data"]["source"]).name} | run.meta["recipe"]
         self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in values.items()])
         self._client.update_run(run_id, "RUNNING")
         self._talk.fact("tracking", f"MLflow run {run_id}")
