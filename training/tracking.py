@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.artifact.manifest import Manifest
 from training import Stopped, TrainingError, checkpoint
@@ -36,24 +36,14 @@ _SETTINGS = {
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
-class Tracker(Protocol):
-    """Copies one run folder to a tracking store."""
+class Tracker:
+    """Copies one run folder to a tracking store. This one, without MLFLOW_TRACKING_URI, does nothing."""
 
     def send(self, status: Status) -> None:
         """Send what the store lacks. A store that does not answer is a warning: training must not stop for it."""
 
     def register(self, artifact: Path, manifest: Manifest) -> None:
         """Send the run's artifact and register it as a model version. Raises TrainingError where that fails."""
-
-
-class Untracked:
-    """Without MLFLOW_TRACKING_URI: nothing is sent, MLflow is not even imported."""
-
-    def send(self, status: Status) -> None:
-        """Nothing."""
-
-    def register(self, artifact: Path, manifest: Manifest) -> None:
-        """Nothing."""
 
 
 def connect(folder: Path, talk: Talk, *, resumed: bool) -> Tracker:
@@ -63,7 +53,7 @@ def connect(folder: Path, talk: Talk, *, resumed: bool) -> Tracker:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        return Untracked()
+        return Tracker()
     client = _client()
     try:
         experiment = _experiment(client)
@@ -93,11 +83,10 @@ def following(tracker: Tracker) -> Iterator[None]:
     tracker.send("FINISHED")
 
 
-class MLflow:
+class MLflow(Tracker):
     """Sends from the run folder, never from memory: whatever was missed, the next call, or the next resume, sends."""
 
     def __init__(self, client: "MlflowClient", experiment: str, folder: Path, talk: Talk) -> None:
-        """`experiment`: an MLflow experiment id."""
         self._client, self._experiment, self._folder, self._talk = client, experiment, folder, talk
         self._introduced = False
         self._warned = False
@@ -107,17 +96,13 @@ class MLflow:
         """Raises TrainingError where the store does not hold the MLflow run that the folder names."""
         run_id = self._recorded()
         try:
-            deleted = run_id and self._client.get_run(run_id).info.lifecycle_stage != "active"
+            if run_id and self._client.get_run(run_id).info.lifecycle_stage != "active":
+                raise TrainingError("it was deleted")
         except Exception as error:  # see connect
             raise TrainingError(
-                f"the run's MLflow run is not to be had from {_shown(uri)}: {_reason(error)}",
+                f"this run's MLflow run is not to be had from {_shown(uri)}: {_reason(error)}",
                 f"set MLFLOW_TRACKING_URI to its own store, or delete {self._folder / FILE} to track it anew",
             ) from error
-        if deleted:
-            raise TrainingError(
-                f"the MLflow run {run_id} was deleted from {_shown(uri)}",
-                f"restore it there, or delete {self._folder / FILE} to track the run anew",
-            )
 
     def send(self, status: Status) -> None:
         """Missing epochs, then the checkpoint where FINISHED, then the status."""
@@ -199,17 +184,12 @@ class MLflow:
 
     def _register(self, artifact: Path, manifest: Manifest) -> str:
         """MLflow counts versions itself; ours is a tag. Answers MLflow's."""
-        from mlflow.exceptions import MlflowException
-
         run_id, score = self._recorded(), manifest.metrics.score
         path = f"exports/{manifest.name}/{manifest.version}"
         self._client.log_artifacts(run_id, str(artifact), path)
-        self._client.log_metric(run_id, f"{score.split}_accuracy", score.accuracy, step=manifest.version)
-        try:
+        self._client.log_metric(run_id, f"artifact_{score.split}_accuracy", score.accuracy, step=manifest.version)
+        with _may_exist():
             self._client.create_registered_model(manifest.name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
         tags = {"sightglass.version": str(manifest.version), "sightglass.variant": manifest.default_variant}
         made = self._client.create_model_version(manifest.name, f"runs:/{run_id}/{path}", run_id, tags=tags)
         return str(made.version)
@@ -236,10 +216,26 @@ def _experiment(client: "MlflowClient") -> str:
     """The id of the experiment that MLflow's own variables name; `sightglass` without them."""
     chosen = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if chosen:
-        return str(client.get_experiment(chosen).experiment_id)
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "sightglass")
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+        found = client.get_experiment(chosen)
+    else:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "sightglass")
+        with _may_exist():  # asking first would fail where two runs start at once
+            client.create_experiment(name)
+        found = client.get_experiment_by_name(name)
+    if found.lifecycle_stage != "active":
+        raise TrainingError(f'its experiment "{found.name}" was deleted')
+    return str(found.experiment_id)
+
+
+@contextmanager
+def _may_exist() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _reason(error: Exception) -> str:

@@ -205,6 +205,7 @@ def test_what_export_registers_can_be_downloaded_verified_and_served(
     registered = client.get_model_version(described.name, "1")
     assert registered.run_id == run_id(run)
     assert registered.tags["sightglass.version"] == "1"
+    assert tracked(client, run).data.metrics["artifact_test_accuracy"] == described.metrics.score.accuracy
     copy = downloaded(f"models:/{described.name}/1", tmp_path / "copy")
     assert {each.name: each.read_bytes() for each in copy.iterdir()} == {
         each.name: each.read_bytes() for each in out.iterdir()
@@ -328,13 +329,24 @@ def test_a_store_that_does_not_answer_is_an_error_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_deleted_experiment_is_an_error_before_training(
+    track: Connect, local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = track(local)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "flowers")
+    tracking.connect(tmp_path, QUIET, resumed=False)
+    client.delete_experiment(client.get_experiment_by_name("flowers").experiment_id)
+    with pytest.raises(TrainingError, match='its experiment "flowers" was deleted'):
+        tracking.connect(tmp_path, QUIET, resumed=False)
+
+
 def test_resuming_in_a_store_that_does_not_know_the_run_is_an_error(
     track: Connect, local: str, colours_run: Path, colours_data: Path, tmp_path: Path
 ) -> None:
     track(local)
     run = shutil.copytree(colours_run, tmp_path / "run")
     (run / "mlflow.json").write_text('{"run_id": "0123456789abcdef0123456789abcdef"}')
-    with pytest.raises(TrainingError, match="MLflow run is not to be had from sqlite") as refused:
+    with pytest.raises(TrainingError, match="this run's MLflow run is not to be had from sqlite") as refused:
         learn(colours_data, run, resume=True)
     assert "mlflow.json to track it anew" in refused.value.hint
 
@@ -409,5 +421,5 @@ def test_without_a_store_nothing_is_tracked_and_mlflow_is_not_imported(tmp_path:
         "tracker = tracking.connect(Path('run'), Talk(), resumed=False)\n"
         "print(json.dumps([type(tracker).__name__, 'mlflow' in sys.modules]))"
     )
-    assert in_fresh_process(code, tmp_path) == ["Untracked", False]
+    assert in_fresh_process(code, tmp_path) == ["Tracker", False]
     assert list(tmp_path.iterdir()) == []
