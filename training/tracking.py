@@ -239,9 +239,9 @@ def _may_exist() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """One line of at most 200 characters."""
+    """One line of about 200 characters: the start says what failed, the end of a chain why."""
     text = _shown(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return text if len(text) <= 200 else f"{text[:90]} ... {text[-105:]}"
 
 
 def _shown(text: str) -> str:

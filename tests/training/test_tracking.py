@@ -325,6 +325,7 @@ def test_a_store_that_does_not_answer_is_an_error_before_training(
     said = sightglass("train", colours_data, "--out", tmp_path / "run")
     assert said.code == 1
     assert re.match(r"error: MLflow cannot be used at http://127\.0\.0\.1:\d+: .*\n\nhint: start it, ", said.err)
+    assert "Connection refused" in said.err
     assert "secret" not in said.err
     assert not (tmp_path / "run").exists()
 
