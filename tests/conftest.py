@@ -6,6 +6,7 @@ from pathlib import Path
 # One test process per core, each with one thread; torch reads this when it is first imported. Several multithreaded
 # torch processes on few cores wait for each other at every operation: measured, 50 times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # the developer's own store is none of the tests' business
 
 import pytest
 

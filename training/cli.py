@@ -303,6 +303,8 @@ def _explain(error: Exception) -> int | None:
         return 130
     if isinstance(error, ModuleNotFoundError):
         extra = "torchscript" if sys.argv[1:2] in (["predict"], ["serve"], ["verify"]) else "train"
+        if error.name == "mlflow":
+            extra = "mlflow"
         hint, code = f"pip install -e '.[{extra}]'", 2
         error = TrainingError(f"this command needs {error.name}, which the serving install leaves out")
     elif isinstance(error, Refused):

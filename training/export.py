@@ -25,7 +25,7 @@ from app.artifact.golden import Golden
 from app.artifact.image import decode
 from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
 from app.engines import Engine, Runs, machine
-from training import Refused, TrainingError, gates, pixels, report
+from training import Refused, TrainingError, gates, pixels, report, tracking
 from training.checkpoint import Run, rank
 from training.drawings import golden_files
 from training.evaluate import RECORDED
@@ -48,6 +48,7 @@ def export(run: Run, out: Path, source: str | None, talk: Talk, writers: Writers
     Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
     """
     name, version = _name_and_version(out)
+    tracker = tracking.connect(run.folder, talk, resumed=True)
     splits = _load_splits(run, source, talk)
     held_out = "test" if "test" in splits else "val"
     use_cores()
@@ -66,6 +67,7 @@ def export(run: Run, out: Path, source: str | None, talk: Talk, writers: Writers
     for line in report.verdict(rows, described, splits["val"]):
         talk.line(line)
     talk.fact("golden", f"{len(images.files)} images stored; fresh-process self-test ok in {seconds:.2f} s")
+    tracker.register(out, described)
     return described
 
 

@@ -15,7 +15,7 @@ import torch
 
 from app.artifact.image import InputSpec
 from app.engines import machine
-from training import Stopped, TrainingError, checkpoint, pixels, provenance
+from training import Stopped, TrainingError, checkpoint, pixels, provenance, tracking
 from training.graph import Normalise
 from training.loop import Learner, logits_of, use_cores
 from training.pixels import Pixels
@@ -41,6 +41,7 @@ def train(plan: Plan, talk: Talk) -> Result:
 
     Raises TrainingError for unusable data, Stopped when interrupted (the run stays resumable).
     """
+    tracker = tracking.connect(plan.out, talk, resumed=plan.resumed is not None)
     sets, spec = _load(plan, talk)
     learner = _learner(plan, spec, len(sets["train"]))
     _introduce(learner, plan, talk)
@@ -52,8 +53,8 @@ def train(plan: Plan, talk: Talk) -> Result:
     history: History = state["history"]
     if plan.resumed is not None:
         talk.fact("resume", f"after epoch {len(history)} of {plan.recipe.epochs}")
-    talk.line(HEADER)
-    with _interruptible(plan, talk) as stopping:
+    with tracking.following(tracker), _interruptible(plan, talk) as stopping:
+        talk.line(HEADER)
         for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
             row = _epoch(learner, sets, epoch, talk, stopping)
             history.append(row)
@@ -63,6 +64,7 @@ def train(plan: Plan, talk: Talk) -> Result:
             state["learner"] = learner.state_dict()
             checkpoint.save_state(plan.out, state)
             talk.line(_table_row(row, improved))
+            tracker.send("RUNNING")
     result = _result(history, len(sets["val"]))
     talk.fact("done", f"best epoch {result.epoch}: val accuracy {result.accuracy} in {clock(result.seconds)}")
     return result
