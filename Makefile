@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
 
-.PHONY: serve test smoke bench check lock
+.PHONY: serve test test-slow smoke bench check lock
 
 serve: $(VENV)/.serve
 	SIGHTGLASS_PORT=$(PORT) exec $(BIN)/python -m app
 
 test: check
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
+
+# The networks of more than 30 million parameters: trained a step, exported, served; takes minutes and 10 GB of memory.
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow tests
 
 # Builds the image and runs it every way that docs/deploy.md tells; needs a Docker engine, takes two minutes.
 smoke: $(VENV)/.dev

@@ -1,0 +1,53 @@
+"""Every network of the registry takes a training step, is exported and answers over HTTP as its checkpoint does."""
+
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from app.artifact.image import decode
+from tests.conftest import QUIET
+from tests.serving import serving
+from tests.training import colours
+from tests.training.conftest import hurried
+from training import models, plan
+from training.checkpoint import Run
+from training.export import export
+from training.gates import EagerEngine
+from training.graph import Servable
+from training.train import train
+from training.variants import WRITERS
+
+_LARGE = 30_000_000  # parameters: a minute and more each
+SIZES = {"torchvision/alexnet": 64, "torchvision/convnext_tiny": 32, "torchvision/vit_b_16": 32}
+
+
+def marked(name: str) -> object:
+    return pytest.param(name, marks=pytest.mark.slow if models.MODELS[name].parameters > _LARGE else ())
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in models.MODELS])
+def test_every_model_trains_a_step_exports_and_serves(name: str, tmp_path: Path) -> None:
+    data = colours.write(tmp_path / "data", each=8)
+    own = models.MODELS[name].at
+    size = SIZES.get(name, 32 if own[2] == 224 else own[2])
+    keys = {"model": f'"{name}"', "input_size": size, "channels": own[0], "epochs": 1, "batch_size": 18, "lr": 1e-3}
+    keys |= {"val_fraction": 0.2, "test_fraction": 0.1, "optimizer": '"adam"', "schedule": '"constant"'}
+    planned = plan.make(str(data), tmp_path / "run", "digits", [f"{key}={value}" for key, value in keys.items()])
+    train(planned, QUIET)
+    run = Run.open(tmp_path / "run")
+    assert [row["epoch"] for row in run.history()] == [1]
+
+    artifact = tmp_path / "exports" / "model" / "1"
+    with hurried():
+        described = export(run, artifact, None, QUIET, {kind: WRITERS[kind] for kind in ("onnx", "onnx-int8")})
+    assert (described.heatmap is not None) == models.MODELS[name].heatmap
+
+    picture = next((data / "red").iterdir()).read_bytes()
+    reference = EagerEngine(Servable(run.network(), run.input.mean, run.input.std, described.temperature))
+    expected = reference.run(decode(picture, run.input).pixels[None]).probabilities[0]
+    with serving(artifact, tmp_path, VARIANT="onnx") as server:
+        answer = httpx2.post(f"{server.url}/predict?top_k=all", files={"file": picture}).json()
+    found = {row["class"]: row["probability"] for row in answer["top_k"]}
+    assert np.allclose([found[label] for label in run.labels], expected, atol=1e-4)
