@@ -131,6 +131,11 @@ def test_each_picture_gets_its_own_factors() -> None:
     assert len(means.unique()) > 40
 
 
+def planes(x: Tensor) -> Tensor:
+    """[N, H, W, 3] -> float32[N, 3, H, W]."""
+    return x.float().permute(0, 3, 1, 2).contiguous()
+
+
 def place(picture: Tensor) -> tuple[float, float]:
     """Row and column of the brightness' centre, float32[H, W, 3], in pixels from the upper left corner."""
     light = picture.sum(dim=2)
@@ -146,29 +151,28 @@ def marker(height: int, width: int, row: int, column: int, n: int = 1) -> Tensor
 
 def test_a_turned_marker_lands_where_the_angle_says() -> None:
     """A quarter turn counter-clockwise takes what is right of the centre to above it, in a wide picture too."""
-    x = marker(20, 30, row=9, column=19).float()
+    x = planes(marker(20, 30, row=9, column=19))
     whole = torch.tensor([[0.0], [0.0], [20.0], [30.0]])
-    row, column = place(resample(x, whole, torch.tensor([90.0]), "zeros")[0])
+    row, column = place(resample(x, whole, torch.tensor([90.0]), "zeros")[0].permute(1, 2, 0))
     assert (row, column) == pytest.approx((5, 15), abs=1e-3)
 
 
 @pytest.mark.parametrize("degrees", [-30.0, 10.0, 75.0])
 def test_a_rotation_is_torchvisions(degrees: float) -> None:
-    x = batch(3, 12, 12).float()
+    x = planes(batch(3, 12, 12))
     whole = torch.tensor([0.0, 0.0, 12.0, 12.0]).view(4, 1).expand(4, 3)
     found = resample(x, whole, torch.full((3,), degrees), "zeros")
-    wanted = V.rotate(x.permute(0, 3, 1, 2), degrees, V.InterpolationMode.BILINEAR).permute(0, 2, 3, 1)
-    inside = (slice(None), slice(3, 9), slice(3, 9))  # torchvision mixes the border with its fill by a mask
-    assert torch.allclose(found[inside], wanted[inside], atol=0.02)
+    wanted = V.rotate(x, degrees, V.InterpolationMode.BILINEAR)
+    assert torch.allclose(found[..., 3:9, 3:9], wanted[..., 3:9, 3:9], atol=0.02)  # its border mixes with the fill
 
 
 def test_a_crop_grown_to_the_whole_is_torchvisions() -> None:
-    x = batch(2, 16, 12).float()
+    x = planes(batch(2, 16, 12))
     boxes = torch.tensor([[4.0, 0.0], [3.0, 0.0], [8.0, 16.0], [6.0, 12.0]])
     found = resample(x, boxes, torch.zeros(2), "border")
-    crop = V.resized_crop(x[:1].permute(0, 3, 1, 2), 4, 3, 8, 6, [16, 12], antialias=False).permute(0, 2, 3, 1)
+    crop = V.resized_crop(x[:1], 4, 3, 8, 6, [16, 12], antialias=False)
     # where the crop ends torchvision repeats its edge, and we look at the pixel beyond
-    assert torch.allclose(found[0, 1:-1, 1:-1], crop[0, 1:-1, 1:-1], atol=0.02)
+    assert torch.allclose(found[0, :, 1:-1, 1:-1], crop[0, :, 1:-1, 1:-1], atol=0.02)
     assert torch.allclose(found[1], x[1], atol=0.02), "the whole picture stays as it is"
 
 
@@ -200,9 +204,9 @@ def test_a_resized_crop_keeps_at_least_its_share_of_the_area() -> None:
 
 @pytest.mark.parametrize("turn", [-0.5, -0.1, 0.02, 0.3])
 def test_turning_hues_is_torchvisions_adjust_hue(turn: float) -> None:
-    x = torch.cat([batch(4, 8, 8), marker(8, 8, 2, 2), batch(1, 8, 8)[..., :1].expand(-1, -1, -1, 3)]).float()
+    x = planes(torch.cat([batch(4, 8, 8), marker(8, 8, 2, 2), batch(1, 8, 8)[..., :1].expand(-1, -1, -1, 3)]))
     found = shift_hue(x, torch.full((len(x),), turn))
-    wanted = V.adjust_hue(x.permute(0, 3, 1, 2) / 255, turn).permute(0, 2, 3, 1) * 255
+    wanted = V.adjust_hue(x / 255, turn) * 255
     assert torch.allclose(found, wanted, atol=0.02)
 
 
@@ -217,11 +221,10 @@ def test_hues_are_turned_by_at_most_the_recipes_share_of_the_circle() -> None:
 
 
 def test_brightness_contrast_and_saturation_together_are_torchvisions() -> None:
-    x = batch(1, low=40, high=200).float()
+    x = planes(batch(1, low=40, high=200))
     found = adjust(x, *(torch.tensor(factor).view(1, 1, 1, 1) for factor in (1.2, 0.7, 1.4)))
-    planes = x.permute(0, 3, 1, 2) / 255
-    wanted = V.adjust_saturation(V.adjust_contrast(V.adjust_brightness(planes, 1.2), 0.7), 1.4) * 255
-    assert torch.allclose(found, wanted.permute(0, 2, 3, 1), atol=0.2)  # torchvision's luma weights sum to 0.9999
+    wanted = V.adjust_saturation(V.adjust_contrast(V.adjust_brightness(x / 255, 1.2), 0.7), 1.4) * 255
+    assert torch.allclose(found, wanted, atol=0.2)  # torchvision's luma weights sum to 0.9999
 
 
 def test_noise_has_the_recipes_standard_deviation() -> None:
