@@ -1,8 +1,9 @@
 """Images/s of the training loop against bare forward, backward and optimiser step on cached tensors.
 
 Rounds of the two alternate, so that other work on the machine meets both; the table has their medians, and the share
-is the median of the rounds' own. 2 minutes on 2 cores. The loop does what a run does: augmentation, mixing, normalising,
-averaged weights, counting. The bare steps get normalised batches and label numbers that were made before.
+is the median of the rounds' own. `cpu` is the same share in CPU seconds, which other work hardly moves. The loop does
+what a run does: augmentation, mixing, normalising, averaged weights, counting. The bare steps get normalised batches
+and label numbers that were made before. 2 minutes on 2 idle cores.
 """
 
 import argparse
@@ -35,10 +36,16 @@ EVERYTHING = (
 def main() -> None:
     wanted = _arguments()
     _warn_of(os.getloadavg()[0])
-    threads = f"{torch.get_num_threads()} threads" if os.environ.get("OMP_NUM_THREADS") else machine.cores().reason
+    threads = (
+        "OMP_NUM_THREADS " + os.environ["OMP_NUM_THREADS"]
+        if os.environ.get("OMP_NUM_THREADS")
+        else machine.cores().reason
+    )
     print(f"{machine.cpu_model()}, {threads}, torch {torch.__version__}, Python {platform.python_version()}")
     print(f"{wanted.rounds} rounds of {wanted.steps} steps; images/s")
-    print(f"{'recipe':<38} {'precision':>9} {'loop':>7} {'bare':>7} {'share':>6} {'lowest':>7} {'highest':>7}")
+    print(
+        f"{'recipe':<38} {'precision':>9} {'loop':>7} {'bare':>7} {'share':>6} {'lowest':>7} {'highest':>7} {'cpu':>6}"
+    )
     for name in wanted.recipes:
         for what, overrides in (("", ()), (" + everything", EVERYTHING)):
             measure(name + what, recipe.load(name, overrides), wanted.rounds, wanted.steps)
@@ -63,14 +70,18 @@ def measure(name: str, chosen: Recipe, rounds: int, steps: int) -> None:
     batches = _cached(bare, pixels)
     loop.epoch(pixels, 0, lambda _: None)
     _steps(bare, batches)
-    found = [
-        (loop.epoch(pixels, n, lambda _: None).images_per_second, _steps(bare, batches)) for n in range(1, rounds + 1)
-    ]
-    looped, stepped = (statistics.median(column) for column in zip(*found, strict=True))
-    shares = [one / other for one, other in found]
+    found = []
+    for number in range(1, rounds + 1):
+        started = time.process_time()
+        looped = loop.epoch(pixels, number, lambda _: None).images_per_second
+        between = time.process_time()
+        stepped = _steps(bare, batches)
+        found.append((looped, stepped, looped / stepped, (time.process_time() - between) / (between - started)))
+    looped, stepped, share, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+    shares = [row[2] for row in found]
     print(
-        f"{name:<38} {loop.precision:>9} {looped:7.0f} {stepped:7.0f} {statistics.median(shares):6.2f}"
-        f" {min(shares):7.2f} {max(shares):7.2f}",
+        f"{name:<38} {loop.precision:>9} {looped:7.0f} {stepped:7.0f} {share:6.2f}"
+        f" {min(shares):7.2f} {max(shares):7.2f} {cpu:6.2f}",
         flush=True,
     )
 
