@@ -196,6 +196,7 @@ def test_a_resized_crop_keeps_at_least_its_share_of_the_area() -> None:
     wide = ((cropped[:, 20, 30, 1] - cropped[:, 20, 10, 1]) / 6 / 20).numpy()
     assert 0.24 < (tall * wide).min() < 0.3
     assert 0.95 < (tall * wide).max() < 1.02
+    assert max(tall.max(), wide.max()) < 1.01, "and lies within the picture"
     aspects = (wide / tall)[tall * wide < 0.7]  # larger ones fit only if nearly square
     assert 0.74 < aspects.min() < 0.8
     assert 1.25 < aspects.max() < 1.35
