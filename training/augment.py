@@ -126,7 +126,7 @@ def adjust(planes: Tensor, brightness: Tensor, contrast: Tensor, saturation: Ten
 
 def _luma(planes: Tensor) -> Tensor:
     """float32[N, 3, H, W] -> float32[N, 1, H, W]."""
-    red, green, blue = planes.split(1, dim=1)
+    red, green, blue = planes.chunk(3, dim=1)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
@@ -135,7 +135,7 @@ def shift_hue(planes: Tensor, turns: Tensor) -> Tensor:
 
     HSV's hue as in torchvision's adjust_hue, whose one factor is for the whole batch; value and saturation stay.
     """
-    red, green, blue = planes.split(1, dim=1)
+    red, green, blue = planes.chunk(3, dim=1)
     value = planes.amax(dim=1, keepdim=True)
     chroma = value - planes.amin(dim=1, keepdim=True)
     per = 1 / chroma.clamp(min=1e-6)
