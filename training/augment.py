@@ -61,7 +61,7 @@ def _shift_and_flip(pixels: Tensor, padding: int, flip: bool, generator: torch.G
 def _crop_and_turn(x: Tensor, smallest: float, degrees: float, generator: torch.Generator) -> Tensor:
     """RandomResizedCrop (Szegedy et al. 2015, arXiv:1409.4842: area `smallest`..1, aspect 3/4..4/3) and rotation.
 
-    Both in one resampling of the whole batch: 128 pictures of 32 px in a ninth of the time of torchvision's two.
+    Both in one resampling of the whole batch: 128 pictures of 32 px in a seventh of the time of torchvision's two.
     A crop may touch the border and then repeats its edge; what a turn brings in is black.
     """
     n, _, height, width = x.shape
