@@ -3,20 +3,17 @@
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.engines import machine
 from training import Stopped, optim, stages
-from training.augment import augment
+from training.batches import batches, epoch_seed
 from training.graph import Normalise
 from training.models.heads import Network
 from training.pixels import Pixels, Progress
@@ -93,17 +90,17 @@ class Learner:
 
         Raises Stopped after the current batch once `stopping()` is true.
         """
-        torch.manual_seed(_epoch_seed(self.recipe.seed, number))
+        torch.manual_seed(epoch_seed(self.recipe.seed, number))
         if number > self.spans[self.phase].last:
             self._enter(self.phase + 1)
         self._train_mode()
         total, waited, done = torch.zeros((), device=self.device), 0.0, 0
         lr = self.optimizer.param_groups[0]["lr"]
         started = asked = time.perf_counter()
-        for x, labels in _batches(pixels, self.recipe, number, self.steps_per_epoch):
+        for x, targets in batches(pixels, self.recipe, number, self.steps_per_epoch):
             waited += time.perf_counter() - asked
-            total += self._step(x, labels) * len(labels)
-            done += len(labels)
+            total += self._step(x, targets) * len(targets)
+            done += len(targets)
             progress(done)
             if stopping():
                 raise Stopped
@@ -114,25 +111,24 @@ class Learner:
     def images_per_second(self, pixels: Pixels) -> float:
         """Of the training steps alone, by the fastest of a few batches; the weights move."""
         self._train_mode()
-        batches = _batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch))
         seconds, n = [], 0
-        for x, labels in batches:
+        for x, targets in batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch)):
             started = time.perf_counter()
-            self._step(x, labels).item()
+            self._step(x, targets).item()
             seconds.append(time.perf_counter() - started)
-            n = len(labels)
+            n = len(targets)
         return n / min(seconds)
 
     def _train_mode(self) -> None:
         unfrozen = self.spans[self.phase].phase.unfrozen_stages
         stages.train_mode(self.network, unfrozen, self.recipe.freeze_batch_norm)
 
-    def _step(self, x: Tensor, labels: Tensor) -> Tensor:
-        """float32[N, H, W, 3] 0..255 and int64[N] -> the batch's mean loss, after one optimiser step."""
-        x, labels = x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+    def _step(self, x: Tensor, targets: Tensor) -> Tensor:
+        """float32[N, H, W, 3] 0..255 and float32[N, K] -> the batch's mean loss, after one optimiser step."""
+        x, targets = x.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.network(self.normalise(x))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        loss = F.cross_entropy(logits.float(), targets)  # the targets hold smoothing, mixing and class weights
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip_norm:
@@ -177,28 +173,3 @@ def _precision(asked: str, device: str) -> str:
     if asked != "auto":
         return asked
     return "bfloat16" if device == "cuda" or machine.multiplies_bfloat16() else "float32"
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-
-
-def _batches(pixels: Pixels, recipe: Recipe, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled, augmented float32[N, H, W, 3] and int64[N]; a thread prepares the next batch while one trains."""
-    seed = _epoch_seed(recipe.seed, epoch)
-    order = np.random.default_rng(seed).permutation(len(pixels))
-    generator = torch.Generator().manual_seed(seed)
-    size = min(recipe.batch_size, len(pixels))
-
-    def prepare(step: int) -> tuple[Tensor, Tensor]:
-        chosen: NDArray[np.int64] = order[step * size : (step + 1) * size]
-        x = augment(torch.from_numpy(pixels.take(chosen)), recipe, generator)
-        return x, torch.from_numpy(pixels.labels[chosen])
-
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(prepare, 0)
-        for step in range(steps):
-            batch = upcoming.result()
-            if step + 1 < steps:
-                upcoming = pool.submit(prepare, step + 1)
-            yield batch

@@ -3,9 +3,9 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training import TrainingError, models, nearest
 
@@ -81,10 +81,41 @@ class Recipe(BaseModel):
     flip: bool = False
     jitter: tuple[Fraction, Fraction, Fraction] = (0.0, 0.0, 0.0)
     """Brightness, contrast, saturation: factors drawn from 1 - j .. 1 + j."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """In turns of the colour circle, drawn from -hue .. hue."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """In degrees, drawn from -rotation .. rotation; the corners turn black."""
+    resized_crop: Fraction = 0.0
+    """Smallest share of the picture's area that a random crop, resized to the whole, may keep."""
+    trivial_augment: bool = False
+    """One of 14 operations per picture, at a random strength."""
+    noise: Fraction = 0.0
+    """Standard deviation of Gaussian noise, where 1 is from black to white."""
+    erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a random rectangle of a picture is replaced by noise."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Side in pixels of a square that every picture loses."""
+    mixup: Amount = 0.0
+    cutmix: Amount = 0.0
+    """alpha of Beta(alpha, alpha), from which the share of the first of two mixed pictures is drawn."""
+
+    balance: Literal["none", "loss", "sampling"] = "none"
+    """Of classes with unequally many pictures: `loss` weighs rare ones more, `sampling` shows them more often."""
 
     val_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
     """Of a plain folder; a folder with `val/` or `test/` keeps its own."""
+
+    @model_validator(mode="after")
+    def _fits_the_picture(self) -> Self:
+        for key in ("cutout", "crop_padding"):
+            side = getattr(self, key)
+            if side > self.input_size:
+                raise TrainingError(
+                    f"{key} {side} is larger than the picture, whose input_size is {self.input_size}",
+                    f"--set {key}={self.input_size // (2 if key == 'cutout' else 8)}",
+                )
+        return self
 
     def network(self, classes: int) -> "Network":
         """The model with fresh weights: normalised float[N, channels, input_size, input_size] -> float[N, classes]."""

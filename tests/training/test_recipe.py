@@ -86,3 +86,17 @@ def test_an_override_without_a_value_says_how_to_write_one() -> None:
 def test_a_recipe_survives_json() -> None:
     loaded = recipe.load("residual-cnn-adam")
     assert recipe.parse(loaded.model_dump(mode="json")) == loaded
+
+
+@pytest.mark.parametrize("override", ["cutout=17", "crop_padding=17"])
+def test_what_is_larger_than_the_picture_is_refused(override: str) -> None:
+    key, _, value = override.partition("=")
+    with pytest.raises(TrainingError, match=f"{key} {value} is larger than the picture, whose input_size is 16"):
+        recipe.load("digits", [override])
+
+
+@pytest.mark.parametrize("override", ["rotation=181", "hue=0.6", "resized_crop=1", "erasing=1.5", "balance=both"])
+def test_augmentation_beyond_its_range_is_refused(override: str) -> None:
+    key, _, value = override.partition("=")
+    with pytest.raises(TrainingError, match=rf"recipe key {key}: .*{value}"):
+        recipe.load("digits", [override])
