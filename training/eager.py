@@ -1,0 +1,43 @@
+"""The trained network itself, read back from a run or an artifact for everything that needs gradients or hooks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from app.artifact import manifest
+from app.artifact.image import InputSpec
+from training import checkpoint, models, recipe
+from training.graph import Normalise
+
+
+@dataclass(frozen=True)
+class Eager:
+    """`network`: normalised float[N, C, H, W] -> logits float[N, K], in evaluation mode, without gradients of weights.
+
+    `normalise` makes its input of RGB pixels 0..255, [N, H, W, 3], as `input` says.
+    """
+
+    network: nn.Module
+    labels: tuple[str, ...]
+    input: InputSpec
+
+    @property
+    def normalise(self) -> Normalise:
+        """The first step of the served graph."""
+        return Normalise(self.input.mean, self.input.std)
+
+
+def load(target: Path) -> Eager:
+    """Raises TrainingError or ArtifactError where `target` is neither a run nor an artifact."""
+    if (target / manifest.FILE).exists():
+        described = manifest.load(target)
+        plan = recipe.parse(described.provenance["recipe"])
+        network = models.build(plan.model, plan.channels, len(described.labels))
+        network.load_state_dict(load_file(target / "weights.safetensors"))
+        labels, spec = described.labels, described.input
+    else:
+        run = checkpoint.Run.open(target)
+        network, labels, spec = run.network(), run.labels, run.input
+    return Eager(network.eval().requires_grad_(False), tuple(labels), spec)
