@@ -86,7 +86,7 @@ def overlaid(picture: Image.Image, at: Geometry, heat: Floats) -> Image.Image:
     colours = Image.fromarray((colormaps["inferno"](values)[..., :3] * 255).astype(np.uint8))
     out = framed(picture, at)
     # where nothing is the picture stays as it is
-    mask = Image.fromarray((values * 190).astype(np.uint8))
+    mask = Image.fromarray((values * 160).astype(np.uint8))
     out.paste(colours, box[:2], mask)
     return out
 

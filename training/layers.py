@@ -12,8 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from training import TrainingError
 from training.receptive import Field, Reach, Tracer
 
-ALL = "all"  # how tables write a receptive field of None
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -148,15 +146,17 @@ def parameters(network: nn.Module) -> int:
 
 
 def as_lines(rows: Sequence[Layer]) -> list[str]:
-    """The table that a person reads."""
-    names = [row.name or "total" for row in rows]
-    widths = max(5, *map(len, names)), max(4, *(len(row.kind) for row in rows))
-    lines = [f"{'layer':<{widths[0]}}  {'kind':<{widths[1]}}  {'output':>12}  stride  sees px  parameters"]
-    for name, row in zip(names, rows, strict=True):
-        output = "x".join(map(str, row.output))
-        stride, sees = (ALL if each is None else str(each) for each in (row.stride, row.receptive_field))
-        count = sum(each.parameters for each in rows) if not row.name else row.parameters
-        lines.append(
-            f"{name:<{widths[0]}}  {row.kind:<{widths[1]}}  {output:>12}  {stride:>6}  {sees:>7}  {count:>10,}"
-        )
-    return lines
+    """The table that a person reads; without parameters where there are none, as of a list of windows."""
+    total = sum(row.parameters for row in rows)
+    cells = [["layer", "kind", "output", "stride", "sees px", "parameters"]]
+    for row in rows:
+        seen = ("all" if each is None else str(each) for each in (row.stride, row.receptive_field))
+        count = row.parameters if row.name else total
+        cells.append([row.name or "total", row.kind, "x".join(map(str, row.output)), *seen, f"{count:,}"])
+    columns = list(zip(*cells, strict=True))[: 6 if total else 5]
+    widths = [max(map(len, column)) for column in columns]
+    aligned = [
+        [text.ljust(width) if number < 2 else text.rjust(width) for text in column]
+        for number, (column, width) in enumerate(zip(columns, widths, strict=True))
+    ]
+    return ["  ".join(line) for line in zip(*aligned, strict=True)]

@@ -43,7 +43,7 @@ def of_grad_cam(seen: Seen, spec: InputSpec, title: str, about: str, layer: str,
     tiles = [
         (canvas.framed(shown, at), f"{seen.path.name}\n{full.width} x {full.height}"),
         (
-            canvas.enlarged(seen.decoded.pixels, canvas.SIDE),
+            canvas.enlarged(seen.decoded.pixels, round(at.bottom - at.top)),
             f"what the network gets\n{spec.width} x {spec.height}" + (", as grey" if spec.channels == 1 else ""),
         ),
         (
