@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training import TrainingError
-from training.receptive import Field, Reach, Tracer
+from training.field import Field, Reach
+from training.receptive import Tracer
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
 
     Containers, and modules without parameters that change neither size nor receptive field (ReLU, dropout), have no
     row. The last row is the network itself; the `parameters` of all rows sum to its own.
+    Raises TrainingError for a size that the network cannot take.
     """
     dummy = _on_meta(network)
     pixels = torch.empty(1, channels, size, size, device="meta")
@@ -56,8 +58,12 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
             module.register_forward_hook(
                 lambda module, args, out, name=name: record(name, module, args[0] if args else None, out)
             )
-    with torch.no_grad(), tracer:
-        out = dummy(pixels)
+    try:
+        with torch.no_grad(), tracer:
+            out = dummy(pixels)
+    except (RuntimeError, AssertionError) as error:  # a dense layer of another size, ViT's own check
+        why = str(error).partition("\n")[0]
+        raise TrainingError(f"the network takes no {size} px: {why}", "another --input-size") from error
     record("", dummy, None, out)
     return rows
 

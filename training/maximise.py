@@ -11,7 +11,7 @@ from torch import Tensor
 from training.eager import Eager
 
 SHIFT = 2  # pixels; a picture that must survive small shifts holds shapes instead of pixel noise
-SMOOTHING = 4.0  # logits that a sum of 1 over the differences of neighbours in a row costs; pixels in 0..1
+SMOOTHING = 0.7  # of the step; below 1 the logit always wins
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def maximise(
     """Gradient ascent on each class's logit from noise, with Adam at a rate of 0.1.
 
     What is optimised goes through a sigmoid, so every step is a real picture; random shifts and a penalty on the
-    differences of neighbouring pixels keep it from pixel noise (Mordvintsev et al. 2015, "Inceptionism").
+    differences of neighbouring pixels, in proportion to the ascent, keep it from pixel noise (Mordvintsev et al. 2015,
+    "Inceptionism"; Olah et al. 2017, doi:10.23915/distill.00007).
     """
     generator = torch.Generator().manual_seed(seed)
     spec, normalise, target = eager.input, eager.normalise, torch.tensor(labels)
@@ -48,9 +49,9 @@ def maximise(
         picture = _picture(hidden)
         shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
         logits = eager.network(normalise(255 * picture.roll(shift, dims=(1, 2))))
-        gain = logits.gather(1, target[:, None]).sum() - SMOOTHING * spec.width * _roughness(picture)
-        optimizer.zero_grad()
-        (-gain).backward()
+        (ascent,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), hidden, retain_graph=True)
+        (rougher,) = torch.autograd.grad(_roughness(picture), hidden)
+        hidden.grad = SMOOTHING * _unit(rougher) - _unit(ascent)
         optimizer.step()
         progress(step + 1)
     pixels = _rounded(hidden.detach())
@@ -68,8 +69,13 @@ def _rounded(hidden: Tensor) -> Tensor:
 
 
 def _roughness(picture: Tensor) -> Tensor:
-    down, across = picture.diff(dim=1).abs(), picture.diff(dim=2).abs()
-    return down.mean(dim=(1, 2, 3)).sum() + across.mean(dim=(1, 2, 3)).sum()
+    """Total variation (Rudin, Osher and Fatemi 1992)."""
+    return picture.diff(dim=1).abs().sum() + picture.diff(dim=2).abs().sum()
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Each picture's gradient at length 1."""
+    return torch.nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
 
 
 def _chosen(eager: Eager, pixels: Tensor, target: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -73,7 +73,7 @@ def test_it_writes_pictures_and_tables(sightglass: Sightglass, digits_run: Path,
             assert min(image.size) > 100
     document = json.loads((out / "explain.json").read_text())
     assert [row["file"] for row in document["pictures"]] == [str(tmp_path / "a.png"), str(tmp_path / "b.jpg")]
-    rows = list(csv.DictReader((out / "layers.csv").open()))
+    rows = list(csv.DictReader(io.StringIO((out / "layers.csv").read_text())))
     assert sum(int(row["parameters"]) for row in rows) == layers.parameters(models.build("residual-cnn", 1, 10))
     kinds = [line.split()[0] for line in said.out.splitlines()]
     assert kinds[:4] == ["filters", "picture", "picture", "maximum"]
@@ -118,7 +118,7 @@ def test_without_pictures_it_shows_filters_and_what_maximises_each_class(
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["--class", "17"], 'there is no class "17"', 'did you mean "1"?'),
+        (["--class", "17"], 'there is no class "17"', 'did you mean "7"?'),
         (["a.png", "--layer", "feature"], 'there is no layer "feature"', 'did you mean "features"?'),
         (["a.png", "--layer", "head"], 'layer "head" gives 10, no maps', "before pooling"),
         (["--layer", "features"], 'layer "features" answers to pictures', "name picture files"),
