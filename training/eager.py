@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from app.artifact import manifest
 from app.artifact.image import InputSpec
@@ -16,17 +17,24 @@ from training.graph import Normalise
 class Eager:
     """`network`: normalised float[N, C, H, W] -> logits float[N, K], in evaluation mode, without gradients of weights.
 
-    `normalise` makes its input of RGB pixels 0..255, [N, H, W, 3], as `input` says.
+    `normalise` makes its input of RGB pixels 0..255, [N, H, W, 3], as `input` says. A run has no temperature yet: 1.
     """
 
     network: nn.Module
     labels: tuple[str, ...]
     input: InputSpec
+    temperature: float
 
     @property
     def normalise(self) -> Normalise:
         """The first step of the served graph."""
         return Normalise(self.input.mean, self.input.std)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """float32[N, K], as they are served."""
+        with torch.no_grad():
+            logits: Tensor = self.network(x)
+        return torch.softmax(logits / self.temperature, dim=1)
 
 
 def load(target: Path) -> Eager:
@@ -36,8 +44,8 @@ def load(target: Path) -> Eager:
         plan = recipe.parse(described.provenance["recipe"])
         network = models.build(plan.model, plan.channels, len(described.labels))
         network.load_state_dict(load_file(target / "weights.safetensors"))
-        labels, spec = described.labels, described.input
+        labels, spec, temperature = described.labels, described.input, described.temperature
     else:
         run = checkpoint.Run.open(target)
-        network, labels, spec = run.network(), run.labels, run.input
-    return Eager(network.eval().requires_grad_(False), tuple(labels), spec)
+        network, labels, spec, temperature = run.network(), run.labels, run.input, 1.0
+    return Eager(network.eval().requires_grad_(False), tuple(labels), spec, temperature)

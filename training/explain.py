@@ -123,8 +123,7 @@ def _explain_filters(eager: Eager, found: Findings, folder: Path) -> None:
 def _explain_picture(
     eager: Eager, seen: Seen, name: str, layer: str, label: int | None, found: Findings, folder: Path
 ) -> None:
-    with torch.no_grad():
-        probabilities = eager.network(seen.x).softmax(dim=1)[0]
+    probabilities = eager.probabilities(seen.x)[0]
     top = int(probabilities.argmax())
     chosen = top if label is None else label
     heat = grad_cam(eager.network, layer, seen.x, chosen).numpy()

@@ -80,7 +80,7 @@ def _unit(gradient: Tensor) -> Tensor:
 
 def _chosen(eager: Eager, pixels: Tensor, target: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Logit and probability of each picture's own class."""
+    x, rows = eager.normalise(pixels), torch.arange(len(target))
     with torch.no_grad():
-        logits = eager.network(eager.normalise(pixels))
-    rows = torch.arange(len(target))
-    return tuple(logits[rows, target].tolist()), tuple(logits.softmax(dim=1)[rows, target].tolist())
+        logits = eager.network(x)[rows, target]
+    return tuple(logits.tolist()), tuple(eager.probabilities(x)[rows, target].tolist())
