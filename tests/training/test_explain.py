@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from app.artifact.image import decode
+from app.artifact.image import Geometry, decode
 from tests.pictures import encode, picture
 from tests.training.conftest import Sightglass
 from training import canvas, eager, layers, models
@@ -58,6 +58,16 @@ def test_heat_lies_on_the_displayed_picture_where_the_model_looked(colours_run: 
     strongest = glow.sum(axis=2)[:, 45:315]  # the square that the model sees
     quarters = {(r, c): strongest[135 * r :, 135 * c :][:135, :135].mean() for r in (0, 1) for c in (0, 1)}
     assert max(quarters, key=lambda place: quarters[place]) == (0, 1)
+
+
+def test_a_hot_place_glows_in_its_own_cell_of_the_box_and_nowhere_else() -> None:
+    shown, at = Image.new("RGB", (360, 120), (90, 90, 90)), Geometry(360, 120, 120, 0, 240, 120)
+    heat = np.zeros((4, 4), np.float32)
+    heat[1, 3] = 2
+    change = np.asarray(canvas.overlaid(shown, at, heat)).astype(int) - np.asarray(canvas.framed(shown, at))
+    rows, columns = np.nonzero(np.abs(change).sum(axis=2) > 60)
+    assert (rows.mean(), columns.mean()) == (pytest.approx(44.5, abs=3), pytest.approx(224.5, abs=5))
+    assert (columns.min() > 180, columns.max() < 240, rows.max() < 90) == (True, True, True)
 
 
 def test_it_writes_pictures_and_tables(sightglass: Sightglass, digits_run: Path, tmp_path: Path) -> None:

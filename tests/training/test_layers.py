@@ -145,6 +145,16 @@ def test_what_mixes_channels_only_sees_no_more_places(tail: nn.Module) -> None:
     assert layers.receptive_field(nn.Sequential(nn.Conv2d(3, 4, 3), tail), 3, 16) == 3
 
 
+def test_rows_that_become_columns_are_not_followed() -> None:
+    class Turned(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.transpose(2, 3)
+
+    assert (
+        layers.receptive_field(nn.Sequential(nn.Conv2d(3, 4, (1, 5)), Turned(), nn.Conv2d(4, 4, (1, 5))), 3, 16) is None
+    )
+
+
 # Araujo, Norris and Sim 2019, doi:10.23915/distill.00021, table of receptive fields; ResNet-18 by hand
 PUBLISHED = {"alexnet": 195, "vgg16": 212, "inception_v3": 1311, "resnet18": 435}
 
