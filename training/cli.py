@@ -1,16 +1,17 @@
 """The `sightglass` command. Nothing heavy is imported at the top: `--help` must not wait for torch."""
 
-import json
 import os
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from training.progress import Talk
+from training import cli_explain
+from training.terminal import AsJson, NoProgress, Quiet
+from training.terminal import print_json as _print_json
+from training.terminal import say_next as _next
+from training.terminal import talk_of as _talk
 
 FIVE_STEPS = """From a folder of pictures to a service, in five steps:
 
@@ -22,10 +23,6 @@ FIVE_STEPS = """From a folder of pictures to a service, in five steps:
 
 `sightglass --help` lists every command. No pictures at hand? Use `digits` in place of `photos`.
 """
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr.")]
-NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bars, even on a terminal.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 app = typer.Typer(
     rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -216,6 +213,9 @@ def _print_predictions(rows: list[dict[str, Any]]) -> None:
         typer.echo(f"{name:<{width}}  {answers or 'error: ' + row['error']}")
 
 
+app.command()(cli_explain.explain)
+
+
 @app.command()
 def serve(
     model: Annotated[Path | None, typer.Option(help="An artifact folder; default: the embedded one.")] = None,
@@ -263,21 +263,6 @@ def recipes(as_json: AsJson = False) -> None:
             f"{row['model']} at {row['input_size']} px, {row['optimizer']} + {row['schedule']}, {row['epochs']} epochs"
         )
         typer.echo(f"{row['recipe']:<30}  {row['about']}\n{'':<30}  {plan}")
-
-
-def _talk(quiet: bool, no_progress: bool) -> "Talk":
-    from training.progress import Talk
-
-    return Talk(quiet, bars=not no_progress)
-
-
-def _next(talk: "Talk", *words: str) -> None:
-    """The command that comes after this one, ready to paste."""
-    talk.fact("next", shlex.join(["sightglass", *words]))
-
-
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2))
 
 
 def main() -> None:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training import TrainingError
-from training.receptive import Field, Reach, Tracer
-
-ALL = "all"  # how tables write a receptive field of None
+from training.field import Field, Reach
+from training.receptive import Tracer
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
 
     Containers, and modules without parameters that change neither size nor receptive field (ReLU, dropout), have no
     row. The last row is the network itself; the `parameters` of all rows sum to its own.
+    Raises TrainingError for a size that the network cannot take.
     """
     dummy = _on_meta(network)
     pixels = torch.empty(1, channels, size, size, device="meta")
@@ -58,8 +58,12 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
             module.register_forward_hook(
                 lambda module, args, out, name=name: record(name, module, args[0] if args else None, out)
             )
-    with torch.no_grad(), tracer:
-        out = dummy(pixels)
+    try:
+        with torch.no_grad(), tracer:
+            out = dummy(pixels)
+    except (RuntimeError, AssertionError) as error:  # a dense layer of another size, ViT's own check
+        why = str(error).partition("\n")[0]
+        raise TrainingError(f"the network takes no {size} px: {why}", "another --input-size") from error
     record("", dummy, None, out)
     return rows
 
@@ -148,15 +152,17 @@ def parameters(network: nn.Module) -> int:
 
 
 def as_lines(rows: Sequence[Layer]) -> list[str]:
-    """The table that a person reads."""
-    names = [row.name or "total" for row in rows]
-    widths = max(5, *map(len, names)), max(4, *(len(row.kind) for row in rows))
-    lines = [f"{'layer':<{widths[0]}}  {'kind':<{widths[1]}}  {'output':>12}  stride  sees px  parameters"]
-    for name, row in zip(names, rows, strict=True):
-        output = "x".join(map(str, row.output))
-        stride, sees = (ALL if each is None else str(each) for each in (row.stride, row.receptive_field))
-        count = sum(each.parameters for each in rows) if not row.name else row.parameters
-        lines.append(
-            f"{name:<{widths[0]}}  {row.kind:<{widths[1]}}  {output:>12}  {stride:>6}  {sees:>7}  {count:>10,}"
-        )
-    return lines
+    """The table that a person reads; without parameters where there are none, as of a list of windows."""
+    total = sum(row.parameters for row in rows)
+    cells = [["layer", "kind", "output", "stride", "sees px", "parameters"]]
+    for row in rows:
+        seen = ("all" if each is None else str(each) for each in (row.stride, row.receptive_field))
+        count = row.parameters if row.name else total
+        cells.append([row.name or "total", row.kind, "x".join(map(str, row.output)), *seen, f"{count:,}"])
+    columns = list(zip(*cells, strict=True))[: 6 if total else 5]
+    widths = [max(map(len, column)) for column in columns]
+    aligned = [
+        [text.ljust(width) if number < 2 else text.rjust(width) for text in column]
+        for number, (column, width) in enumerate(zip(columns, widths, strict=True))
+    ]
+    return ["  ".join(line) for line in zip(*aligned, strict=True)]

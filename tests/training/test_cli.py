@@ -22,7 +22,7 @@ from training import recipe
 from training.data import index
 from training.models import MODELS
 
-COMMANDS = ("train", "evaluate", "export", "verify", "predict", "serve", "models", "recipes")
+COMMANDS = ("train", "evaluate", "export", "verify", "predict", "explain", "serve", "models", "recipes")
 NO_TORCH = """
 import sys
 from training import cli

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.models.shufflenetv2 import channel_shuffle
 
 from training import TrainingError, layers, models
-from training.receptive import Field, Reach, Tracer
+from training.field import Field, Reach
+from training.receptive import Tracer
 
 
 def convolve(x: NDArray[np.float64], bank: NDArray[np.float64], stride: int, padding: int) -> NDArray[np.float64]:
@@ -144,6 +145,16 @@ def test_what_mixes_channels_only_sees_no_more_places(tail: nn.Module) -> None:
     assert layers.receptive_field(nn.Sequential(nn.Conv2d(3, 4, 3), tail), 3, 16) == 3
 
 
+def test_rows_that_become_columns_are_not_followed() -> None:
+    class Turned(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.transpose(2, 3)
+
+    assert (
+        layers.receptive_field(nn.Sequential(nn.Conv2d(3, 4, (1, 5)), Turned(), nn.Conv2d(4, 4, (1, 5))), 3, 16) is None
+    )
+
+
 # Araujo, Norris and Sim 2019, doi:10.23915/distill.00021, table of receptive fields; ResNet-18 by hand
 PUBLISHED = {"alexnet": 195, "vgg16": 212, "inception_v3": 1311, "resnet18": 435}
 
@@ -244,6 +255,16 @@ def test_what_is_no_list_of_triples_is_refused(text: str) -> None:
 def test_a_layer_without_output_is_refused() -> None:
     with pytest.raises(TrainingError, match="layer 2 has no output left"):
         layers.table_of([(3, 2, 0), (9, 1, 0)], 16)
+
+
+def test_a_size_that_the_network_cannot_take_is_an_error() -> None:
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    with pytest.raises(TrainingError, match="takes no 9 px: "):
+        layers.table(dense, 3, 9)
+    with torch.device("meta"):
+        transformer = torchvision.models.vit_b_16(weights=None)
+    with pytest.raises(TrainingError, match="takes no 32 px: Wrong image height"):
+        layers.table(transformer, 3, 32)
 
 
 def test_the_printed_table_has_the_total_and_says_all() -> None:

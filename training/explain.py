@@ -1,0 +1,193 @@
+"""What a network has learnt and where it looks, as pictures and tables in one new folder."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from app.artifact.image import ImageError, decode
+from training import TrainingError, activations, checkpoint, nearest, sheets
+from training.eager import Eager
+from training.evaluate import require_new
+from training.filters import Filters, describe, first
+from training.gradcam import grad_cam
+from training.layers import Layer, table
+from training.maximise import maximise
+from training.progress import Talk
+from training.sheets import Seen
+
+CLASSES = 10  # that are maximised at once
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to explain: picture files, a class and a layer (None: each picture's own answer, the last maps)."""
+
+    pictures: Sequence[Path] = ()
+    label: str | None = None
+    layer: str | None = None
+    steps: int = 200
+
+
+@dataclass
+class Findings:
+    """Everything but the pictures; `as_json` is explain.json."""
+
+    layers: list[Layer]
+    filters: Filters | None = None
+    activity: list[activations.Activity] = field(default_factory=list)
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+    maximised: list[dict[str, Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
+    """Write the new folder `out`; nothing is left behind where a wish cannot be met.
+
+    Raises TrainingError for an unknown class or layer and for a picture that cannot be read.
+    """
+    label = None if wish.label is None else _number(wish.label, eager.labels)
+    pictures = [_read(path, eager) for path in wish.pictures]
+    blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))
+    with _new_folder(out) as folder:
+        found = Findings(table(eager.network, eager.input.channels, eager.input.width))
+        _explain_filters(eager, found, folder)
+        if pictures:
+            layer = wish.layer or activations.last_maps(eager.network, blank)
+            found.activity = activations.statistics(eager.network, torch.cat([each.x for each in pictures]))
+            for number, seen in enumerate(pictures, 1):
+                _explain_picture(eager, seen, f"{number:02}-{seen.path.stem}", layer, label, found, folder)
+        elif wish.layer:
+            activations.layer(eager.network, wish.layer)
+            raise TrainingError(f'layer "{wish.layer}" answers to pictures, and there are none', "name picture files")
+        if wish.steps:
+            _maximise(eager, _asked(label, found, eager), wish.steps, found, folder, talk)
+        _write_tables(found, folder)
+    return found
+
+
+def _number(label: str, labels: Sequence[str]) -> int:
+    if label not in labels:
+        raise TrainingError(f'there is no class "{label}"', nearest(label, labels))
+    return labels.index(label)
+
+
+def _read(path: Path, eager: Eager) -> Seen:
+    try:
+        content = path.read_bytes()
+        decoded = decode(content, eager.input)
+    except (ImageError, OSError) as error:
+        raise TrainingError(f'"{path}" cannot be read: {error}') from error
+    return Seen(path, content, decoded, eager.normalise(torch.from_numpy(decoded.pixels)[None]))
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Written beside under a temporary name and renamed when it is complete. Raises TrainingError if `out` exists."""
+    require_new(out)
+    temporary = out.with_name(f".{out.name}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(image: Image.Image, name: str, found: Findings, folder: Path) -> None:
+    image.save(folder / name)
+    found.files.append(name)
+
+
+def _explain_filters(eager: Eager, found: Findings, folder: Path) -> None:
+    try:
+        name, weights = first(eager.network)
+    except TrainingError:  # of dense layers only
+        return
+    found.filters = describe(name, weights)
+    _save(sheets.of_filters(found.filters, weights), "filters.png", found, folder)
+
+
+def _explain_picture(
+    eager: Eager, seen: Seen, name: str, layer: str, label: int | None, found: Findings, folder: Path
+) -> None:
+    probabilities = eager.probabilities(seen.x)[0]
+    top = int(probabilities.argmax())
+    chosen = top if label is None else label
+    heat = grad_cam(eager.network, layer, seen.x, chosen).numpy()
+    row: dict[str, Any] = {
+        "file": str(seen.path),
+        "prediction": eager.labels[top],
+        "probability": probabilities[top].item(),
+        "class": eager.labels[chosen],
+        "class_probability": probabilities[chosen].item(),
+        "layer": layer,
+        "grad_cam": heat.tolist(),
+    }
+    found.pictures.append(row)
+    title = f"{seen.path.name}: {row['prediction']}, p = {row['probability']:.3f}"
+    about = f"{row['class']}, p = {row['class_probability']:.3f}"
+    overlay = sheets.of_grad_cam(seen, eager.input, title, about, layer, heat)
+    _save(overlay, f"{name}-gradcam.png", found, folder)
+    maps = activations.maps_of(eager.network, layer, seen.x)[0]
+    _save(sheets.of_maps(layer, maps), f"{name}-maps.png", found, folder)
+
+
+def _maximise(eager: Eager, numbers: Sequence[int], steps: int, found: Findings, folder: Path, talk: Talk) -> None:
+    with talk.step("activation maximisation", steps) as progress:
+        best = maximise(eager, numbers, steps, progress=progress)
+    names = [eager.labels[number] for number in numbers]
+    for name, before, after, probability in zip(names, best.before, best.after, best.probability, strict=True):
+        row: dict[str, Any] = {
+            "class": name,
+            "logit_before": before,
+            "logit": after,
+            "probability": probability,
+            "steps": steps,
+        }
+        found.maximised.append(row)
+    _save(sheets.of_maximised(names, best, steps), "maximised.png", found, folder)
+
+
+def _asked(label: int | None, found: Findings, eager: Eager) -> list[int]:
+    """The classes to maximise: the one asked for, or those that were explained, or the first ones."""
+    if label is not None:
+        return [label]
+    explained = dict.fromkeys(eager.labels.index(each["class"]) for each in found.pictures)
+    return list(explained or range(len(eager.labels)))[:CLASSES]
+
+
+def _write_tables(found: Findings, folder: Path) -> None:
+    tables: dict[str, Sequence[Layer] | Sequence[activations.Activity]] = {
+        "layers.csv": found.layers,
+        "activations.csv": found.activity,
+    }
+    for name, rows in tables.items():
+        if rows:
+            checkpoint.write(folder / name, _csv([asdict(row) for row in rows]))
+            found.files.append(name)
+    found.files.append("explain.json")
+    checkpoint.write(folder / "explain.json", json.dumps(found.as_json(), indent=1) + "\n")
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {key: "x".join(map(str, value)) if isinstance(value, tuple) else value for key, value in row.items()}
+        for row in rows
+    )
+    return text.getvalue()

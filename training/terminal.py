@@ -1,0 +1,31 @@
+"""What the commands share: their common options and how they speak. Nothing heavy is imported at the top."""
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from training.progress import Talk
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bars, even on a terminal.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def talk_of(quiet: bool, no_progress: bool) -> "Talk":
+    """What a command says on stderr while it works."""
+    from training.progress import Talk
+
+    return Talk(quiet, bars=not no_progress)
+
+
+def say_next(talk: "Talk", *words: str) -> None:
+    """The command that comes after this one, ready to paste."""
+    talk.fact("next", shlex.join(["sightglass", *words]))
+
+
+def print_json(document: Any) -> None:
+    """The one document on stdout."""
+    typer.echo(json.dumps(document, indent=2))
