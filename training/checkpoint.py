@@ -17,7 +17,7 @@ from training import TrainingError, models
 from training.data import Data, Sample, index
 from training.recipe import Recipe, parse
 
-FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt")
+FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt", "dhash.npz")
 
 
 @contextmanager
