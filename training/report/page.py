@@ -93,8 +93,6 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
     environment.filters |= {
         "name": lambda text: Markup("<bdi>{}</bdi>").format(_plain(text)),  # of its own writing direction
