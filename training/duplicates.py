@@ -46,7 +46,8 @@ def _areas(size: int, parts: int) -> NDArray[np.float32]:
     left, right = edges[:-1, None], edges[1:, None]
     pixel = np.arange(size)
     overlap = np.clip(np.minimum(right, pixel + 1) - np.maximum(left, pixel), 0, None)
-    return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.float32] = (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def hashes(pixels: Pixels) -> Hashes:

@@ -124,7 +124,8 @@ def sizes(sides: Sequence[int], used: int) -> Figure:
     """How many pictures have which shorter side, in pixels; dashed: the model's."""
     figure = Figure(figsize=(7.5, 2.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.hist(sides, min(30, max(3, len(set(sides)))))
+    axes.hist(sides, min(30, max(3, len(set(sides)))), range=(min(sides) - 1, max(sides) + 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axvline(used, color="black", linestyle="--", linewidth=1)
     axes.set(xlabel="shorter side, pixels", ylabel="pictures")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
