@@ -273,13 +273,13 @@ def test_predictions_csv_has_a_row_per_picture_with_all_probabilities(written: P
         assert float(row["confidence"]) == probabilities.max()
 
 
-def test_suspects_csv_has_the_labels_to_check_first(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+def test_suspects_csv_has_the_labels_to_check_first(colours_artifact: Path, colours_data: Path, tmp_path: Path) -> None:
     """Two blue pictures lie among the red ones."""
     data = shutil.copytree(colours_data, tmp_path / "data")
     for name in ("000.png", "001.png"):
         (data / "blue" / name).rename(data / "red" / f"blue-{name}")
-    found = score(colours_run, data)
-    evaluate.write(found, colours_run, tmp_path / "out")
+    found = score(colours_artifact, data, "all", "onnx")
+    evaluate.write(found, colours_artifact, tmp_path / "out")
     with (tmp_path / "out" / "suspects.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     mislabelled = {row["path"]: row for row in table if "blue-" in row["path"]}
@@ -291,16 +291,18 @@ def test_suspects_csv_has_the_labels_to_check_first(colours_run: Path, colours_d
 
 
 def test_probable_wrong_labels_are_counted_and_their_list_is_named(
-    colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
+    colours_artifact: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
 ) -> None:
     data = shutil.copytree(colours_data, tmp_path / "data")
     (data / "blue" / "000.png").rename(data / "red" / "odd.png")
     out = tmp_path / "out"
-    said = sightglass("evaluate", colours_run, "--data", data, "--out", out)
+    said = sightglass("evaluate", colours_artifact, "--data", data, "--variant", "onnx", "--out", out)
     count = len((out / "suspects.csv").read_text().splitlines()) - 1
     assert count >= 1
     assert f"look     {count} wrong with p > 0.9: check these labels first -> {out}/suspects.csv" in said.err
-    assert "--out FOLDER lists them" in sightglass("evaluate", colours_run, "--data", data).err
+    assert (
+        "--out FOLDER lists them" in sightglass("evaluate", colours_artifact, "--data", data, "--variant", "onnx").err
+    )
 
 
 def test_scores_are_scikit_learns_on_the_same_predictions(written: Path) -> None:
