@@ -18,7 +18,16 @@ from training.models.heads import Network
 from training.recipe import Recipe, parse
 from training.samples import Data, Sample
 
-FILES = ("weights.pt", "last.pt", "meta.json", "metrics.jsonl", "splits.json", "skipped.txt", "mlflow.json")
+FILES = (
+    "weights.pt",
+    "last.pt",
+    "meta.json",
+    "metrics.jsonl",
+    "splits.json",
+    "skipped.txt",
+    "dhash.npz",
+    "mlflow.json",
+)
 
 
 @contextmanager

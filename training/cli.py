@@ -98,7 +98,7 @@ def evaluate(
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Of an artifact; default: its default variant.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A new folder for evaluation.json, predictions.csv and plots.")
+        Path | None, typer.Option(help="A new folder for evaluation.json, predictions.csv, suspects.csv and plots.")
     ] = None,
     min_accuracy: Annotated[float, typer.Option(help="Exit with 3 below this fraction.")] = 0.0,
     quiet: Quiet = False,
@@ -118,7 +118,8 @@ def evaluate(
         typer.echo("\n".join(evaluation.table(predictions)))
     if out:
         evaluation.write(predictions, target, out)
-        talk.fact("saved", f"{out}: evaluation.json predictions.csv and plots")
+        talk.fact("saved", f"{out}: evaluation.json predictions.csv suspects.csv and plots")
+    talk.fact("look", evaluation.look(predictions, out))
     if (target / "meta.json").exists():
         _next(talk, "export", str(target), "--out", f"exports/{target.resolve().name}/1")
     else:
@@ -135,6 +136,7 @@ def export(
     run: Annotated[Path, typer.Argument()],
     out: Annotated[Path, typer.Option(help="exports/NAME/VERSION; must not exist.")],
     data: Annotated[str | None, typer.Option(help="Where the run's pictures are now, if they moved.")] = None,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Leave your pictures out of report.html.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
     as_json: AsJson = False,
@@ -144,7 +146,7 @@ def export(
     from training.checkpoint import Run
 
     talk = _talk(quiet, no_progress)
-    manifest = exporting.export(Run.open(run), out, data, talk)
+    manifest = exporting.export(Run.open(run), out, data, talk, pictures=not no_pictures)
     _next(talk, "serve", "--model", str(out))
     if as_json:
         _print_json(manifest.model_dump(mode="json"))

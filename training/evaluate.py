@@ -13,7 +13,7 @@ from app.artifact import manifest
 from app.artifact.image import InputSpec
 from app.engines import Runs, machine
 from app.engines import load as load_engine
-from training import TrainingError, checkpoint, pixels, plots
+from training import TrainingError, checkpoint, mistakes, pixels, plots
 from training.data import index, select
 from training.gates import EagerEngine, probabilities_of
 from training.graph import Servable
@@ -23,6 +23,7 @@ from training.progress import Talk
 from training.samples import Data
 from training.score import Evaluation, Floats
 
+SUSPECTS = "suspects.csv"
 RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of its files' sha256 sums
 
 
@@ -36,6 +37,10 @@ class Predictions:
     pixels: Pixels
     probabilities: Floats
     evaluation: Evaluation
+
+    def suspects(self) -> list[mistakes.Mistake]:
+        """Probable wrong labels, the most confident contradiction first."""
+        return mistakes.suspects(mistakes.find(self.pixels.samples, self.probabilities))
 
 
 def evaluate(target: Path, source: str | None, split: str | None, variant: str | None, talk: Talk) -> Predictions:
@@ -137,10 +142,19 @@ def table(predictions: Predictions) -> list[str]:
     return lines
 
 
+def look(predictions: Predictions, out: Path | None) -> str:
+    """How many labels to check first, and where they are listed."""
+    count = len(predictions.suspects())
+    if not count:
+        return f"no answer is wrong with p > {mistakes.SUSPECT_CONFIDENCE:g}"
+    where = f" -> {out / SUSPECTS}" if out else "; --out FOLDER lists them"
+    return f"{count:,} wrong with p > {mistakes.SUSPECT_CONFIDENCE:g}: check these labels first{where}"
+
+
 def as_json(predictions: Predictions) -> dict[str, Any]:
     """One document with every score."""
     where = {"variant": predictions.variant, "data": predictions.data, "split": predictions.split}
-    return where | predictions.evaluation.as_json()
+    return where | {"suspects": len(predictions.suspects())} | predictions.evaluation.as_json()
 
 
 def require_new(out: Path) -> None:
@@ -150,12 +164,14 @@ def require_new(out: Path) -> None:
 
 
 def write(predictions: Predictions, target: Path, out: Path) -> None:
-    """evaluation.json, predictions.csv and the plots into the new folder `out`. Raises TrainingError if it exists."""
+    """evaluation.json, predictions.csv, suspects.csv and the plots into `out`. Raises TrainingError if it exists."""
     require_new(out)
     out.mkdir(parents=True)
     history = checkpoint.Run.open(target).history() if (target / "meta.json").exists() else []
     checkpoint.write(out / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
     checkpoint.write(out / "predictions.csv", _csv(predictions))
+    suspects = mistakes.as_csv(predictions.suspects(), predictions.evaluation.labels)
+    checkpoint.write(out / SUSPECTS, suspects)
     for name, figure in plots.draw(predictions.evaluation, history).items():
         plots.save(figure, out / f"{name}.png", "png")
 

@@ -29,22 +29,25 @@ from training import Refused, TrainingError, gates, pixels, report, tracking
 from training.checkpoint import Run, rank
 from training.drawings import golden_files
 from training.evaluate import RECORDED
-from training.gates import EagerEngine, Verdict, probabilities_of
+from training.gates import EagerEngine, Verdict, answers_of, probabilities_of
 from training.graph import Servable
 from training.loop import logits_of, use_cores
 from training.pixels import Pixels
 from training.progress import Talk
-from training.score import Accuracy, Evaluation, accuracy
+from training.score import Accuracy, Evaluation, Floats, accuracy
 from training.variants import WRITERS, Writer
 
 CALIBRATION_IMAGES = 256
 Writers = Mapping[str, tuple[str, Writer]]
 
 
-def export(run: Run, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS) -> Manifest:
+def export(
+    run: Run, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS, *, pictures: bool = True
+) -> Manifest:
     """Write the artifact `out` = .../NAME/VERSION; nothing is left behind where a gate refuses.
 
     Temperature and gates use val, INT8 calibration uses train; test is only measured, once per kept variant.
+    Without `pictures` the report holds none of test's.
     Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
     """
     name, version = _name_and_version(out)
@@ -52,21 +55,36 @@ def export(run: Run, out: Path, source: str | None, talk: Talk, writers: Writers
     splits = _load_splits(run, source, talk)
     held_out = "test" if "test" in splits else "val"
     use_cores()
-    servable = _calibrated(run, splits["val"])
+    servable, val_logits = _calibrated(run, splits["val"])
     with _new_folder(out) as folder:
         calibration = splits["train"].take(np.arange(len(splits["train"])))
         loaded = {"checkpoint": EagerEngine(servable), **_write(servable, calibration, folder, writers, talk)}
         images = _golden_images(run, servable)
         rows = [_measure_once(row, loaded, splits[held_out]) for row in _judge(loaded, splits["val"], images, writers)]
-        evaluation = Evaluation.of(
-            run.labels, splits[held_out].labels, probabilities_of(loaded["checkpoint"], splits[held_out])
+        outputs = answers_of(loaded["checkpoint"], splits[held_out])
+        evaluation = Evaluation.of(run.labels, splits[held_out].labels, outputs.probabilities)
+        evidence = report.Evidence(
+            run=run,
+            data=run.data(source),
+            split=held_out,
+            val=splits["val"],
+            held_out=splits[held_out],
+            evaluation=evaluation,
+            outputs=outputs,
+            val_logits=val_logits,
+            drawings=loaded["checkpoint"].run(images.pixels),
+            checkpoint=loaded["checkpoint"],
+            temperature=servable.temperature,
+            pictures=pictures,
         )
         described = _describe(name, version, run, servable, rows, evaluation, held_out)
-        described = _save(folder, described, images, run, rows, evaluation)
+        described = _save(folder, described, images, run, rows, evidence)
         seconds = _self_test_in_a_fresh_process(folder)
     for line in report.verdict(rows, described, splits["val"]):
         talk.line(line)
     talk.fact("golden", f"{len(images.files)} images stored; fresh-process self-test ok in {seconds:.2f} s")
+    holds = f"with pictures of {held_out}; --no-pictures leaves them out" if pictures else "without pictures"
+    talk.fact("report", f"{out / 'report.html'} ({holds})")
     tracker.register(out, described)
     return described
 
@@ -97,8 +115,8 @@ def _load_splits(run: Run, source: str | None, talk: Talk) -> dict[str, Pixels]:
     return splits
 
 
-def _calibrated(run: Run, val: Pixels) -> Servable:
-    """The eager checkpoint with the temperature that minimises the cross-entropy of val.
+def _calibrated(run: Run, val: Pixels) -> tuple[Servable, Floats]:
+    """The eager checkpoint with the temperature that minimises the cross-entropy of val, and its logits on val.
 
     The targets are smoothed as in Platt (1999): a val without a single mistake would otherwise ask for temperature 0,
     and certainty about everything; with thousands of pictures the smoothing vanishes.
@@ -113,7 +131,7 @@ def _calibrated(run: Run, val: Pixels) -> Servable:
         return torch.nn.functional.cross_entropy(logits / np.exp(log_temperature), targets).item()
 
     best = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
-    return Servable(run.network(), run.input.mean, run.input.std, float(np.exp(best.x)))
+    return Servable(run.network(), run.input.mean, run.input.std, float(np.exp(best.x))), logits.float().numpy()
 
 
 @contextmanager
@@ -233,7 +251,7 @@ def _score(result: Accuracy, split: str) -> Score:
 
 
 def _save(
-    folder: Path, described: Manifest, images: Golden, run: Run, rows: list[Verdict], evaluation: Evaluation
+    folder: Path, described: Manifest, images: Golden, run: Run, rows: list[Verdict], evidence: report.Evidence
 ) -> Manifest:
     """Everything beside the variants; the manifest last, with the checksum of every file."""
     for row in rows:
@@ -241,7 +259,7 @@ def _save(
             (folder / row.file).unlink()
     replace(images, contract=described.contract).save(folder)
     save_file(run.network().state_dict(), folder / "weights.safetensors")
-    report.write(folder, described, rows, evaluation, run.history())
+    report.write(folder, described, rows, evidence)
     recorded = {name: [digest[:16] for digest in sums] for name, sums in run.checksums().items() if name != "train"}
     (folder / RECORDED).write_text(json.dumps(recorded))
     files = {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir())}

@@ -76,6 +76,13 @@ def probabilities_of(engine: Runs, pixels: Pixels) -> Floats:
     return np.concatenate([engine.run(batch).probabilities for batch in pixels.batches()])
 
 
+def answers_of(engine: Runs, pixels: Pixels) -> Outputs:
+    """Probabilities and logits of a whole split; heat maps, K times as large, are not kept."""
+    batches = [engine.run(batch)[:2] for batch in pixels.batches()]
+    probabilities, logits = (np.concatenate(part) for part in zip(*batches, strict=True))
+    return Outputs(probabilities, logits, None)
+
+
 def measure(engines: Mapping[str, Runs], pixels: Pixels) -> dict[str, Proof]:
     """Every engine against the one called `checkpoint`, on the same pixels."""
     speed = cpu_ms(engines, pixels)

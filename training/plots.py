@@ -1,4 +1,4 @@
-"""The three figures of an evaluation: confusion matrix, reliability diagram, training curves."""
+"""Figures: of an evaluation (confusion matrix, reliability, training curves), and what else a report shows."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,15 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from training.checkpoint import rank
-from training.score import Evaluation
+from training.familiarity import Familiarity
+from training.rejection import Rejection
+from training.score import Evaluation, Floats
 
 
 def draw(evaluation: Evaluation, history: Sequence[dict[str, Any]]) -> dict[str, Figure]:
     """Name -> figure; `curves` only where there is a history (rows of metrics.jsonl)."""
     with rc_context({"text.parse_math": False}):  # a label may hold dollar signs
-        figures = {"confusion": _confusion(evaluation), "reliability": _reliability(evaluation)}
+        figures = {"confusion": _confusion(evaluation), "reliability": reliability(evaluation)}
         if history:
-            figures["curves"] = _curves(history)
+            figures["curves"] = curves(history)
     return figures
 
 
@@ -50,7 +52,7 @@ def _confusion(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _reliability(evaluation: Evaluation) -> Figure:
+def reliability(evaluation: Evaluation) -> Figure:
     """Accuracy of each confidence bin against its confidence; the diagonal is perfect calibration."""
     bins = [each for each in evaluation.reliability if each.n]
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
@@ -63,7 +65,7 @@ def _reliability(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _curves(history: Sequence[dict[str, Any]]) -> Figure:
+def curves(history: Sequence[dict[str, Any]]) -> Figure:
     """Loss of train and val, accuracy on val, learning rate; the best epoch is marked."""
     epochs = [row["epoch"] for row in history]
     best = max(history, key=rank)
@@ -84,4 +86,47 @@ def _curves(history: Sequence[dict[str, Any]]) -> Figure:
     rate.set(xlabel="epoch", ylabel="learning rate")
     for axes in (loss, score, rate):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def coverage(curve: tuple[Floats, Floats, Floats], line: Rejection) -> Figure:
+    """Accuracy of the accepted pictures over their share (see rejection.coverage_curve), the suggested line marked."""
+    _, share, accuracy = curve
+    places = np.unique(np.linspace(0, len(share) - 1, 400).astype(np.int64))
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(share[places], accuracy[places])
+    if line.on_held_out is not None:
+        axes.plot(line.coverage, line.on_held_out.value, "o", color="black")
+    axes.set(xlim=(1.02, 0), xlabel="coverage", ylabel="accuracy of what is accepted")
+    return figure
+
+
+def energies(found: Familiarity, split: str) -> Figure:
+    """Shares of val and of the held-out split in each range of energy, the drawings as ticks, the threshold."""
+    figure = Figure(figsize=(7.5, 3), layout="constrained")
+    axes = figure.add_subplot()
+    edges = np.histogram_bin_edges(np.concatenate([found.val, found.held_out, found.drawings]), 40)
+    for scores, name in ((found.val, "val"), (found.held_out, split)):
+        axes.hist(
+            scores, edges.tolist(), weights=np.full(len(scores), 1 / len(scores)), histtype="step", label=name, lw=1.5
+        )
+        if split == "val":
+            break
+    axes.plot(found.drawings, np.zeros(len(found.drawings)), "|", color="tab:green", ms=14, mew=1.5, label="drawings")
+    axes.axvline(found.threshold, color="black", linestyle="--", linewidth=1, label="threshold")
+    axes.set(xlabel="energy (familiar to the left, unfamiliar to the right)", ylabel="share of pictures")
+    axes.legend()
+    return figure
+
+
+def sizes(sides: Sequence[int], used: int) -> Figure:
+    """How many pictures have which shorter side, in pixels; dashed: the model's."""
+    figure = Figure(figsize=(7.5, 2.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(sides, min(30, max(3, len(set(sides)))), range=(min(sides) - 1, max(sides) + 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.axvline(used, color="black", linestyle="--", linewidth=1)
+    axes.set(xlabel="shorter side, pixels", ylabel="pictures")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

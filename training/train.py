@@ -15,7 +15,7 @@ import torch
 
 from app.artifact.image import InputSpec
 from app.engines import machine
-from training import Stopped, TrainingError, checkpoint, pixels, provenance, tracking
+from training import Stopped, TrainingError, checkpoint, duplicates, pixels, provenance, tracking
 from training.graph import Normalise
 from training.loop import Learner, logits_of, use_cores
 from training.pixels import Pixels
@@ -158,6 +158,7 @@ def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Le
         checkpoint.write(plan.out / "skipped.txt", "".join(skipped))
     splits = {name: (split.samples, split.sha256) for name, split in sets.items()}
     checkpoint.write_splits(plan.out, plan.data.labels, splits)
+    duplicates.save(plan.out, sets)
     checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
     meta = provenance.describe(plan, sets, spec, learner.precision)
     checkpoint.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")

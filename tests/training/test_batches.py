@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from training import recipe
 from training.batches import batches, cutmix, mix, mixup, smooth
-from training.data import Sample
 from training.pixels import Pixels
 from training.recipe import Recipe
+from training.samples import Sample
 
 PLAIN: dict[str, object] = {"crop_padding": 0, "label_smoothing": 0.0, "batch_size": 8}
 EVERYTHING: dict[str, object] = {

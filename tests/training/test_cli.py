@@ -79,16 +79,15 @@ def test_version(sightglass: Sightglass) -> None:
 
 def test_models_lists_the_registry(sightglass: Sightglass) -> None:
     lines = sightglass("models").out.splitlines()
-    assert [line.split()[0] for line in lines] == list(MODELS)
-    assert json.loads(sightglass("models", "--json").out) == [
-        {"model": name, "about": model.about} for name, model in MODELS.items()
-    ]
+    assert [line.split()[0] for line in lines] == ["model", *MODELS, "torchvision/NAME"]
+    rows = json.loads(sightglass("models", "--json").out)
+    assert {row["model"]: row["parameters"] for row in rows} == {name: m.parameters for name, m in MODELS.items()}
 
 
 def test_recipes_lists_every_recipe(sightglass: Sightglass) -> None:
-    assert [line.split()[0] for line in sightglass("recipes").out.splitlines()] == recipe.names()
+    assert re.findall(r"^\S+", sightglass("recipes").out, re.MULTILINE) == recipe.names()
     rows = json.loads(sightglass("recipes", "--json").out)
-    assert {row.pop("recipe"): recipe.parse(row) for row in rows} == {
+    assert {row.pop("recipe"): recipe.parse({key: row[key] for key in row if key != "about"}) for row in rows} == {
         name: recipe.load(name) for name in recipe.names()
     }
 

@@ -273,6 +273,38 @@ def test_predictions_csv_has_a_row_per_picture_with_all_probabilities(written: P
         assert float(row["confidence"]) == probabilities.max()
 
 
+def test_suspects_csv_has_the_labels_to_check_first(colours_artifact: Path, colours_data: Path, tmp_path: Path) -> None:
+    """Two blue pictures lie among the red ones."""
+    data = shutil.copytree(colours_data, tmp_path / "data")
+    for name in ("000.png", "001.png"):
+        (data / "blue" / name).rename(data / "red" / f"blue-{name}")
+    found = score(colours_artifact, data, "all", "onnx")
+    evaluate.write(found, colours_artifact, tmp_path / "out")
+    with (tmp_path / "out" / "suspects.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    mislabelled = {row["path"]: row for row in table if "blue-" in row["path"]}
+    assert set(mislabelled) == {"red/blue-000.png", "red/blue-001.png"}
+    assert {(row["label"], row["suggestion"]) for row in mislabelled.values()} == {("red", "blue")}
+    assert [float(row["p"]) for row in table] == sorted((float(row["p"]) for row in table), reverse=True)
+    assert all(float(row["p"]) > 0.9 for row in table)
+    assert evaluate.as_json(found)["suspects"] == len(table)
+
+
+def test_probable_wrong_labels_are_counted_and_their_list_is_named(
+    colours_artifact: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
+) -> None:
+    data = shutil.copytree(colours_data, tmp_path / "data")
+    (data / "blue" / "000.png").rename(data / "red" / "odd.png")
+    out = tmp_path / "out"
+    said = sightglass("evaluate", colours_artifact, "--data", data, "--variant", "onnx", "--out", out)
+    count = len((out / "suspects.csv").read_text().splitlines()) - 1
+    assert count >= 1
+    assert f"look     {count} wrong with p > 0.9: check these labels first -> {out}/suspects.csv" in said.err
+    assert (
+        "--out FOLDER lists them" in sightglass("evaluate", colours_artifact, "--data", data, "--variant", "onnx").err
+    )
+
+
 def test_scores_are_scikit_learns_on_the_same_predictions(written: Path) -> None:
     table = rows(written)
     labels, predicted = [row["label"] for row in table], [row["prediction"] for row in table]
@@ -296,6 +328,7 @@ def test_an_artifact_has_no_training_curves(digits_artifact: Path, tmp_path: Pat
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "evaluation.json",
         "predictions.csv",
+        "suspects.csv",
         "confusion.png",
         "reliability.png",
     }

@@ -358,7 +358,21 @@ def test_the_report_is_one_file_that_fetches_and_runs_nothing(digits_artifact: P
     assert all(reference.startswith(("#", "data:")) for reference in found.fetched), "only what is in the page itself"
     assert "@import" not in page
     assert page.count("url(") == page.count("url(#")
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 5
+
+
+def test_pictures_can_be_left_out_of_the_report(
+    colours_run: Path, colours_artifact: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "onnx", copied(colours_artifact, "onnx"))
+    with hurried():
+        said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "--no-pictures")
+    assert said.code == 0
+    page = (tmp_path / "colours" / "1" / "report.html").read_text()
+    assert "data:image" not in page
+    assert ".png" not in page, "nor file names"
+    assert "report.html (without pictures)" in said.err
+    assert "data:image" in (colours_artifact / "report.html").read_text()
 
 
 def test_the_reports_json_has_every_verdict(digits_artifact: Path) -> None:
@@ -430,6 +444,7 @@ def test_the_command_prints_a_line_per_variant_the_gates_and_the_next_command(
     assert lines[2].endswith("kept, default")
     assert any(line.startswith("gates    fp32 agrees >= 99.9%") for line in lines)
     assert any(line.startswith("golden   16 images stored; fresh-process self-test ok in") for line in lines)
+    assert f"report   {out / 'report.html'} (with pictures of test; --no-pictures leaves them out)" in lines
     assert lines[-1].startswith(f"next     sightglass serve --model {out}")
 
 

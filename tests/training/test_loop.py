@@ -234,7 +234,7 @@ def test_waiting_for_data_is_seen() -> None:
     array = np.zeros((32, 6, 6, 3), np.uint8)
 
     def slow(indices: Any) -> Any:
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 600_000)
         return array[indices]
 
     assert learner().epoch(pixels(32, slow), 1, lambda _: None).waiting > 0.5

@@ -1,0 +1,77 @@
+"""Copies between splits: the same bytes, and pictures that look nearly the same."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training import duplicates
+from training.checkpoint import Run
+from training.drawings import draw
+from training.pixels import load
+
+
+def drawn(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    generator = np.random.default_rng(seed)
+    return np.stack([np.asarray(draw(48, 40, generator)) for _ in range(count)])
+
+
+def saved_again(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As a JPEG of usual quality, and a little darker."""
+    buffer = io.BytesIO()
+    Image.fromarray((pixels * 0.95).astype(np.uint8)).save(buffer, "JPEG", quality=75)
+    return np.asarray(Image.open(buffer))
+
+
+def test_a_picture_saved_again_is_nearly_the_same_and_others_are_not() -> None:
+    pictures = drawn(200)
+    copies = np.stack([saved_again(picture) for picture in pictures[50:60]])
+    found = duplicates.nearest(duplicates.difference_hash(copies), duplicates.difference_hash(pictures))
+    assert [(here, there) for here, there, _ in found] == [(k, 50 + k) for k in range(10)]
+    strangers = duplicates.difference_hash(drawn(200, seed=1))
+    assert duplicates.nearest(strangers, duplicates.difference_hash(pictures)) == []
+
+
+def test_no_pair_within_seven_bits_is_missed_and_none_beyond_is_found() -> None:
+    generator = np.random.default_rng(0)
+    others = generator.integers(0, 256, (100, 16), dtype=np.uint8)
+    for bits in range(10):
+        flips = np.zeros((100, 128), np.uint8)
+        for row in flips:
+            row[generator.choice(128, bits, replace=False)] = 1
+        found = duplicates.nearest(others ^ np.packbits(flips, axis=1), others)
+        assert found == ([(k, k, bits) for k in range(100)] if bits <= 7 else [])
+
+
+def test_the_hash_is_of_gradients_not_of_size_or_contrast() -> None:
+    picture = Image.fromarray(drawn(1)[0]).resize((96, 80), Image.Resampling.BICUBIC)
+    small, large = drawn(1), np.asarray(picture)[None]
+    different = np.unpackbits(duplicates.difference_hash(small) ^ duplicates.difference_hash(large)).sum()
+    assert different <= 4
+    assert duplicates.difference_hash(small).shape == (1, 16)
+
+
+def test_the_same_file_in_two_splits_is_exact_and_is_not_counted_as_near_again() -> None:
+    hashed = duplicates.difference_hash(drawn(4))
+    known = {"train": hashed[:3], "test": hashed[[2, 3, 0]]}
+    (twins,) = duplicates.between({"train": ["a", "b", "c"], "test": ["c", "d", "e"]}, known)
+    assert (twins.here, twins.there) == ("test", "train")
+    assert twins.exact == ((0, 2, 0),)
+    assert twins.near == ((2, 0, 0),), "other bytes, the same pixels"
+
+
+def test_without_hashes_nothing_is_claimed_about_nearness(tmp_path: Path) -> None:
+    assert duplicates.load(tmp_path) is None
+    (tmp_path / duplicates.FILE).write_bytes(b"no zip file")
+    assert duplicates.load(tmp_path) is None
+    (twins,) = duplicates.between({"train": ["a"], "test": ["a"]}, None)
+    assert (twins.exact, twins.near) == (((0, 0, 0),), None)
+
+
+def test_a_run_keeps_the_hashes_of_all_its_pictures(colours_run: Path) -> None:
+    run, known = Run.open(colours_run), duplicates.load(colours_run)
+    assert known is not None
+    assert {name: len(rows) for name, rows in known.items()} == {k: len(v) for k, v in run.data().splits.items()}
+    assert (known["test"] == duplicates.hashes(load(run.data(), "test", run.input))).all()

@@ -1,0 +1,168 @@
+"""Both files of a report: what was measured becomes one page that needs no network and no script."""
+
+import json
+import shlex
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from app.artifact import manifest
+from app.artifact.manifest import Manifest
+from training import mistakes, plots, rejection
+from training.checkpoint import rank
+from training.familiarity import Familiarity
+from training.gates import Verdict
+from training.mistakes import Mistake
+from training.rejection import Rejection
+from training.report import confusions, figures, samples, sheet
+from training.report.evidence import Evidence
+from training.report.verdicts import gate_sentence, word
+
+FILES = ("report.json", "report.html")
+CSV_MISTAKES = 2000
+CSV_POINTS = 1000
+
+
+def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> None:
+    """report.json and report.html into `folder`, which holds the artifact's other files already."""
+    labels, outputs = evidence.held_out.labels, evidence.outputs
+    found = mistakes.find(evidence.held_out.samples, outputs.probabilities)
+    line = rejection.suggest(evidence.val.labels, evidence.val_probabilities, labels, outputs.probabilities)
+    familiar = Familiarity.of(evidence.val_logits, outputs.logits, evidence.drawings.logits)
+    document = _document(described, rows, evidence, found, line, familiar)
+    (folder / FILES[0]).write_text(json.dumps(document, indent=1) + "\n")
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            manifest=described,
+            evaluation=evidence.evaluation,
+            split=evidence.split,
+            labels=described.labels,
+            pictures=evidence.pictures,
+            mistakes=found,
+            suspects=mistakes.suspects(found),
+            per_class=sorted(evidence.evaluation.per_class, key=lambda row: row.f1),
+            line=line,
+            familiar=familiar,
+            trained=evidence.run.meta["created"],
+            **_variants(described, rows),
+            **_pictures(evidence, found),
+            **_figures(evidence, line, familiar),
+            **_provenance(folder, described, evidence),
+        )
+    )
+    (folder / FILES[1]).write_text(page, encoding="utf-8")
+
+
+def _document(
+    described: Manifest,
+    rows: Sequence[Verdict],
+    evidence: Evidence,
+    found: Sequence[Mistake],
+    line: Rejection,
+    familiar: Familiarity,
+) -> dict[str, Any]:
+    """report.json: figures without pictures or file names."""
+    alarms = familiar.false_alarms
+    return {
+        "name": described.name,
+        "version": described.version,
+        "evaluation": {"split": evidence.split, **evidence.evaluation.as_json()},
+        "variants": [asdict(row) | {"verdict": word(row, described)} for row in rows],
+        "gates": gate_sentence(),
+        "probable_wrong_labels": len(mistakes.suspects(found)),
+        "reject_below": {"confidence": line.confidence, "coverage": line.coverage, **_score(line)},
+        "unfamiliar": {"method": "energy", "threshold": familiar.threshold, "false_alarm_rate": alarms.value},
+        "history": evidence.run.history(),
+    }
+
+
+def _score(line: Rejection) -> dict[str, float | None]:
+    return {"accuracy": line.on_held_out.value if line.on_held_out else None, "val_accuracy": line.on_val.value}
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "name": lambda text: Markup("<bdi>{}</bdi>").format(_plain(text)),  # of its own writing direction
+        "plain": _plain,
+        "percent": lambda share: f"{100 * share:.1f} %",
+        "count": "{:,}".format,
+        "median": np.median,
+    }
+    return environment
+
+
+def _plain(text: str) -> str:
+    """A label or path, which may hold anything that a file name can: bytes that are no UTF-8, line ends, NUL."""
+    text = text.encode(errors="backslashreplace").decode()
+    return "".join(repr(each)[1:-1] if unicodedata.category(each) == "Cc" else each for each in text)
+
+
+def _variants(described: Manifest, rows: Sequence[Verdict]) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "words": [word(row, described) for row in rows],
+        "onnx": next(row.proof for row in rows if row.name == "onnx"),
+        "gates": gate_sentence(),
+        "refused": [row.name for row in rows if row.objection],
+    }
+
+
+def _pictures(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
+    """The contact sheet, the confusions whose cells lead to it, and the data."""
+    contact, data = sheet.make(found, evidence), samples.make(evidence)
+    names = evidence.run.labels
+    rows = [[m.path, names[m.label], names[m.predicted], m.confidence, m.loss] for m in found[:CSV_MISTAKES]]
+    return {
+        "sheet": contact,
+        "mistakes_csv": figures.csv_uri([["path", "label", "prediction", "p", "loss"], *rows]),
+        "confusions": confusions.make(evidence.evaluation, set(contact.pairs)),
+        "confusions_csv": figures.csv_uri(confusions.as_rows(evidence.evaluation)),
+        "data": data,
+        "sizes": figures.svg(plots.sizes(data.sides, min(evidence.held_out.size))),
+    }
+
+
+def _figures(evidence: Evidence, line: Rejection, familiar: Familiarity) -> dict[str, Any]:
+    labels, probabilities = evidence.held_out.labels, evidence.outputs.probabilities
+    curve = rejection.coverage_curve(labels, probabilities)
+    history = evidence.run.history()
+    step = -(-len(curve[0]) // CSV_POINTS)
+    points = [[f"{value:.6f}" for value in row] for row in zip(*(part[::step] for part in curve), strict=True)]
+    return {
+        "reliability": figures.svg(plots.reliability(evidence.evaluation)),
+        "coverage": figures.svg(plots.coverage(curve, line)),
+        "coverage_rows": rejection.at_coverages(labels, probabilities),
+        "coverage_csv": figures.csv_uri([["confidence", "coverage", "accuracy"], *points]),
+        "energies": figures.svg(plots.energies(familiar, evidence.split)),
+        "history": history,
+        "best": max(history, key=rank)["epoch"],
+        "curves": figures.svg(plots.curves(history)),
+        "history_csv": figures.csv_uri([list(history[0]), *(list(row.values()) for row in history)]),
+    }
+
+
+def _provenance(folder: Path, described: Manifest, evidence: Evidence) -> dict[str, Any]:
+    meta = evidence.run.meta
+    words = [PurePath(word).name if PurePath(word).is_absolute() else word for word in meta["command"]]
+    return {
+        "command": shlex.join(["sightglass", *words[1:]]),
+        "recipe": json.dumps(described.provenance["recipe"], indent=1),
+        "seed": evidence.run.recipe.seed,
+        "meta": meta,
+        "seconds": described.provenance["seconds"],
+        "source": PurePath(meta["data"]["source"]).name,
+        "files": {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()},
+    }

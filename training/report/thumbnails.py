@@ -1,0 +1,93 @@
+"""Small pictures inside the page: data: URIs, made by the decoder that also serves."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.artifact.image import Geometry, InputSpec, decode
+from app.engines import Runs, machine
+from training.pixels import Pixels
+
+SIDE = 128
+SMALL = 64  # up to here every pixel is kept, and the page enlarges them as squares
+_QUALITY = 78
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """`src` is a data: URI, shown `width` x `height` CSS pixels large; `crop` is where the model looks, in percent of
+    the picture: left, top, width, height."""
+
+    src: str
+    width: int
+    height: int
+    pixelated: bool
+    crop: tuple[float, float, float, float]
+
+
+def thumbnails(paths: Sequence[str], read: Callable[[str], bytes], spec: InputSpec) -> list[Thumbnail]:
+    """The whole picture of each file, as displayed (EXIF applied), 128 px at most. Raises ImageError, OSError."""
+    with ThreadPoolExecutor(machine.cores().usable) as pool:
+        return list(pool.map(lambda path: _thumbnail(read(path), spec), paths))
+
+
+def _thumbnail(file: bytes, spec: InputSpec) -> Thumbnail:
+    geometry = decode(file, spec).geometry
+    longer = max(geometry.width, geometry.height)
+    width, height = (max(1, round(side * min(1, SIDE / longer))) for side in (geometry.width, geometry.height))
+    whole = spec.model_copy(update={"width": width, "height": height, "crop_fraction": 1.0})
+    return shown(decode(file, whole).pixels, _crop(geometry))
+
+
+def shown(pixels: NDArray[np.uint8], crop: tuple[float, float, float, float] = (0, 0, 100, 100)) -> Thumbnail:
+    """uint8[H, W, 3] as it is; small ones are enlarged by the page, not here."""
+    height, width = pixels.shape[:2]
+    small = max(height, width) <= SMALL
+    scale = SIDE / max(height, width) if small else min(1, SIDE / max(height, width))
+    return Thumbnail(
+        data_uri(pixels, lossless=small), max(1, round(width * scale)), max(1, round(height * scale)), small, crop
+    )
+
+
+def _crop(geometry: Geometry) -> tuple[float, float, float, float]:
+    return (
+        round(100 * geometry.left / geometry.width, 2),
+        round(100 * geometry.top / geometry.height, 2),
+        round(100 * (geometry.right - geometry.left) / geometry.width, 2),
+        round(100 * (geometry.bottom - geometry.top) / geometry.height, 2),
+    )
+
+
+def data_uri(pixels: NDArray[np.uint8], lossless: bool) -> str:
+    """uint8[H, W, 3] or [H, W, 4] as WebP in a data: URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=lossless, quality=_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def heatmaps(engine: Runs, pixels: Pixels, indices: Sequence[int], classes: Sequence[int]) -> list[str]:
+    """The class activation map of one class for each picture, lowest to highest value as viridis; one pixel a cell,
+    which the page enlarges smoothly. Empty where the model has none."""
+    found: list[str] = []
+    for start in range(0, len(indices), 16):
+        part = np.array(indices[start : start + 16], dtype=np.int64)
+        maps = engine.run(pixels.take(part)).heatmap
+        if maps is None:
+            return []
+        chosen = maps[np.arange(len(part)), list(classes[start : start + 16])]
+        found += [data_uri(_viridis(each), lossless=True) for each in chosen]
+    return found
+
+
+def _viridis(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    spread = float(heat.max() - heat.min())
+    scaled = (heat - heat.min()) / spread if spread > 0 else np.zeros_like(heat)
+    colours: NDArray[np.uint8] = matplotlib.colormaps["viridis"](scaled, bytes=True)
+    return np.ascontiguousarray(colours[..., :3])
