@@ -3,35 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-import numpy as np
 import torch
 
-from app.artifact.image import ImageError, InputSpec, decode
 from training import TrainingError, checkpoint, recipe
 from training import weights as starting
 from training.checkpoint import Run
+from training.choice import Choice, choose
 from training.data import index, open_data
 from training.recipe import Recipe
-from training.samples import Data, Sample
+from training.samples import Data
 from training.weights import Weights
-
-# Any decode will do to learn a picture's size and whether it is grey.
-_PROBE = InputSpec(
-    width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
-)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`why` says how the recipe was chosen; `device` is cpu or cuda; `weights` is where the network starts (None: from
-    scratch); `resumed` is the run to go on with."""
+    """`choice` is the recipe's name and why it is that one; `device` is cpu or cuda; `weights` is where the network
+    starts (None: from scratch); `resumed` is the run to go on with."""
 
     data: Data
     out: Path
     recipe: Recipe
-    why: str
+    choice: Choice
     device: str
     weights: Weights | None
     resumed: Run | None
@@ -61,12 +54,10 @@ def make(
         )
         raise TrainingError(f'"{out}" exists', remedy)
     checkpoint.require_replaceable(out)
-    why = "as asked"
-    if name is None:
-        name, why = choose(index(source)) if weights is None else ("fine-tuning", "there are weights to start from")
-    chosen, start = starting.resolve(recipe.load(name, overrides), weights)
+    choice = Choice(name, "as asked") if name else choose(index(source), weights is not None)
+    chosen, start = starting.resolve(recipe.load(choice.recipe, overrides), weights)
     data = open_data(source, chosen.val_fraction, chosen.test_fraction, chosen.seed)
-    return Plan(data, out, chosen, f"{name}: {why}", device, start, None)
+    return Plan(data, out, chosen, choice, device, start, None)
 
 
 def _resolve(device: str) -> str:
@@ -85,32 +76,4 @@ def _resumed(source: str, out: Path, name: str | None, overrides: Sequence[str],
         raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
     if name is None and overrides:
         raise TrainingError("a run cannot be resumed with other settings", "leave --set out, or name a new --out")
-    return Plan(run.data(source), out, run.recipe, "the run's own", device, None, run)
-
-
-def choose(data: Data) -> tuple[str, str]:
-    """The recipe for data nobody chose one for, and why: by the size and colour of up to 50 of its pictures."""
-    samples = data.splits.get("train") or data.splits["all"]
-    picked = np.random.default_rng(0).permutation(len(samples))[:50]
-    sizes, grey = _probe(data, [samples[i] for i in picked])
-    if not sizes:
-        raise TrainingError(f"none of {len(picked)} files looked at in {data.source} is a picture")
-    side = median(sizes)
-    if side > 40:
-        return "photos", f"the pictures are photographs ({side:.0f} px on the shorter side)"
-    if grey and side <= 16:
-        return "digits", f"the pictures are small and grey ({side:.0f} px)"
-    return "residual-cnn-onecycle", f"the pictures are small ({side:.0f} px)"
-
-
-def _probe(data: Data, samples: list[Sample]) -> tuple[list[int], bool]:
-    """Shorter sides in pixels of what decodes, and whether all of it is grey."""
-    sizes, grey = [], True
-    for sample in samples:
-        try:
-            decoded = decode(data.read(sample.path), _PROBE)
-        except (ImageError, OSError):
-            continue
-        sizes.append(min(decoded.geometry.width, decoded.geometry.height))
-        grey = grey and bool((decoded.pixels == decoded.pixels[:, :, :1]).all())
-    return sizes, grey
+    return Plan(run.data(source), out, run.recipe, Choice("the run's own", "resumed"), device, None, run)

@@ -135,7 +135,9 @@ def _introduce(learner: Learner, plan: Plan, talk: Talk) -> None:
     recipe = plan.recipe
     threads = f"{use_cores()} thread{'s' if use_cores() > 1 else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters()) / 1e6
-    talk.fact("recipe", plan.why)
+    talk.fact("recipe", f"{plan.choice.recipe}: {plan.choice.why}")
+    if plan.choice.expect:
+        talk.fact("expect", plan.choice.expect)
     talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, {_start(plan)}")
     where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
     how = f"{learner.precision}, torch {torch.__version__}; {recipe.epochs} epochs"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -106,6 +107,12 @@ def _named(recipe: Recipe) -> Weights:
             f'fetch {file} elsewhere and --set weights={file}; or --set weights="" to train from scratch',
         ) from error
     return Weights(f"torchvision's {file}", state, input=spec)
+
+
+def downloaded(recipe: Recipe) -> bool:
+    """Whether torchvision's weights of the recipe's model are in torch's cache."""
+    published = _published(recipe)
+    return published is not None and (Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name).is_file()
 
 
 def _published(recipe: Recipe) -> Any:
