@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from training.models.heads import Network
 
@@ -52,7 +51,7 @@ def train_mode(network: Network, unfrozen: int | None, freeze_batch_norm: bool) 
             module.train()
     if freeze_batch_norm:
         for module in network.features.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.eval()
 
 
