@@ -46,7 +46,7 @@ class Learner:
         self.steps_per_epoch = max(1, images // recipe.batch_size)
         self.steps = 0
         self.spans = optim.spans(recipe)
-        self._enter(0)
+        self.enter(0)
 
     @property
     def validated(self) -> nn.Module:
@@ -54,8 +54,8 @@ class Learner:
         network: nn.Module = self.network if self.averaged is None else self.averaged
         return network
 
-    def _enter(self, number: int) -> None:
-        """A phase begins with an optimiser and a schedule of its own."""
+    def enter(self, number: int) -> None:
+        """Begin a phase, with an optimiser and a schedule of its own."""
         self.phase = number
         span = self.spans[number]
         stages.freeze(self.network, span.phase.unfrozen_stages)
@@ -78,7 +78,7 @@ class Learner:
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-        self._enter(state["phase"])
+        self.enter(state["phase"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.steps = state["steps"]
@@ -92,7 +92,7 @@ class Learner:
         """
         torch.manual_seed(epoch_seed(self.recipe.seed, number))
         if number > self.spans[self.phase].last:
-            self._enter(self.phase + 1)
+            self.enter(self.phase + 1)
         self._train_mode()
         total, waited, done = torch.zeros((), device=self.device), 0.0, 0
         lr = self.optimizer.param_groups[0]["lr"]
@@ -109,7 +109,7 @@ class Learner:
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
 
     def images_per_second(self, pixels: Pixels) -> float:
-        """Of the training steps alone, by the fastest of a few batches; the weights move."""
+        """Of this phase's training steps alone, by the fastest of a few batches; the weights move."""
         self._train_mode()
         seconds, n = [], 0
         for x, targets in batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch)):

@@ -24,6 +24,15 @@ class Span:
         """At least 1."""
         return self.last - self.first + 1
 
+    def __str__(self) -> str:
+        stages, lr, factor = self.phase.unfrozen_stages, self.phase.lr, self.phase.backbone_lr_factor
+        if stages == 0:
+            return f"the head alone learns, at {lr:.1e}"
+        rest = "everything" if stages is None else f"the last {stages} stage{'s' if stages > 1 else ''}"
+        return (
+            f"{rest} learns at {lr:.1e}" if factor == 1 else f"the head learns at {lr:.1e}, {rest} at {factor * lr:.1e}"
+        )
+
 
 def spans(recipe: Recipe) -> list[Span]:
     """The recipe's phases in order; its own keys are the only one where it has none. Every epoch is in one of them."""

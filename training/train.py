@@ -5,7 +5,7 @@ import json
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -18,6 +18,7 @@ from app.engines import machine
 from training import Stopped, TrainingError, checkpoint, duplicates, pixels, provenance, tracking
 from training.graph import Normalise
 from training.loop import Learner, logits_of, use_cores
+from training.optim import Span
 from training.pixels import Pixels
 from training.plan import Plan
 from training.progress import Talk
@@ -56,6 +57,7 @@ def train(plan: Plan, talk: Talk) -> Result:
     with tracking.following(tracker), _interruptible(plan, talk) as stopping:
         talk.line(HEADER)
         for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
+            _announce(learner.spans, epoch, talk)
             row = _epoch(learner, sets, epoch, talk, stopping)
             history.append(row)
             improved = row is max(history, key=checkpoint.rank)
@@ -75,8 +77,11 @@ def rehearse(plan: Plan, talk: Talk) -> None:
     sets, spec = _load(plan, talk)
     learner = _learner(plan, spec, len(sets["train"]))
     _introduce(learner, plan, talk)
-    rate = learner.images_per_second(sets["train"])
-    seconds = len(sets["train"]) * plan.recipe.epochs / rate
+    seconds = 0.0
+    for number, span in enumerate(learner.spans):
+        learner.enter(number)
+        rate = learner.images_per_second(sets["train"])
+        seconds += len(sets["train"]) * span.epochs / rate
     talk.fact("plan", f"{rate:.0f} images/s: about {max(1, round(seconds / 60))} min; nothing was written")
 
 
@@ -187,6 +192,13 @@ def _epoch(
         "waiting_for_data": stats.waiting,
         "seconds": time.monotonic() - started,
     }
+
+
+def _announce(spans: Sequence[Span], epoch: int, talk: Talk) -> None:
+    """Say what learns where that is not simply everything, or changes."""
+    for span in spans:
+        if span.first == epoch and (len(spans) > 1 or span.phase.unfrozen_stages is not None):
+            talk.line(f"       {span}")
 
 
 def _table_row(row: dict[str, Any], best: bool) -> str:

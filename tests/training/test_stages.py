@@ -121,3 +121,12 @@ def test_every_epoch_is_in_one_phase(epochs: int, expected: list[int]) -> None:
     assert [span.epochs for span in found] == expected
     assert [span.first for span in found] == [1 + sum(expected[:n]) for n in range(len(expected))]
     assert found[-1].last == epochs
+
+
+def test_a_span_says_what_learns() -> None:
+    said = [str(span) for span in optim.spans(recipe.load("progressive-unfreezing"))]
+    assert said == [
+        "the head alone learns, at 1.0e-03",
+        "the head learns at 1.0e-03, the last 1 stage at 1.0e-04",
+        "everything learns at 1.0e-05",
+    ]
