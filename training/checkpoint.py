@@ -150,6 +150,11 @@ class Run:
             InputSpec.model_validate(meta["input"]),
         )
 
+    @property
+    def asked(self) -> Recipe:
+        """The recipe as it was asked for, before its weights had their say."""
+        return parse(self.meta["asked"])
+
     def network(self) -> Network:
         """The best checkpoint, in evaluation mode. Raises TrainingError without one."""
         network = self.recipe.network(len(self.labels))

@@ -16,7 +16,10 @@ _PROBE = InputSpec(
 _PICTURES = 50  # looked at
 _FEW = 200  # pictures a class: below, what a network has learnt elsewhere is better left as it is
 _MANY = 1000  # pictures a class: from there, a deeper network pays
-_EXPECT = "from scratch so few pictures teach colours and textures first"
+_EXPECT = (
+    "from scratch so few pictures teach what differs in shape and colour, airplanes from frogs, not cats from dogs; "
+    "--from WEIGHTS does (docs/choose.md)"
+)
 
 
 class Choice(NamedTuple):
@@ -44,8 +47,7 @@ def choose(data: Data, has_weights: bool) -> Choice:
     seen = f"the pictures are photographs ({side:.0f} px on the shorter side), {count}"
     if weights.downloaded(recipe.load(_transfer(each))):
         return Choice(_transfer(each), f"{seen}, and pretrained weights are here")
-    name = "photos" if each >= _MANY else "few-photos"
-    return Choice(name, seen, _EXPECT)
+    return Choice("photos", seen) if each >= _MANY else Choice("few-photos", seen, _EXPECT)
 
 
 def _transfer(each: int) -> str:

@@ -15,15 +15,11 @@ from training.samples import Data, Sample
 SPLITS = ("train", "val", "test")
 
 
-def open_data(source: str, val_fraction: float, test_fraction: float, seed: int) -> Data:
-    """Index a folder or a named data set and split what is not split yet; reads no picture.
+def split(data: Data, val_fraction: float, test_fraction: float, seed: int) -> Data:
+    """Split what `index` left whole, stratified and seeded: val from train always, test only from a plain folder.
 
-    `train/<class>/*` with optional `val/` and `test/`, or a plain `<class>/*` folder. Missing splits are carved out
-    stratified and seeded: val from train always, test only from a plain folder.
-
-    Raises TrainingError where the folder does not have that shape.
+    Raises TrainingError where nothing is left of a split.
     """
-    data = index(source)
     splits = dict(data.splits)
     if "all" in splits:
         if val_fraction + test_fraction >= 1:
@@ -39,7 +35,9 @@ def open_data(source: str, val_fraction: float, test_fraction: float, seed: int)
 
 
 def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
-    """List a data set's files without splitting: splits as the folder has them, else one called `all`.
+    """List a data set's files; reads no picture. Splits as the folder has them, else one called `all`.
+
+    `train/<class>/*` with optional `val/` and `test/`, or a plain `<class>/*` folder.
 
     With `labels` (a trained model's), folder names map to those: a missing class is fine, an unknown one is an error.
     """

@@ -58,12 +58,13 @@ class Learner:
         """Begin a phase, with an optimiser and a schedule of its own."""
         self.phase = number
         span = self.spans[number]
+        self.network.zero_grad(set_to_none=True)  # or what is frozen now would count when gradients are clipped
         stages.freeze(self.network, span.phase.unfrozen_stages)
         self.optimizer = optim.optimizer(self.network, self.recipe, span.phase)
         self.scheduler = optim.scheduler(self.optimizer, span.phase, self.steps_per_epoch * span.epochs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a bit-identical resume at an epoch's start needs; no random state, see `epoch`."""
+        """What a resume at an epoch's start needs, bit-identical on a CPU; no random state, see `epoch`."""
         return {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else {},
@@ -172,4 +173,6 @@ def _precision(asked: str, device: str) -> str:
     """`auto` means bfloat16 where the hardware multiplies it."""
     if asked != "auto":
         return asked
-    return "bfloat16" if device == "cuda" or machine.multiplies_bfloat16() else "float32"
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if machine.multiplies_bfloat16() else "float32"

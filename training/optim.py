@@ -35,7 +35,7 @@ class Span:
 
 
 def spans(recipe: Recipe) -> list[Span]:
-    """The recipe's phases in order; its own keys are the only one where it has none. Every epoch is in one of them."""
+    """The recipe's phases in order; its own keys are the only one where it has none. Each has an epoch or more."""
     if not recipe.phases:
         only = Phase(
             share=1,
@@ -47,11 +47,10 @@ def spans(recipe: Recipe) -> list[Span]:
         return [Span(only, 1, recipe.epochs)]
     found, last, share = [], 0, 0.0
     total = sum(phase.share for phase in recipe.phases)
-    for phase in recipe.phases:
+    for left, phase in zip(range(len(recipe.phases) - 1, -1, -1), recipe.phases, strict=True):
         share += phase.share / total
-        first, last = last + 1, round(share * recipe.epochs)
-        if last >= first:  # with few epochs a short phase has none
-            found.append(Span(phase, first, last))
+        first, last = last + 1, min(max(last + 1, round(share * recipe.epochs)), recipe.epochs - left)
+        found.append(Span(phase, first, last))
     return found
 
 

@@ -10,7 +10,7 @@ from training import TrainingError, checkpoint, recipe
 from training import weights as starting
 from training.checkpoint import Run
 from training.choice import Choice, choose
-from training.data import index, open_data
+from training.data import index, split
 from training.recipe import Recipe
 from training.samples import Data
 from training.weights import Weights
@@ -18,12 +18,13 @@ from training.weights import Weights
 
 @dataclass(frozen=True)
 class Plan:
-    """`choice` is the recipe's name and why it is that one; `device` is cpu or cuda; `weights` is where the network
-    starts (None: from scratch); `resumed` is the run to go on with."""
+    """`asked` is the recipe before its weights had their say, `choice` its name and why it is that one; `device` is cpu
+    or cuda; `weights` is where the network starts (None: from scratch); `resumed` is the run to go on with."""
 
     data: Data
     out: Path
     recipe: Recipe
+    asked: Recipe
     choice: Choice
     device: str
     weights: Weights | None
@@ -47,17 +48,19 @@ def make(
     """
     device = _resolve(device)
     if resume:
-        return _resumed(source, out, name, overrides, device)
+        return _resumed(source, out, name, overrides, weights, device)
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         remedy = (
             "--resume goes on with it, --force replaces it" if (out / "meta.json").exists() else "--force replaces it"
         )
         raise TrainingError(f'"{out}" exists', remedy)
     checkpoint.require_replaceable(out)
-    choice = Choice(name, "as asked") if name else choose(index(source), weights is not None)
-    chosen, start = starting.resolve(recipe.load(choice.recipe, overrides), weights)
-    data = open_data(source, chosen.val_fraction, chosen.test_fraction, chosen.seed)
-    return Plan(data, out, chosen, choice, device, start, None)
+    data = index(source)
+    choice = Choice(name, "as asked") if name else choose(data, weights is not None)
+    asked = recipe.load(choice.recipe, overrides)
+    chosen, start = starting.resolve(asked, weights, recipe.keys(overrides))
+    data = split(data, chosen.val_fraction, chosen.test_fraction, chosen.seed)
+    return Plan(data, out, chosen, asked, choice, device, start, None)
 
 
 def _resolve(device: str) -> str:
@@ -70,10 +73,14 @@ def _resolve(device: str) -> str:
     return device
 
 
-def _resumed(source: str, out: Path, name: str | None, overrides: Sequence[str], device: str) -> Plan:
+def _resumed(
+    source: str, out: Path, name: str | None, overrides: Sequence[str], weights: str | None, device: str
+) -> Plan:
     run = Run.open(out)
-    if name is not None and recipe.load(name, overrides) != run.recipe:
+    if weights not in (None, run.meta["weights"]):
+        raise TrainingError(f'"{out}" did not start from {weights}', "leave --from out: the run has its weights")
+    if name is not None and recipe.load(name, overrides) != run.asked:
         raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
     if name is None and overrides:
         raise TrainingError("a run cannot be resumed with other settings", "leave --set out, or name a new --out")
-    return Plan(run.data(source), out, run.recipe, Choice("the run's own", "resumed"), device, None, run)
+    return Plan(run.data(source), out, run.recipe, run.asked, Choice("the run's own", "resumed"), device, None, run)

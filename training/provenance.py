@@ -22,6 +22,7 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: st
         "command": sys.argv,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": plan.recipe.model_dump(mode="json"),
+        "asked": plan.asked.model_dump(mode="json"),
         "weights": plan.weights.name if plan.weights else None,
         "labels": plan.data.labels,
         "input": spec.model_dump(mode="json"),

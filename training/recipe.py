@@ -107,6 +107,12 @@ class Recipe(BaseModel):
     """Of a plain folder; a folder with `val/` or `test/` keeps its own."""
 
     @model_validator(mode="after")
+    def _has_an_epoch_for_each_phase(self) -> Self:
+        if self.epochs < len(self.phases):
+            raise TrainingError(f"{len(self.phases)} phases need an epoch each", f"--set epochs={len(self.phases)}")
+        return self
+
+    @model_validator(mode="after")
     def _fits_the_picture(self) -> Self:
         for key in ("cutout", "crop_padding"):
             side = getattr(self, key)
@@ -144,7 +150,18 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f'"{path}" is not TOML: {error}') from error
-    return parse(values | dict(_override(text) for text in overrides))
+    wanted = dict(_override(text) for text in overrides)
+    if values.get("phases") and "phases" not in wanted:
+        for key in wanted.keys() & Phase.model_fields.keys():
+            raise TrainingError(
+                f"{key} is a matter of this recipe's phases", "--set 'phases=[{share=1, lr=1e-3}, ...]'"
+            )
+    return parse(values | wanted)
+
+
+def keys(overrides: Sequence[str]) -> set[str]:
+    """The recipe keys that `key=value` overrides name."""
+    return {_override(text)[0] for text in overrides}
 
 
 def parse(values: dict[str, Any]) -> Recipe:
@@ -153,9 +170,10 @@ def parse(values: dict[str, Any]) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0])
+        key = ".".join(str(step) for step in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise TrainingError(f'"{key}" is no recipe key', nearest(key, list(Recipe.model_fields))) from error
+            known = Phase.model_fields if len(first["loc"]) > 1 else Recipe.model_fields
+            raise TrainingError(f'"{key}" is no recipe key', nearest(str(first["loc"][-1]), list(known))) from error
         raise TrainingError(f"recipe key {key}: {first['msg'].lower()} (got {first.get('input')!r})") from error
 
 

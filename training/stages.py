@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from training import TrainingError
 from training.models.heads import Network
 
-# No stage but what holds the stages: torchvision's `features`, and what has nearly all parameters, like an encoder.
-_HOLDER, _NEARLY_ALL = "features", 0.9
+# No stages but what holds them: torchvision's two parts, and what has nearly all parameters, like an encoder.
+_HOLDERS, _NEARLY_ALL = ("features", "classifier"), 0.9
 
 
 def stages(network: Network) -> list[list[nn.Module]]:
@@ -22,7 +23,7 @@ def stages(network: Network) -> list[list[nn.Module]]:
 
 def _opened(module: nn.Module, limit: float) -> Iterator[nn.Module]:
     for name, child in module.named_children():
-        if any(child.children()) and (name == _HOLDER or _count(child) > limit):
+        if any(child.children()) and (name in _HOLDERS or _count(child) > limit):
             yield from _opened(child, limit)
         else:
             yield child
@@ -33,7 +34,11 @@ def _count(module: nn.Module) -> int:
 
 
 def freeze(network: Network, unfrozen: int | None) -> None:
-    """Let only the head and the last `unfrozen` stages learn; None lets everything learn."""
+    """Let only the head and the last `unfrozen` stages learn; None lets everything learn. Raises TrainingError."""
+    if unfrozen is not None and unfrozen > len(stages(network)):
+        raise TrainingError(
+            f"this network has {len(stages(network))} stages, not {unfrozen}", "leave unfrozen_stages out"
+        )
     network.requires_grad_(unfrozen is None)
     for module in _trained(network, unfrozen):
         module.requires_grad_(True)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import shlex
 import signal
 import time
@@ -17,9 +18,9 @@ from app.artifact.image import InputSpec
 from app.engines import machine
 from training import Stopped, TrainingError, checkpoint, duplicates, pixels, provenance, tracking
 from training.graph import Normalise
-from training.loop import Learner, logits_of, use_cores
+from training.loop import EpochStats, Learner, logits_of, use_cores
 from training.optim import Span
-from training.pixels import Pixels
+from training.pixels import Pixels, Progress
 from training.plan import Plan
 from training.progress import Talk
 from training.score import Accuracy, accuracy, macro_f1
@@ -44,8 +45,7 @@ def train(plan: Plan, talk: Talk) -> Result:
     """
     tracker = tracking.connect(plan.out, talk, resumed=plan.resumed is not None)
     sets, spec = _load(plan, talk)
-    learner = _learner(plan, spec, len(sets["train"]))
-    _introduce(learner, plan, talk)
+    learner = _learner(plan, spec, len(sets["train"]), talk)
     if plan.resumed is None:
         _start_run(plan, sets, spec, learner)
     state = checkpoint.load(plan.out / "last.pt")
@@ -75,8 +75,7 @@ def train(plan: Plan, talk: Talk) -> Result:
 def rehearse(plan: Plan, talk: Talk) -> None:
     """Read everything, train a few batches on a network that is thrown away, and say how long the run will take."""
     sets, spec = _load(plan, talk)
-    learner = _learner(plan, spec, len(sets["train"]))
-    _introduce(learner, plan, talk)
+    learner = _learner(plan, spec, len(sets["train"]), talk)
     seconds = 0.0
     for number, span in enumerate(learner.spans):
         learner.enter(number)
@@ -128,33 +127,29 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
         )
 
 
-def _learner(plan: Plan, spec: InputSpec, images: int) -> Learner:
+def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:
     torch.manual_seed(plan.recipe.seed)
     network = plan.recipe.network(len(plan.data.labels))
+    start = "resumed" if plan.resumed else "from scratch"
     if plan.weights:
-        plan.weights.copy_into(network, plan.data.labels)
-    return Learner(network, Normalise(spec.mean, spec.std), plan.recipe, images, plan.device)
+        kept = plan.weights.copy_into(network, plan.data.labels)
+        start = f"from {plan.weights.name}" + ("" if kept else ", with a new head")
+    learner = Learner(network, Normalise(spec.mean, spec.std), plan.recipe, images, plan.device)
+    _introduce(learner, plan, start, talk)
+    return learner
 
 
-def _introduce(learner: Learner, plan: Plan, talk: Talk) -> None:
+def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
     recipe = plan.recipe
     threads = f"{use_cores()} thread{'s' if use_cores() > 1 else ''}"
     parameters = sum(p.numel() for p in learner.network.parameters()) / 1e6
     talk.fact("recipe", f"{plan.choice.recipe}: {plan.choice.why}")
     if plan.choice.expect:
         talk.fact("expect", plan.choice.expect)
-    talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, {_start(plan)}")
+    talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, {start}")
     where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
     how = f"{learner.precision}, torch {torch.__version__}; {recipe.epochs} epochs"
     talk.fact("machine", f"{plan.device}, {where}, {how}")
-
-
-def _start(plan: Plan) -> str:
-    if plan.resumed:
-        return "resumed"
-    if plan.weights is None:
-        return "from scratch"
-    return f"from {plan.weights.name}" + ("" if plan.weights.labels == plan.data.labels else ", with a new head")
 
 
 def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Learner) -> None:
@@ -177,7 +172,7 @@ def _epoch(
     """Train and validate once; one row of metrics.jsonl."""
     started = time.monotonic()
     with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
-        stats = learner.epoch(sets["train"], epoch, progress, stopping)
+        stats = _trained(learner, sets["train"], epoch, progress, stopping)
     labels = sets["val"].labels
     logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
     predicted = logits.argmax(dim=1).numpy()
@@ -192,6 +187,23 @@ def _epoch(
         "waiting_for_data": stats.waiting,
         "seconds": time.monotonic() - started,
     }
+
+
+def _trained(
+    learner: Learner, pixels: Pixels, epoch: int, progress: Progress, stopping: Callable[[], bool]
+) -> EpochStats:
+    """Raises TrainingError where an epoch cannot be used: the memory is full, or the loss is no number any more."""
+    recipe = learner.recipe
+    try:
+        stats = learner.epoch(pixels, epoch, progress, stopping)
+    except torch.OutOfMemoryError as error:
+        hint = f"--set batch_size={max(2, recipe.batch_size // 2)}"
+        raise TrainingError(f"the GPU's memory is too small for batches of {recipe.batch_size}", hint) from error
+    if not math.isfinite(stats.loss):
+        raise TrainingError(
+            f"the loss is {stats.loss} in epoch {epoch}: training diverged", f"--set lr={recipe.lr / 10:g}"
+        )
+    return stats
 
 
 def _announce(spans: Sequence[Span], epoch: int, talk: Talk) -> None:

@@ -51,7 +51,7 @@ def write_onnx(servable: Servable, calibration: NDArray[np.uint8], path: Path) -
 
 
 def write_onnx_int8(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:  # noqa: ARG001  # one signature
-    """Static QDQ of the feature extractor in `model.onnx` beside `path`; everything else stays in float.
+    """Static QDQ of all before the last layer in `model.onnx` beside `path`; everything else stays in float.
 
     Unsigned activations and signed per-channel weights are what the VNNI instructions multiply; ONNX Runtime's default
     (signed both) gained nothing. Normalisation, pooling, head, temperature, softmax and heat map in float kept

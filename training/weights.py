@@ -1,6 +1,7 @@
 """Where a network starts when not from scratch: torchvision's weights, a file, another run or an artifact."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,7 @@ class Weights:
         Raises TrainingError where they are not this network's.
         """
         wanted = network.state_dict()
-        state = {name.removeprefix("module."): tensor for name, tensor in self.state.items()}
-        if not any(name in wanted for name in state):  # torchvision's own names
-            state = {f"features.{name}": tensor for name, tensor in state.items()}
+        state = self._named_as(wanted)
         keep_head = self.labels == labels and all(
             name in state and state[name].shape == wanted[name].shape for name in wanted if name.startswith("head.")
         )
@@ -47,45 +46,58 @@ class Weights:
                 found = f"is {tuple(state[name].shape)}" if name in state else "is missing"
                 message = f'{self.name} does not fit: "{name}" {found}, {tuple(wanted[name].shape)} is needed'
                 raise TrainingError(message, "name the model and input_size that these weights were made for")
-        network.load_state_dict({name: state[name] for name in chosen}, strict=False)
+        for name in chosen:
+            wanted[name].copy_(state[name])
         return keep_head
 
+    def _named_as(self, wanted: State) -> dict[str, Tensor]:
+        """By the names of `wanted`, whether a wrapper or torchvision (now or long ago) gave the others."""
+        state = {}
+        for name, tensor in self.state.items():
+            for wrapper in ("module.", "_orig_mod."):  # DataParallel, torch.compile
+                name = name.removeprefix(wrapper)
+            name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)  # as torchvision's DenseNet does
+            state[name] = tensor
+        if not any(name.startswith("features.") and name in wanted for name in state):
+            state = {f"features.{name}": tensor for name, tensor in state.items()}
+        # only counters; files from before PyTorch 0.4.1 have none
+        return {name: wanted[name] for name in wanted if name.endswith("num_batches_tracked")} | state
 
-def resolve(recipe: Recipe, source: str | None) -> tuple[Recipe, Weights | None]:
+
+def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> tuple[Recipe, Weights | None]:
     """What `--from SOURCE` or else the recipe's `weights` names, and the recipe as it follows from them.
 
-    The preprocessing follows the weights; from a run or an artifact the model does too. Raises TrainingError.
+    The preprocessing follows the weights; from a run or an artifact the model does too. `asked` are the keys that the
+    user set. Raises TrainingError, also where those are at odds with the weights.
     """
+    own: dict[str, Any] = {}
     if source is None:
         found = _named(recipe) if recipe.weights else None
     elif (Path(source) / manifest.FILE).exists():
-        recipe, found = _from_artifact(Path(source), recipe)
+        described = manifest.load(Path(source))
+        state = _read(Path(source) / "weights.safetensors")
+        found = Weights(source, state, described.labels, described.input)
+        own = _follows(parse(described.provenance["recipe"]), asked)
     elif Path(source).is_dir():
-        recipe, found = _from_run(Path(source), recipe)
+        run = checkpoint.Run.open(Path(source))
+        state = checkpoint.load(run.folder / "weights.pt")["network"]
+        found = Weights(source, state, run.labels, run.input)
+        own = _follows(run.recipe, asked)
     else:
-        recipe = recipe.model_copy(update={"weights": source})
-        found = _named(recipe)
+        own = {"weights": source}
+        found = _named(recipe.model_copy(update=own))
     if found and found.input:
-        keys = {"crop_fraction": found.input.crop_fraction, "interpolation": found.input.interpolation}
-        recipe = recipe.model_copy(update={**keys, "channels": found.input.channels})
-    return recipe, found
+        own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation")}
+    for key in asked:
+        if key in own and key != "weights" and own[key] != getattr(recipe, key):
+            raise TrainingError(f"{key} follows the weights of {source or recipe.weights}: {own[key]}", "leave it out")
+    return parse(recipe.model_dump() | own), found
 
 
-def _from_artifact(folder: Path, recipe: Recipe) -> tuple[Recipe, Weights]:
-    described = manifest.load(folder)
-    own = parse(described.provenance["recipe"])
-    weights = Weights(str(folder), _read(folder / "weights.safetensors"), described.labels, described.input)
-    return _same_model(recipe, own), weights
-
-
-def _from_run(folder: Path, recipe: Recipe) -> tuple[Recipe, Weights]:
-    run = checkpoint.Run.open(folder)
-    weights = Weights(str(folder), checkpoint.load(folder / "weights.pt")["network"], run.labels, run.input)
-    return _same_model(recipe, run.recipe), weights
-
-
-def _same_model(recipe: Recipe, own: Recipe) -> Recipe:
-    return recipe.model_copy(update={"model": own.model, "input_size": own.input_size, "weights": ""})
+def _follows(own: Recipe, asked: Collection[str]) -> dict[str, Any]:
+    """What a new run takes from the one that it starts from. Pooled networks take pictures of another size as well."""
+    keys = {"model": own.model, "input_size": own.input_size, "flip": own.flip, "weights": ""}
+    return {key: value for key, value in keys.items() if key not in asked or key in ("model", "weights")}
 
 
 def _named(recipe: Recipe) -> Weights:
@@ -127,14 +139,16 @@ def _published(recipe: Recipe) -> Any:
 def _spec_of(published: Any, recipe: Recipe) -> InputSpec:
     """ImageNet's preprocessing as torchvision states it; the size stays the recipe's."""
     preset = published.transforms()
+    # these two normalise anew, to -1..1, where they are made with weights; ours are filled afterwards
+    again = recipe.model.removeprefix(models.ZOO) in ("googlenet", "inception_v3")
     return InputSpec(
         width=recipe.input_size,
         height=recipe.input_size,
         channels=3,
         crop_fraction=preset.crop_size[0] / preset.resize_size[0],
         interpolation=preset.interpolation.value,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
+        mean=(0.5, 0.5, 0.5) if again else tuple(preset.mean),
+        std=(0.5, 0.5, 0.5) if again else tuple(preset.std),
     )
 
 
@@ -147,9 +161,15 @@ def _read(path: Path) -> State:
             return load_file(path)
         except SafetensorError as error:
             raise TrainingError(f"{path} is damaged: {error}") from error
-    content = checkpoint.load(path)
-    for key in ("network", "state_dict", "model"):
-        content = content.get(key, content)
-    if not all(isinstance(value, Tensor) for value in content.values()):
-        raise TrainingError(f"{path} holds more than tensors by name", "save the network's state_dict() alone")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the unpickler or zip reader meets
+        message = f"{path} is damaged, or holds more than tensors by name"
+        raise TrainingError(message, "torch.save(network.state_dict(), PATH) writes what can be read") from error
+    for key in ("network", "state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        message = f"{path} holds more than tensors by name"
+        raise TrainingError(message, "torch.save(network.state_dict(), PATH) writes what can be read")
     return content

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from training import TrainingError
-from training.data import index, open_data
+from training.data import index, split
 from training.samples import Data, Sample
 
 
@@ -34,7 +34,7 @@ def everything(data: Data) -> list[Sample]:
 
 def test_a_plain_folder_is_split_stratified(tmp_path: Path) -> None:
     root = write(tmp_path / "photos", {"rose": 100, "tulip": 50})
-    data = open_data(str(root), 0.1, 0.2, seed=0)
+    data = split(index(str(root)), 0.1, 0.2, seed=0)
     assert data.labels == ("rose", "tulip")
     assert counts(data, "train") == {"rose": 70, "tulip": 35}
     assert counts(data, "val") == {"rose": 10, "tulip": 5}
@@ -43,7 +43,7 @@ def test_a_plain_folder_is_split_stratified(tmp_path: Path) -> None:
 
 def test_splits_are_disjoint_and_complete(tmp_path: Path) -> None:
     root = write(tmp_path / "photos", {"rose": 37, "tulip": 11, "violet": 3})
-    data = open_data(str(root), 0.1, 0.1, seed=3)
+    data = split(index(str(root)), 0.1, 0.1, seed=3)
     found = [sample.path for sample in everything(data)]
     assert len(found) == len(set(found))
     assert set(found) == {path.relative_to(root).as_posix() for path in root.rglob("*.jpg")}
@@ -52,29 +52,29 @@ def test_splits_are_disjoint_and_complete(tmp_path: Path) -> None:
 
 def test_the_seed_alone_decides_the_split(tmp_path: Path) -> None:
     root = str(write(tmp_path / "photos", {"rose": 40, "tulip": 40}))
-    assert open_data(root, 0.1, 0.1, seed=0).splits == open_data(root, 0.1, 0.1, seed=0).splits
-    assert open_data(root, 0.1, 0.1, seed=0).splits != open_data(root, 0.1, 0.1, seed=1).splits
+    assert split(index(root), 0.1, 0.1, seed=0).splits == split(index(root), 0.1, 0.1, seed=0).splits
+    assert split(index(root), 0.1, 0.1, seed=0).splits != split(index(root), 0.1, 0.1, seed=1).splits
 
 
 def test_a_rare_class_keeps_a_picture_to_train_on(tmp_path: Path) -> None:
     root = write(tmp_path / "photos", {"one": 1, "two": 2, "three": 3, "many": 50})
-    data = open_data(str(root), 0.1, 0.1, seed=0)
+    data = split(index(str(root)), 0.1, 0.1, seed=0)
     assert set(counts(data, "train")) == {"one", "two", "three", "many"}
     assert counts(data, "test")["two"] == 1, "a class of two gives one to test"
 
 
 def test_given_splits_are_kept_as_they_are(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/a": 5, "train/b": 4, "val/a": 3, "val/b": 2, "test/a": 1, "test/b": 2})
-    data = open_data(str(root), 0.5, 0.5, seed=0)
-    for split in ("train", "val", "test"):
-        assert {sample.path for sample in data.splits[split]} == {
-            path.relative_to(root).as_posix() for path in (root / split).rglob("*.jpg")
+    data = split(index(str(root)), 0.5, 0.5, seed=0)
+    for name in ("train", "val", "test"):
+        assert {sample.path for sample in data.splits[name]} == {
+            path.relative_to(root).as_posix() for path in (root / name).rglob("*.jpg")
         }
 
 
 def test_without_val_it_is_carved_from_train_and_test_stays(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/a": 50, "train/b": 50, "test/a": 7, "test/b": 7})
-    data = open_data(str(root), 0.1, 0.1, seed=0)
+    data = split(index(str(root)), 0.1, 0.1, seed=0)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 90, "val": 10, "test": 14}
     assert all(sample.path.startswith("train/") for sample in data.splits["val"])
     assert all(sample.path.startswith("test/") for sample in data.splits["test"])
@@ -82,46 +82,46 @@ def test_without_val_it_is_carved_from_train_and_test_stays(tmp_path: Path) -> N
 
 def test_without_test_there_is_no_test_split(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/a": 50, "train/b": 50, "val/a": 7, "val/b": 7})
-    assert list(open_data(str(root), 0.1, 0.1, seed=0).splits) == ["train", "val"]
+    assert list(split(index(str(root)), 0.1, 0.1, seed=0).splits) == ["train", "val"]
 
 
 def test_a_class_that_val_lacks_is_fine(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/a": 5, "train/b": 5, "val/b": 3})
-    assert counts(open_data(str(root), 0.1, 0.1, seed=0), "val") == {"b": 3}
+    assert counts(split(index(str(root)), 0.1, 0.1, seed=0), "val") == {"b": 3}
 
 
 def test_an_unknown_class_in_val_is_an_error_that_names_the_nearest(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/roses": 5, "train/tulips": 5, "val/tulps": 3})
     with pytest.raises(TrainingError, match="tulps") as refusal:
-        open_data(str(root), 0.1, 0.1, seed=0)
+        split(index(str(root)), 0.1, 0.1, seed=0)
     assert refusal.value.hint == 'did you mean "tulips"?'
 
 
 def test_an_empty_class_is_an_error_that_names_it(tmp_path: Path) -> None:
     root = write(tmp_path, {"rose": 5, "tulip": 0})
     with pytest.raises(TrainingError, match='no pictures in "tulip"'):
-        open_data(str(root), 0.1, 0.1, seed=0)
+        split(index(str(root)), 0.1, 0.1, seed=0)
 
 
 def test_a_class_that_only_val_has_pictures_of_is_an_error(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/a": 5, "train/b": 0, "val/b": 3})
     with pytest.raises(TrainingError, match='no pictures in "b"'):
-        open_data(str(root), 0.1, 0.1, seed=0)
+        split(index(str(root)), 0.1, 0.1, seed=0)
 
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 class folders; at least 2"):
-        open_data(str(write(tmp_path, {"rose": 5})), 0.1, 0.1, seed=0)
+        split(index(str(write(tmp_path, {"rose": 5}))), 0.1, 0.1, seed=0)
 
 
 def test_splits_without_train_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="has test but no train/"):
-        open_data(str(write(tmp_path, {"test/a": 2, "test/b": 2})), 0.1, 0.1, seed=0)
+        split(index(str(write(tmp_path, {"test/a": 2, "test/b": 2}))), 0.1, 0.1, seed=0)
 
 
 def test_nothing_left_to_validate_on_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no pictures are left to validate on"):
-        open_data(str(write(tmp_path, {"a": 20, "b": 20})), 0.0, 0.1, seed=0)
+        split(index(str(write(tmp_path, {"a": 20, "b": 20}))), 0.0, 0.1, seed=0)
 
 
 def test_a_file_as_data_names_the_folders_next_to_it(tmp_path: Path) -> None:
@@ -129,14 +129,14 @@ def test_a_file_as_data_names_the_folders_next_to_it(tmp_path: Path) -> None:
     file.touch()
     (tmp_path / "images").mkdir()
     with pytest.raises(TrainingError, match="is a file; DATA is a folder of class folders") as refusal:
-        open_data(str(file), 0.1, 0.1, seed=0)
+        split(index(str(file)), 0.1, 0.1, seed=0)
     assert "photos/<class>/*.jpg" in refusal.value.hint
     assert str(tmp_path / "images") in refusal.value.hint
 
 
 def test_a_missing_folder_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="there is no folder") as refusal:
-        open_data(str(tmp_path / "nowhere"), 0.1, 0.1, seed=0)
+        split(index(str(tmp_path / "nowhere")), 0.1, 0.1, seed=0)
     assert "photos/<class>/*.jpg" in refusal.value.hint
     assert "digits" in refusal.value.hint
 
@@ -144,7 +144,7 @@ def test_a_missing_folder_says_what_is_expected(tmp_path: Path) -> None:
 def test_a_misspelt_data_set_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrainingError) as refusal:
-        open_data("digit", 0.1, 0.1, seed=0)
+        split(index("digit"), 0.1, 0.1, seed=0)
     assert refusal.value.hint.endswith('did you mean "digits"?')
 
 
@@ -198,7 +198,7 @@ def test_60_000_files_are_indexed_in_seconds(tmp_path: Path) -> None:
         for number in range(1, 6000):
             file.with_name(f"{number:05}.jpg").hardlink_to(file)
     started = time.perf_counter()
-    data = open_data(str(root), 0.1, 0.1, seed=0)
+    data = split(index(str(root)), 0.1, 0.1, seed=0)
     seconds = time.perf_counter() - started
     shutil.rmtree(root)
     assert len(everything(data)) == 60_000
@@ -207,7 +207,7 @@ def test_60_000_files_are_indexed_in_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.cifar10
 def test_cifar10_keeps_its_test_folder_and_gives_a_tenth_of_train_to_val(cifar10: Path) -> None:
-    data = open_data(str(cifar10), 0.1, 0.1, seed=0)
+    data = split(index(str(cifar10)), 0.1, 0.1, seed=0)
     train, test = (len(list((cifar10 / split).rglob("*.jp*g"))) for split in ("train", "test"))
     assert len(data.labels) == 10
     assert len(data.splits["test"]) == test

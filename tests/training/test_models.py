@@ -109,10 +109,15 @@ def test_an_unlike_model_name_lists_all() -> None:
 
 @pytest.mark.parametrize(("name", "size"), [("lenet-5", 16), ("torchvision/alexnet", 32)])
 def test_a_size_that_a_network_cannot_take_is_refused(name: str, size: int) -> None:
-    with pytest.raises(TrainingError, match=f"{size} pixels are too few"):
+    with pytest.raises(TrainingError, match=f"cannot take {size} pixels"):
         models.build(name, 3, 10, size)
 
 
 def test_torchvisions_networks_refuse_grey_pictures() -> None:
     with pytest.raises(TrainingError, match="takes colour pictures"):
         models.build("torchvision/resnet18", 1, 10, 224)
+
+
+def test_a_size_that_patches_do_not_divide_is_refused() -> None:
+    with pytest.raises(TrainingError, match="vit_b_16 cannot be made for 100 pixels"):
+        models.build("torchvision/vit_b_16", 3, 10, 100)

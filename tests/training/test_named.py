@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision import datasets
 
 from training import TrainingError
-from training.data import index, open_data
+from training.data import index, split
 from training.samples import Data
 
 
@@ -44,7 +44,7 @@ def test_mnist_and_its_kind_keep_their_split(home: Path, name: str, folder: str,
     for prefix, part in (("train", slice(30)), ("t10k", slice(30, 40))):
         write_idx(home / folder / "raw", f"{prefix}-images-idx3-ubyte", drawn[part])
         write_idx(home / folder / "raw", f"{prefix}-labels-idx1-ubyte", labels[part])
-    data = open_data(name, 0.3, 0.1, seed=0)
+    data = split(index(name), 0.3, 0.1, seed=0)
     assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 20, "val": 10, "test": 10}
     third = next(sample for sample in data.splits["test"] if sample.label == 3)
     assert third.path == f"test/{label}/00003.bmp"

@@ -1,15 +1,20 @@
 """What a `train` command decides before it reads or writes."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import QUIET
 from tests.pictures import picture
 from tests.training import colours
 from training import TrainingError, checkpoint, plan
 from training.checkpoint import Run
+from training.choice import Choice, choose
 from training.data import index
+from training.samples import Data
+from training.train import train
 
 
 def write(root: Path, width: int, height: int, mode: str = "RGB") -> Path:
@@ -27,28 +32,53 @@ def make(data: Path, out: Path, name: str | None = "digits", *settings: str, **h
 @pytest.mark.parametrize(
     ("width", "height", "mode", "expected"),
     [
-        (640, 41, "RGB", "photos"),
-        (200, 200, "L", "photos"),
+        (640, 41, "RGB", "few-photos"),
+        (200, 200, "L", "few-photos"),
         (32, 32, "RGB", "residual-cnn-onecycle"),
         (8, 8, "RGB", "residual-cnn-onecycle"),
-        (28, 28, "L", "residual-cnn-onecycle"),
+        (28, 28, "L", "mnist-cnn"),
         (8, 8, "L", "digits"),
     ],
 )
 def test_size_and_colour_choose_the_recipe(width: int, height: int, mode: str, expected: str, tmp_path: Path) -> None:
-    name, why = plan.choose(index(str(write(tmp_path, width, height, mode))))
-    assert name == expected
-    assert f"({min(width, height)} px" in why
+    found = choose(index(str(write(tmp_path, width, height, mode))), has_weights=False)
+    assert found.recipe == expected
+    assert f"({min(width, height)} px" in found.why
+    assert bool(found.expect) == (expected == "few-photos")
+
+
+def many(data: Data, times: int) -> Data:
+    """The same pictures over and over."""
+    return replace(data, splits={"all": data.splits["all"] * times})
+
+
+def test_the_number_of_pictures_a_class_chooses_too(tmp_path: Path) -> None:
+    data = index(str(write(tmp_path, 100, 100)))
+    assert choose(many(data, 249), has_weights=False).recipe == "few-photos"
+    assert choose(many(data, 250), has_weights=False).recipe == "photos"
+    assert choose(many(data, 49), has_weights=True).recipe == "feature-extraction-hidden-head"
+    assert choose(many(data, 50), has_weights=True).recipe == "fine-tuning"
+
+
+def test_pretrained_weights_that_are_here_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    data = index(str(write(tmp_path / "data", 100, 100)))
+    assert choose(data, has_weights=False).recipe == "few-photos"
+    (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "torch/hub/checkpoints/resnet18-f37072fd.pth").touch()
+    found = choose(data, has_weights=False)
+    assert found.recipe == "feature-extraction-hidden-head"
+    assert "pretrained weights are here" in found.why
 
 
 def test_digits_choose_the_digits_recipe() -> None:
-    assert plan.choose(index("digits"))[0] == "digits"
+    assert choose(index("digits"), has_weights=False).recipe == "digits"
 
 
 def test_files_that_are_no_pictures_do_not_disturb_the_choice(tmp_path: Path) -> None:
     root = write(tmp_path, 8, 8, "L")
     (root / "a" / "notes.txt").write_text("hello")
-    assert plan.choose(index(str(root)))[0] == "digits"
+    assert choose(index(str(root)), has_weights=False).recipe == "digits"
 
 
 def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
@@ -56,12 +86,13 @@ def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         (tmp_path / label / "notes.txt").write_text("hello")
     with pytest.raises(TrainingError, match="none of 2 files"):
-        plan.choose(index(str(tmp_path)))
+        choose(index(str(tmp_path)), has_weights=False)
 
 
 def test_a_plan_says_which_recipe_and_why(colours_data: Path, tmp_path: Path) -> None:
-    assert make(colours_data, tmp_path / "run").why == "digits: as asked"
-    assert make(colours_data, tmp_path / "run", None).why.startswith("residual-cnn-onecycle: the pictures are")
+    assert make(colours_data, tmp_path / "run").choice == Choice("digits", "as asked")
+    chosen = make(colours_data, tmp_path / "run", None).choice
+    assert (chosen.recipe, chosen.why[:16]) == ("residual-cnn-onecycle", "the pictures are")
 
 
 def test_planning_writes_nothing(colours_data: Path, tmp_path: Path) -> None:
@@ -134,3 +165,13 @@ def test_resuming_finds_moved_pictures(colours_run: Path, colours_data: Path, tm
 def test_an_unknown_model_is_an_error_before_any_picture_is_read(colours_data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match='there is no model "residual-cn"'):
         make(colours_data, tmp_path / "run", "digits", "model=residual-cn")
+
+
+def test_a_transfer_is_resumed_with_its_own_command(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+    out, settings, source = tmp_path / "run", ["epochs=1", "batch_size=16"], str(colours_run)
+    planned = plan.make(str(colours_data), out, "feature-extraction", settings, weights=source)
+    train(planned, QUIET)
+    again = plan.make(str(colours_data), out, "feature-extraction", settings, weights=source, resume=True)
+    assert again.recipe == planned.recipe
+    with pytest.raises(TrainingError, match="did not start from elsewhere"):
+        plan.make(str(colours_data), out, weights="elsewhere", resume=True)

@@ -100,3 +100,21 @@ def test_augmentation_beyond_its_range_is_refused(override: str) -> None:
     key, _, value = override.partition("=")
     with pytest.raises(TrainingError, match=rf"recipe key {key}: .*{value}"):
         recipe.load("digits", [override])
+
+
+def test_a_nested_key_names_its_own_nearest() -> None:
+    with pytest.raises(TrainingError, match=r'"phases\.0\.unfrozen" is no recipe key') as refusal:
+        recipe.load("progressive-unfreezing", ["phases=[{share=1, lr=1e-3, unfrozen=1}]"])
+    assert refusal.value.hint == 'did you mean "unfrozen_stages"?'
+
+
+@pytest.mark.parametrize("override", ["lr=0.5", "unfrozen_stages=3", "schedule=onecycle"])
+def test_what_phases_decide_is_not_set_beside_them(override: str) -> None:
+    with pytest.raises(TrainingError, match="is a matter of this recipe's phases"):
+        recipe.load("progressive-unfreezing", [override])
+
+
+def test_phases_need_an_epoch_each() -> None:
+    with pytest.raises(TrainingError, match="3 phases need an epoch each") as refusal:
+        recipe.load("progressive-unfreezing", ["epochs=2"])
+    assert refusal.value.hint == "--set epochs=3"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.test_loop import STILL, pixels
-from training import models, optim, recipe, stages
+from training import TrainingError, models, optim, recipe, stages
 from training.graph import Normalise
 from training.loop import Learner
 from training.models.heads import Network
@@ -52,7 +52,7 @@ HEAD, LAST, ALL = {"head.weight", "head.bias"}, {"features.6"}, {f"features.{n}"
         ("residual-cnn", 4, ["ResidualBlock"]),
         ("plain-cnn", 4, ["Linear", "ReLU", "Dropout"]),
         ("torchvision/resnet18", 5, ["Sequential"]),
-        ("torchvision/mobilenet_v3_small", 14, ["Sequential"]),
+        ("torchvision/mobilenet_v3_small", 14, ["Linear", "Hardswish", "Dropout", "Identity"]),
         ("torchvision/vit_b_16", 13, ["EncoderBlock", "LayerNorm", "Sequential"]),
         ("torchvision/convnext_tiny", 8, ["Sequential"]),
     ],
@@ -115,7 +115,7 @@ def test_a_run_in_phases_resumes_bit_by_bit_from_every_epoch() -> None:
         assert all(torch.equal(final[name], value) for name, value in states[-1]["network"].items())
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(20, [5, 5, 10]), (4, [1, 1, 2]), (1, [1]), (3, [1, 1, 1])])
+@pytest.mark.parametrize(("epochs", "expected"), [(20, [5, 5, 10]), (4, [1, 1, 2]), (3, [1, 1, 1]), (5, [1, 1, 3])])
 def test_every_epoch_is_in_one_phase(epochs: int, expected: list[int]) -> None:
     found = optim.spans(recipe.load("digits").model_copy(update={"phases": PROGRESSIVE, "epochs": epochs}))
     assert [span.epochs for span in found] == expected
@@ -130,3 +130,15 @@ def test_a_span_says_what_learns() -> None:
         "the head learns at 1.0e-03, the last 1 stage at 1.0e-04",
         "everything learns at 1.0e-05",
     ]
+
+
+def test_more_stages_than_there_are_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="has 3 stages, not 4"):
+        learner(unfrozen_stages=4)
+
+
+def test_what_is_frozen_later_does_not_count_when_gradients_are_clipped() -> None:
+    phases = (Phase(share=1, lr=0.1), Phase(share=1, lr=0.1, unfrozen_stages=0))
+    subject = learner(phases=phases, epochs=2, clip_norm=1.0)
+    changed(subject, range(1, 3))
+    assert all(each.grad is None for each in subject.network.features.parameters())

@@ -1,6 +1,7 @@
 """Where a network starts: files, runs, artifacts, and torchvision's weights where there is no network."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(torch.equal(left, right) for left, right in pairs)
 
 
-@pytest.mark.parametrize("key", [None, "network", "state_dict", "model"])
+@pytest.mark.parametrize("key", [None, "network", "state_dict", "model_state_dict", "model"])
 def test_a_file_fills_the_features_and_leaves_the_head(tmp_path: Path, key: str | None) -> None:
     donor, subject = network(10, 1), network(3, 2)
     state = donor.state_dict()
@@ -60,7 +61,8 @@ def test_torchvisions_own_files_fit_and_bring_their_preprocessing(tmp_path: Path
 
     torch.manual_seed(3)
     donor = torchvision.models.get_model(name, weights=None)
-    torch.save(donor.state_dict(), tmp_path / "w.pth")
+    published = {key: value for key, value in donor.state_dict().items() if "num_batches" not in key}
+    torch.save(published, tmp_path / "w.pth")  # files from before PyTorch 0.4.1 have no counters
     asked = chosen(model=f"torchvision/{name}", input_size=64, interpolation="bicubic", weights=str(tmp_path / "w.pth"))
     resolved, found = weights.resolve(asked, None)
     assert found is not None
@@ -75,6 +77,78 @@ def test_torchvisions_own_files_fit_and_bring_their_preprocessing(tmp_path: Path
     last = [module for module in donor.modules() if isinstance(module, torch.nn.Linear)][-1]
     subject.head = last
     assert torch.allclose(subject(before), donor(before), atol=1e-5)
+
+
+ONE_OF_EACH = [
+    "alexnet",
+    "densenet121",
+    "efficientnet_v2_s",
+    "googlenet",
+    "inception_v3",
+    "maxvit_t",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11_bn",
+    "vit_b_32",
+    "wide_resnet50_2",
+    "convnext_tiny",
+]
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_every_family_of_torchvision_takes_its_own_names(name: str) -> None:
+    import torchvision
+
+    size = 299 if name == "inception_v3" else 224
+    sides = {"aux_logits": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device("meta"):
+        donor = torchvision.models.get_model(name, weights=None, **sides)
+        subject = models.build(f"torchvision/{name}", 3, 3, size)
+    weights.Weights("w.pth", donor.state_dict()).copy_into(subject, LABELS)
+
+
+def test_the_old_names_of_densenets_files_are_known() -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        donor, subject = torchvision.models.densenet121(), models.build("torchvision/densenet121", 3, 3, 224)
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): t for key, t in donor.state_dict().items()}
+    assert any("norm.1.weight" in key for key in old)
+    weights.Weights("w.pth", old).copy_into(subject, LABELS)
+
+
+def test_networks_that_normalise_anew_get_what_comes_out_of_that(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "w.pth")
+    keys = {"model": "torchvision/googlenet", "input_size": 224, "weights": str(tmp_path / "w.pth")}
+    _, found = weights.resolve(chosen(**keys), None)
+    assert found is not None
+    assert found.input is not None
+    assert found.input.mean == found.input.std == (0.5, 0.5, 0.5)
+
+
+def test_what_is_set_and_at_odds_with_the_weights_is_an_error(colours_run: Path) -> None:
+    asked = recipe.load("fine-tuning", ["model=residual-cnn", "crop_fraction=0.9"])
+    with pytest.raises(TrainingError, match="crop_fraction follows the weights of "):
+        weights.resolve(asked, str(colours_run), {"crop_fraction"})
+    with pytest.raises(TrainingError, match="model follows the weights"):
+        weights.resolve(recipe.load("fine-tuning", ["model=lenet-5"]), str(colours_run), {"model"})
+
+
+def test_another_input_size_may_be_asked_for_and_flips_follow_the_source(colours_run: Path) -> None:
+    resolved, _ = weights.resolve(recipe.load("fine-tuning", ["input_size=24"]), str(colours_run), {"input_size"})
+    assert resolved.input_size == 24
+    assert resolved.flip is False, "the digits recipe has none, and fine-tuning's would teach mirrored digits"
+    resolved, _ = weights.resolve(recipe.load("fine-tuning", ["flip=true"]), str(colours_run), {"flip"})
+    assert resolved.flip is True
+
+
+def test_a_recipe_that_the_sources_size_does_not_fit_is_an_error_at_once(colours_run: Path) -> None:
+    with pytest.raises(TrainingError, match="cutout 40 is larger than the picture"):
+        weights.resolve(recipe.load("few-photos", ["cutout=40"]), str(colours_run))
 
 
 def test_the_same_labels_keep_their_head(digits_run: Path) -> None:
@@ -136,11 +210,21 @@ def test_a_run_that_started_from_weights_resumes_without_them(colours_run: Path,
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("no.pth", "there is no weights file"), ("damaged.pth", "is damaged"), ("lists.pth", "holds more than tensors")],
+    [
+        ("no.pth", "there is no weights file"),
+        ("damaged.pth", "is damaged, or holds more"),
+        ("numbers.pth", "holds more than tensors"),
+        ("list.pth", "holds more than tensors"),
+        ("named.pth", "holds more than tensors"),
+        ("module.pth", "is damaged, or holds more"),
+    ],
 )
 def test_a_file_that_is_no_weights_is_said(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "damaged.pth").write_bytes(b"x")
-    torch.save({"epoch": 3}, tmp_path / "lists.pth")
+    torch.save({"epoch": 3}, tmp_path / "numbers.pth")
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    torch.save({"model": "resnet18", "weights": {}}, tmp_path / "named.pth")
+    torch.save(network(3, 1), tmp_path / "module.pth")
     with pytest.raises(TrainingError, match=message):
         weights.resolve(chosen(), str(tmp_path / name))
 

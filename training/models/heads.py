@@ -53,6 +53,8 @@ def flat_width(features: nn.Module, channels: int, size: int) -> int:
         with torch.no_grad():
             return int(features.eval()(torch.zeros(1, channels, size, size)).numel())
     except RuntimeError as error:
-        raise TrainingError(f"{size} pixels are too few for this model", "--set input_size=32, or more") from error
+        raise TrainingError(
+            f"this network cannot take {size} pixels: {error}", "--set input_size=32, or more"
+        ) from error
     finally:
         features.train(training)

@@ -28,7 +28,13 @@ def build(name: str, channels: int, classes: int, size: int) -> Network:
     if channels != 3:
         raise TrainingError(f"torchvision/{name} takes colour pictures", "--set channels=3")
     arguments = {"image_size": size} if name.startswith("vit_") else _ARGUMENTS.get(name, {})
-    network = _split(name, torchvision.models.get_model(name, weights=None, **arguments), classes)
+    try:
+        net = torchvision.models.get_model(name, weights=None, **arguments)
+    except (AssertionError, ValueError) as error:  # a transformer whose patches do not divide the size
+        raise TrainingError(
+            f"torchvision/{name} cannot be made for {size} pixels: {error}", "--set input_size=224"
+        ) from error
+    network = _split(name, net, classes)
     if size < _OF_SIZE:
         flat_width(network.features, channels, size)
     return network

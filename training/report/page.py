@@ -20,7 +20,7 @@ from training.familiarity import Familiarity
 from training.gates import Verdict
 from training.mistakes import Mistake
 from training.rejection import Rejection
-from training.report import confusions, figures, samples, sheet
+from training.report import confusions, data, figures, sheet
 from training.report.evidence import Evidence
 from training.report.verdicts import gate_sentence, word
 
@@ -122,7 +122,7 @@ def _variants(described: Manifest, rows: Sequence[Verdict]) -> dict[str, Any]:
 
 def _pictures(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
     """The contact sheet, the confusions whose cells lead to it, and the data."""
-    contact, data = sheet.make(found, evidence), samples.make(evidence)
+    contact, described = sheet.make(found, evidence), data.make(evidence)
     names = evidence.run.labels
     rows = [[m.path, names[m.label], names[m.predicted], m.confidence, m.loss] for m in found[:CSV_MISTAKES]]
     return {
@@ -130,8 +130,8 @@ def _pictures(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
         "mistakes_csv": figures.csv_uri([["path", "label", "prediction", "p", "loss"], *rows]),
         "confusions": confusions.make(evidence.evaluation, set(contact.pairs)),
         "confusions_csv": figures.csv_uri(confusions.as_rows(evidence.evaluation)),
-        "data": data,
-        "sizes": figures.svg(plots.sizes(data.sides, min(evidence.held_out.size))),
+        "data": described,
+        "sizes": figures.svg(plots.sizes(described.sides, min(evidence.held_out.size))),
     }
 
 
