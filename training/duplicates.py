@@ -102,7 +102,8 @@ def nearest(queries: Hashes, others: Hashes) -> list[tuple[int, int, int]]:
     """(query, the other nearest to it, bits that differ) for every query that has one within NEAR_BITS.
 
     8 bands of 16 bits: two hashes that differ in 7 bits agree in one band at least, so that only those which share a
-    band are compared. 5,000 against 45,000 pictures take 0.4 s.
+    band are compared. 5,000 against 45,000 photographs take 0.4 s; where borders are alike many share a band, and
+    MNIST's 10,000 against 54,000 take about a minute.
     """
     best = np.full(len(queries), NEAR_BITS + 1)
     which = np.zeros(len(queries), np.int64)
