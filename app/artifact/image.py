@@ -123,12 +123,7 @@ def decode(
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
     kind = header.kind_of(data)
-    scans = header.scans(data) if kind == "JPEG" else 1
-    if scans > _MAX_SCANS:
-        raise BrokenImage(f"the JPEG has more than {_MAX_SCANS} scans; a progressive one needs about ten")
-    # a segment takes 4 bytes at least
-    if kind == "JPEG" and len(data) > 4 * _MAX_SEGMENTS and header.jpeg_head(data, _MAX_SEGMENTS) is None:
-        raise BrokenImage(f"the JPEG has more than {_MAX_SEGMENTS} segments before its pixels")
+    scans = _scans(data) if kind == "JPEG" else 1
     # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
     opening = claim(len(data) + header.webp_pixels(data) * _WEBP_BYTES) if kind == "WEBP" else nullcontext()
     try:
@@ -149,6 +144,17 @@ def decode(
         raise BrokenImage(f"the {kind} file cannot be decoded: its header is damaged") from error
     except _DAMAGE as error:
         raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has. Raises BrokenImage where they, or its segments, are too many to go through."""
+    scans = header.scans(data)
+    if scans > _MAX_SCANS:
+        raise BrokenImage(f"the JPEG has more than {_MAX_SCANS} scans; a progressive one needs about ten")
+    # a segment takes 4 bytes at least
+    if len(data) > 4 * _MAX_SEGMENTS and header.jpeg_head(data, _MAX_SEGMENTS) is None:
+        raise BrokenImage(f"the JPEG has more than {_MAX_SEGMENTS} segments before its pixels")
+    return scans
 
 
 def _tile_pixels(image: Image.Image) -> int:
