@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 import numpy as np
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -62,25 +61,6 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         chosen.drain_ms / 1000, lambda: event("drain", f"not ready any more; the port closes in {chosen.drain_ms} ms")
     )
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await classifier.start()
-        watcher = asyncio.create_task(_watch(classifier, metrics))
-        event(
-            "ready",
-            f"self-test within {served.difference:.1e} of the checkpoint, {served.seconds:.2f} s; "
-            f"{memory.decoding_bytes / 1e6:.0f} MB to decode in",
-        )
-        gc.collect()
-        gc.freeze()  # nothing of what is loaded by now is garbage; to look through it again would take 40 ms each time
-        with drain.on_sigterm():
-            yield
-        watcher.cancel()
-        await classifier.stop()
-        service.tell_overload()
-        metrics.write()
-        event("stop", "stopped")
-
     api = FastAPIOffline(
         title="Sightglass",
         version=version("sightglass"),
@@ -88,7 +68,7 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         docs_url="/docs",
         redoc_url=None,
         redirect_slashes=False,  # a redirect names a host and scheme that a proxy in front may not have
-        lifespan=lifespan,
+        lifespan=lambda _api: _lifespan(classifier, memory, metrics, drain, service),
     )
     answer = predict.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
     api.router.routes.insert(0, answer)
@@ -98,8 +78,32 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         api.add_exception_handler(kind, answer_error)
     # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms
     direct = {("POST", chosen.root_path + answer.path): answer.app}
-    service = Observability(api, direct, metrics, drain)
+    service: Observability = Observability(api, direct, metrics, drain)  # the lifespan above needs the type
     return service
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(
+    classifier: Classifier, memory: Memory, metrics: Metrics, drain: Drain, service: Observability
+) -> AsyncIterator[None]:
+    """What happens before the first request and after the last one."""
+    await classifier.start()
+    watcher = asyncio.create_task(_watch(classifier, metrics))
+    served = classifier.served
+    event(
+        "ready",
+        f"self-test within {served.difference:.1e} of the checkpoint, {served.seconds:.2f} s; "
+        f"{memory.decoding_bytes / 1e6:.0f} MB to decode in",
+    )
+    gc.collect()
+    gc.freeze()  # nothing of what is loaded by now is garbage; to look through it again would take 40 ms each time
+    with drain.on_sigterm():
+        yield
+    watcher.cancel()
+    await classifier.stop()
+    service.tell_overload()
+    metrics.write()
+    event("stop", "stopped")
 
 
 async def _watch(classifier: Classifier, metrics: Metrics) -> None:

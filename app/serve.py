@@ -7,13 +7,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import settings, startup
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
 from app.settings import PREFIX, Settings, SettingsError
 from app.startup import Served
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from app.observability import Observability
 
 
 def serve(overrides: dict[str, Any]) -> int:
@@ -42,21 +47,7 @@ def _serve(chosen: Settings) -> int:
     log.configure(chosen.log_format)
     _introduce(chosen, served)
     alone = chosen.processes == 1
-    config = uvicorn.Config(
-        create_app(chosen, served) if alone else workers.FACTORY,
-        factory=not alone,
-        workers=chosen.processes,
-        host=chosen.host,
-        port=chosen.port,
-        root_path=chosen.root_path,
-        log_config=None,
-        access_log=False,
-        http="app.protocol:Protocol",
-        ws="none",
-        server_header=False,
-        timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
-        timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
-    )
+    config = _config(chosen, create_app(chosen, served) if alone else workers.FACTORY)
     can_fork = served.variant != "torchscript" and served.engine.device == "cpu"
     del served  # several workers have engines of their own
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
@@ -70,6 +61,27 @@ def _serve(chosen: Settings) -> int:
         return 1 if stop.code else 0
     except KeyboardInterrupt:  # raised once more, too
         return 0
+
+
+def _config(chosen: Settings, application: "Observability | str") -> "uvicorn.Config":
+    """uvicorn's: of an application, or of the name of what makes one in each worker."""
+    import uvicorn
+
+    return uvicorn.Config(
+        application,
+        factory=isinstance(application, str),
+        workers=chosen.processes,
+        host=chosen.host,
+        port=chosen.port,
+        root_path=chosen.root_path,
+        log_config=None,
+        access_log=False,
+        http="app.protocol:Protocol",
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
+        timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
+    )
 
 
 def _with_workers(chosen: Settings) -> Settings:

@@ -1,13 +1,18 @@
-"""Pictures that tests make: drawn with a seed, encoded as any accepted format."""
+"""Pictures that tests make: drawn with a seed and encoded, or PNGs by hand; and what a model wants of them."""
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from app.artifact.image import Decoded, InputSpec
 from training.drawings import draw
 
+Pixels = NDArray[np.uint8]
 ORIENTATION = 0x0112
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
@@ -26,3 +31,36 @@ def encode(image: Image.Image, kind: str = "PNG", orientation: int | None = None
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def png(width: int, height: int, depth: int, colour_type: int, rows: bytes, *extra: bytes) -> bytes:
+    """A hand-made PNG: kinds that Pillow does not write, and headers that lie. `rows` is uint8 rows after filter 0."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def rows(pixels: NDArray[Any]) -> bytes:
+    return b"".join(b"\x00" + row.tobytes() for row in pixels)
+
+
+def spec(width: int = 20, height: int = 12, crop_fraction: float = 1.0, bicubic: bool = False) -> InputSpec:
+    return InputSpec(
+        width=width,
+        height=height,
+        channels=3,
+        crop_fraction=crop_fraction,
+        interpolation="bicubic" if bicubic else "bilinear",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+
+
+def difference(one: Decoded | Pixels, other: Decoded | Pixels) -> int:
+    """The largest distance of a channel of a pixel."""
+    a, b = (each.pixels if isinstance(each, Decoded) else each for each in (one, other))
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(int) - b).max())

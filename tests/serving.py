@@ -1,7 +1,8 @@
-"""A real server process, as a user would start it."""
+"""A real server process, as a user would start it, and its answers."""
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+
+from app.errors import PROBLEMS
 
 _LISTENING = re.compile(r"Uvicorn running on (http://\S+:\d+)")
 
@@ -75,3 +78,20 @@ def metrics(url: str) -> str:
     """/metrics with what all workers have counted, which they write ten times a second."""
     time.sleep(0.3)
     return httpx2.get(f"{url}/metrics").text
+
+
+def problem(response: httpx2.Response, status: int, code: str) -> dict[str, object]:
+    """The response is exactly this problem, in the one shape that all errors have."""
+    body: dict[str, object] = response.json()
+    assert (response.status_code, body["code"]) == (status, code), body
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body["status"] == status
+    assert body["title"] == PROBLEMS[code].title
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert str(body["type"]).endswith(f"/docs/errors#{code}")
+    return body
+
+
+def connect(server: Server) -> socket.socket:
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=20)

@@ -10,31 +10,30 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from scipy.optimize import minimize_scalar
 
 from app import engines
 from app.artifact import manifest
 from app.artifact.golden import Golden
 from app.artifact.image import decode
-from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
-from app.engines import Engine, Runs, machine
+from app.artifact.manifest import Manifest
+from app.engines import Engine, Runs
 from training import Refused, TrainingError, gates, pixels, report, tracking
-from training.checkpoint import Run, rank
+from training.checkpoint import Run
+from training.description import describe
 from training.drawings import golden_files
 from training.evaluate import RECORDED
 from training.gates import EagerEngine, Verdict, answers_of, probabilities_of
 from training.graph import Servable
-from training.loop import logits_of, use_cores
+from training.loop import use_cores
 from training.pixels import Pixels
 from training.progress import Talk
-from training.score import Accuracy, Evaluation, Floats, accuracy
+from training.score import Evaluation, Floats, accuracy
+from training.temperature import calibrated
 from training.variants import WRITERS, Writer
 
 CALIBRATION_IMAGES = 256
@@ -55,30 +54,15 @@ def export(
     splits = _load_splits(run, source, talk)
     held_out = "test" if "test" in splits else "val"
     use_cores()
-    servable, val_logits = _calibrated(run, splits["val"])
+    servable, val_logits = calibrated(run, splits["val"])
     with _new_folder(out) as folder:
         calibration = splits["train"].take(np.arange(len(splits["train"])))
         loaded = {"checkpoint": EagerEngine(servable), **_write(servable, calibration, folder, writers, talk)}
         images = _golden_images(run, servable)
         rows = [_measure_once(row, loaded, splits[held_out]) for row in _judge(loaded, splits["val"], images, writers)]
-        outputs = answers_of(loaded["checkpoint"], splits[held_out])
-        evaluation = Evaluation.of(run.labels, splits[held_out].labels, outputs.probabilities)
-        evidence = report.Evidence(
-            run=run,
-            data=run.data(source),
-            split=held_out,
-            val=splits["val"],
-            held_out=splits[held_out],
-            evaluation=evaluation,
-            outputs=outputs,
-            val_logits=val_logits,
-            drawings=loaded["checkpoint"].run(images.pixels),
-            checkpoint=loaded["checkpoint"],
-            temperature=servable.temperature,
-            pictures=pictures,
-        )
-        described = _describe(name, version, run, servable, rows, evaluation, held_out)
-        described = _save(folder, described, images, run, rows, evidence)
+        evidence = _evidence(run, source, splits, held_out, servable, val_logits, images, pictures)
+        described = describe(name, version, servable, rows, evidence)
+        described = _save(folder, described, images, rows, evidence)
         seconds = _self_test_in_a_fresh_process(folder)
     for line in report.verdict(rows, described, splits["val"]):
         talk.line(line)
@@ -113,25 +97,6 @@ def _load_splits(run: Run, source: str | None, talk: Talk) -> dict[str, Pixels]:
         with talk.step(f"reading {name}", len(samples)) as progress:
             splits[name] = pixels.load(data, name, run.input, recorded[name], progress=progress)
     return splits
-
-
-def _calibrated(run: Run, val: Pixels) -> tuple[Servable, Floats]:
-    """The eager checkpoint with the temperature that minimises the cross-entropy of val, and its logits on val.
-
-    The targets are smoothed as in Platt (1999): a val without a single mistake would otherwise ask for temperature 0,
-    and certainty about everything; with thousands of pictures the smoothing vanishes.
-    """
-    plain = Servable(run.network(), run.input.mean, run.input.std)
-    logits = logits_of(plain.network, plain.normalise, val, torch.device("cpu")).double()
-    classes, n = logits.shape[1], len(val)
-    targets = torch.full_like(logits, 1 / (n + classes))
-    targets[torch.arange(n), torch.from_numpy(val.labels)] = (n + 1) / (n + classes)
-
-    def loss(log_temperature: float) -> float:
-        return torch.nn.functional.cross_entropy(logits / np.exp(log_temperature), targets).item()
-
-    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
-    return Servable(run.network(), run.input.mean, run.input.std, float(np.exp(best.x))), logits.float().numpy()
 
 
 @contextmanager
@@ -192,68 +157,40 @@ def _measure_once(row: Verdict, loaded: Mapping[str, Runs], test: Pixels) -> Ver
     return replace(row, test=accuracy(test.labels, predicted))
 
 
-def _describe(
-    name: str,
-    version: int,
+def _evidence(
     run: Run,
+    source: str | None,
+    splits: Mapping[str, Pixels],
+    held_out: str,
     servable: Servable,
-    rows: list[Verdict],
-    evaluation: Evaluation,
-    split: str,
-) -> Manifest:
-    """The manifest, but for the files' checksums."""
-    kept = {row.name: row for row in rows if row.test and row.file}
-    heatmap = servable(torch.zeros((1, run.input.height, run.input.width, 3), dtype=torch.uint8)).heatmap
-    meta = run.meta
-    return Manifest(
-        schema_version=manifest.SCHEMA_VERSION,
-        name=name,
-        version=version,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        labels=run.labels,
-        input=run.input,
+    val_logits: Floats,
+    images: Golden,
+    pictures: bool,
+) -> report.Evidence:
+    """What the checkpoint answers, on all of the split `held_out` and on the golden images."""
+    checkpoint = EagerEngine(servable)
+    outputs = answers_of(checkpoint, splits[held_out])
+    return report.Evidence(
+        run=run,
+        data=run.data(source),
+        split=held_out,
+        val=splits["val"],
+        held_out=splits[held_out],
+        evaluation=Evaluation.of(run.labels, splits[held_out].labels, outputs.probabilities),
+        outputs=outputs,
+        val_logits=val_logits,
+        drawings=checkpoint.run(images.pixels),
+        checkpoint=checkpoint,
         temperature=servable.temperature,
-        heatmap=None if heatmap is None else (heatmap.shape[2], heatmap.shape[3]),
-        variants={variant: _variant(row, split) for variant, row in kept.items()},
-        default_variant="onnx-int8" if "onnx-int8" in kept else "onnx",
-        metrics=Metrics(
-            score=_score(evaluation.accuracy, split),
-            macro_f1=evaluation.macro_f1,
-            ece=evaluation.ece,
-            majority=evaluation.majority,
-        ),
-        machine=Machine(cpu=machine.cpu_model(), instruction_set=machine.instruction_set()),
-        provenance={
-            "recipe": run.recipe.model_dump(mode="json"),
-            "data": {"source": Path(meta["data"]["source"]).name, "images": meta["data"]["images"]},
-            "trained": {key: meta[key] for key in ("created", "versions", "hardware", "commit")},
-            "best_epoch": max(run.history(), key=rank)["epoch"],
-            "seconds": round(sum(row["seconds"] for row in run.history())),
-        },
-        files={},
+        pictures=pictures,
     )
-
-
-def _variant(row: Verdict, split: str) -> Variant:
-    assert row.test is not None
-    return Variant(
-        file=row.file,
-        agreement=row.proof.agreement,
-        max_probability_difference=row.proof.difference,
-        tolerance=gates.tolerance(row.golden_difference, int8=row.name == "onnx-int8"),
-        cpu_ms_per_image={str(size): ms for size, ms in row.proof.cpu_ms.items()},
-        score=_score(row.test, split),
-    )
-
-
-def _score(result: Accuracy, split: str) -> Score:
-    return Score(split=split, n=result.n, accuracy=result.value, low=result.low, high=result.high)
 
 
 def _save(
-    folder: Path, described: Manifest, images: Golden, run: Run, rows: list[Verdict], evidence: report.Evidence
+    folder: Path, described: Manifest, images: Golden, rows: list[Verdict], evidence: report.Evidence
 ) -> Manifest:
     """Everything beside the variants; the manifest last, with the checksum of every file."""
+    run = evidence.run
     for row in rows:
         if row.objection:
             (folder / row.file).unlink()

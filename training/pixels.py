@@ -60,7 +60,32 @@ def load(
     samples = data.splits[split]
     size = spec.height * spec.width * 3
     keep = len(samples) * size <= (machine.memory_bytes() // 4 if memory is None else memory)
-    pixels = np.empty((len(samples) if keep else 0, spec.height, spec.width, 3), np.uint8)
+    pixels = np.empty((len(samples), spec.height, spec.width, 3), np.uint8) if keep else None
+    results = _read_all(data, samples, spec, pixels, progress)
+    if recorded is not None:
+        _require_unchanged(samples, [digest for digest, _ in results], recorded)
+
+    good = np.array([position for position, (_, why) in enumerate(results) if not why], dtype=np.int64)
+    skipped = tuple((samples[position].path, why) for position, (_, why) in enumerate(results) if why)
+    if not len(good):
+        raise TrainingError(f"none of the {len(samples)} files of {split} is a picture; the first: {skipped[0][1]}")
+    chosen = tuple(samples[position] for position in good)
+    if pixels is not None and skipped:
+        pixels = pixels[good]
+    return Pixels(
+        chosen,
+        tuple(results[position][0] for position in good),
+        np.array([sample.label for sample in chosen], dtype=np.int64),
+        skipped,
+        (spec.height, spec.width),
+        _decoding(data, chosen, spec) if pixels is None else pixels.__getitem__,
+    )
+
+
+def _read_all(
+    data: Data, samples: Sequence[Sample], spec: InputSpec, pixels: NDArray[np.uint8] | None, progress: Progress
+) -> list[tuple[str, str]]:
+    """Of each file its sha256 and why it is no picture, or an empty string; `pixels` takes the pictures."""
 
     def read(position: int) -> tuple[str, str]:
         digest, why = "", ""
@@ -68,7 +93,7 @@ def load(
             file = data.read(samples[position].path)
             digest = hashlib.sha256(file).hexdigest()
             picture = decode(file, spec).pixels
-            if keep:
+            if pixels is not None:
                 pixels[position] = picture
         except (ImageError, OSError) as error:
             why = str(error)
@@ -79,29 +104,19 @@ def load(
         for done, result in enumerate(pool.map(read, range(len(samples)), chunksize=64), start=1):
             results.append(result)
             progress(done)
-    if recorded is not None:
-        _require_unchanged(samples, [digest for digest, _ in results], recorded)
+    return results
 
-    good = np.array([position for position, (_, why) in enumerate(results) if not why], dtype=np.int64)
-    skipped = tuple((samples[position].path, why) for position, (_, why) in enumerate(results) if why)
-    if not len(good):
-        raise TrainingError(f"none of the {len(samples)} files of {split} is a picture; the first: {skipped[0][1]}")
-    chosen = tuple(samples[position] for position in good)
-    if keep and skipped:
-        pixels = pixels[good]
 
-    def decode_now(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _decoding(
+    data: Data, samples: Sequence[Sample], spec: InputSpec
+) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
+    """`Pixels.take` where the split does not fit into memory: decodes every time it is asked."""
+
+    def take(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         with ThreadPoolExecutor(machine.cores().usable) as pool:
-            return np.stack(list(pool.map(lambda i: decode(data.read(chosen[i].path), spec).pixels, indices)))
+            return np.stack(list(pool.map(lambda i: decode(data.read(samples[i].path), spec).pixels, indices)))
 
-    return Pixels(
-        chosen,
-        tuple(results[position][0] for position in good),
-        np.array([sample.label for sample in chosen], dtype=np.int64),
-        skipped,
-        (spec.height, spec.width),
-        pixels.__getitem__ if keep else decode_now,
-    )
+    return take
 
 
 def _require_unchanged(samples: Sequence[Sample], found: Sequence[str], recorded: Sequence[str]) -> None:

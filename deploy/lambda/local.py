@@ -203,26 +203,31 @@ def request(
             "x-forwarded-port": "443",
             "x-forwarded-proto": "https",
         },
-        "requestContext": {
-            "accountId": "123456789012",
-            "apiId": "a1b2c3d4e5",
-            "domainName": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
-            "domainPrefix": "a1b2c3d4e5",
-            "http": {
-                "method": method,
-                "path": path,
-                "protocol": "HTTP/1.1",
-                "sourceIp": "203.0.113.7",
-                "userAgent": "curl/8.5.0",
-            },
-            "requestId": "JKJaXmPLvHcESHA=",
-            "routeKey": "$default",
-            "stage": "$default",
-            "time": "10/Mar/2026:05:16:23 +0000",
-            "timeEpoch": 1773119783186,
-        },
+        "requestContext": _request_context(method, path),
         "body": base64.b64encode(body).decode(),
         "isBase64Encoded": True,
+    }
+
+
+def _request_context(method: str, path: str) -> dict[str, Any]:
+    """What the gateway itself knows of a request."""
+    return {
+        "accountId": "123456789012",
+        "apiId": "a1b2c3d4e5",
+        "domainName": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
+        "domainPrefix": "a1b2c3d4e5",
+        "http": {
+            "method": method,
+            "path": path,
+            "protocol": "HTTP/1.1",
+            "sourceIp": "203.0.113.7",
+            "userAgent": "curl/8.5.0",
+        },
+        "requestId": "JKJaXmPLvHcESHA=",
+        "routeKey": "$default",
+        "stage": "$default",
+        "time": "10/Mar/2026:05:16:23 +0000",
+        "timeEpoch": 1773119783186,
     }
 
 

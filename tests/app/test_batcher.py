@@ -3,8 +3,7 @@
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,90 +12,7 @@ from numpy.typing import NDArray
 
 from app.batcher import Answer, Batcher
 from app.engines import EngineError, Outputs
-
-Pixels = NDArray[np.uint8]
-PATIENCE_SECONDS = 10  # nothing waits for this; it turns "hangs for ever" into a failure
-
-
-def picture(number: int) -> Pixels:
-    """A picture that carries its number, below 2**24, in its first pixel."""
-    pixels = np.zeros((4, 4, 3), np.uint8)
-    pixels[0, 0] = number >> 16, number >> 8 & 255, number & 255
-    return pixels
-
-
-def numbers_in(batch: Pixels) -> list[int]:
-    return [int(red) << 16 | int(green) << 8 | int(blue) for red, green, blue in batch[:, 0, 0]]
-
-
-class Echo:
-    """An engine whose row says which picture it is the answer to. It stops in front of a closed `gate`."""
-
-    device = "cpu"
-
-    def __init__(self, fail_on: Iterable[int] = (), error: Exception | None = None) -> None:
-        self.batches: list[list[int]] = []
-        self.threads: set[str] = set()
-        self.gate = threading.Event()
-        self.gate.set()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._came = asyncio.Event()
-        self._fail_on = set(fail_on)
-        self._error = error or EngineError("out of memory")
-
-    def run(self, pixels: Pixels) -> Outputs:
-        numbers = numbers_in(pixels)
-        self.batches.append(numbers)
-        self.threads.add(threading.current_thread().name)
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(self._came.set)
-        assert self.gate.wait(PATIENCE_SECONDS)
-        if self._fail_on & set(numbers):
-            raise self._error
-        return self.answer(np.array(numbers, np.float32))
-
-    def answer(self, numbers: NDArray[np.float32]) -> Outputs:
-        return Outputs(numbers[:, None], -numbers[:, None], np.tile(numbers[:, None, None, None], (1, 1, 2, 2)))
-
-    async def entered(self, batches: int) -> None:
-        """Wait until that many batches have come to the engine."""
-        while len(self.batches) < batches:
-            self._came.clear()
-            await self._came.wait()
-
-
-def play(scene: Coroutine[Any, Any, None]) -> None:
-    """Run it, with an end to patience."""
-
-    async def patiently() -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await scene
-
-    asyncio.run(patiently())
-
-
-@asynccontextmanager
-async def batching(engine: Echo, max_batch: int = 16, **options: Any) -> AsyncIterator[Batcher]:
-    engine.loop = asyncio.get_running_loop()
-    batcher = Batcher(engine, max_batch, **options)
-    await batcher.start()
-    try:
-        yield batcher
-    finally:
-        engine.gate.set()
-        await batcher.stop()
-
-
-async def submitted(batcher: Batcher, numbers: Iterable[int]) -> list[asyncio.Task[Answer]]:
-    """Callers whose pictures are in the queue, or in the engine."""
-    callers = [asyncio.create_task(batcher.submit(picture(number))) for number in numbers]
-    await asyncio.sleep(0)
-    return callers
-
-
-async def outcomes(callers: Iterable[asyncio.Task[Answer]]) -> list[Answer | BaseException]:
-    return await asyncio.gather(*callers, return_exceptions=True)
-
+from tests.app.echo import PATIENCE_SECONDS, Echo, batching, outcomes, picture, play, submitted
 
 # --- own rows -----------------------------------------------------------------------------------------------------
 
@@ -303,111 +219,6 @@ def test_a_caller_who_leaves_while_the_engine_runs_takes_nobodys_row_along() -> 
             callers[1].cancel()
             answers = await outcomes(callers)
         assert [answers[place].probabilities[0] for place in (2, 3)] == [2, 3]  # type: ignore[union-attr]
-
-    play(scene())
-
-
-# --- failures -----------------------------------------------------------------------------------------------------
-
-
-def test_an_engine_error_reaches_nobody_but_the_caller_of_the_picture_that_made_it() -> None:
-    engine = Echo(fail_on=[2])
-
-    async def scene() -> None:
-        async with batching(engine, 2) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, [1, 2, 3, 4])
-            engine.gate.set()
-            answers = await outcomes(callers)
-            assert [isinstance(answer, EngineError) for answer in answers] == [False, False, True, False, False]
-            assert batcher.alive
-
-    play(scene())
-    assert engine.batches == [[0], [1, 2], [1], [2], [3, 4]]
-
-
-def test_an_engine_that_fails_on_everything_is_not_asked_for_each_picture_of_a_batch() -> None:
-    engine = Echo(fail_on=range(100))
-
-    async def scene() -> None:
-        async with batching(engine) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, range(1, 17))
-            engine.gate.set()
-            answers = await outcomes(callers)
-            assert {type(answer) for answer in answers} == {EngineError}
-            assert batcher.failure == "out of memory"
-
-    play(scene())
-    assert engine.batches == [[0], list(range(1, 17)), [1], [2]]
-
-
-def test_one_picture_that_the_engine_cannot_stand_does_not_make_it_unready() -> None:
-    engine = Echo(fail_on=[4])
-
-    async def scene() -> None:
-        async with batching(engine) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, [1, 2, 3, 4])
-            engine.gate.set()
-            await engine.entered(2)
-            callers[2].cancel()
-            await outcomes(callers)
-            assert batcher.failure == ""
-
-    play(scene())
-    assert engine.batches == [[0], [1, 2, 3, 4], [1], [3], [4]]
-
-
-def test_the_failure_is_told_until_the_engine_works_again() -> None:
-    async def scene() -> None:
-        async with batching(Echo(fail_on=[7])) as batcher:
-            assert batcher.failure == ""
-            with pytest.raises(EngineError, match="out of memory"):
-                await batcher.submit(picture(7))
-            assert batcher.failure == "out of memory"
-            await batcher.submit(picture(8))
-            assert batcher.failure == ""
-
-    play(scene())
-
-
-class TooFewRows(Echo):
-    """Forgets the last row."""
-
-    def answer(self, numbers: NDArray[np.float32]) -> Outputs:
-        return super().answer(numbers[:-1])
-
-
-BUGS: dict[str, Callable[[], Echo]] = {
-    "an exception": lambda: Echo(fail_on=[1], error=KeyError("a bug")),
-    "too few rows": TooFewRows,
-}
-
-
-@pytest.mark.parametrize("buggy", BUGS.values(), ids=BUGS)
-def test_a_bug_in_the_engine_leaves_nobody_hanging_and_is_seen(buggy: Callable[[], Echo]) -> None:
-    """Those in the batch, those behind it in the queue, and those who come later."""
-    engine = buggy()
-
-    async def scene() -> None:
-        async with batching(engine, 2) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [1])
-            await engine.entered(1)
-            callers += await submitted(batcher, [2, 3, 4])
-            engine.gate.set()
-            answers = await outcomes(callers)
-            assert all(isinstance(answer, EngineError) for answer in answers)
-            assert not batcher.alive
-            with pytest.raises(EngineError):
-                await batcher.submit(picture(5))
 
     play(scene())
 

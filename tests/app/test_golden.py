@@ -14,7 +14,7 @@ from app.artifact import manifest
 from app.artifact.golden import Golden, VariantMismatch, check_decoder, check_variant
 from app.artifact.image import decode
 from app.artifact.manifest import ArtifactError, Manifest
-from tests.app.test_manifest import small_manifest
+from tests.app.artifacts import small_manifest
 from tests.pictures import encode, picture
 
 Pixels = NDArray[np.uint8]

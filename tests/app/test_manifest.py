@@ -1,7 +1,5 @@
 """The manifest: what was exported is what is read, and whatever was changed since is refused in one sentence."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,84 +8,8 @@ from typing import Any
 import pytest
 
 from app.artifact import manifest
-from app.artifact.image import InputSpec
-from app.artifact.manifest import ArtifactError, File, Machine, Manifest, Metrics, Score, Variant
-
-Content = dict[str, Any]
-SCORE = Score(split="test", n=179, accuracy=0.9, low=0.85, high=0.95)
-
-
-def small_manifest(**changes: Any) -> Manifest:
-    """A manifest with two variants and three labels."""
-    fields: Content = {
-        "schema_version": 1,
-        "name": "beetles",
-        "version": 3,
-        "created": "2026-01-02T03:04:05+00:00",
-        "labels": ("Käfer", "蜂", 'moth, "white"\n'),
-        "input": InputSpec(
-            width=8,
-            height=6,
-            channels=3,
-            crop_fraction=0.875,
-            interpolation="bicubic",
-            mean=(0.1, 1 / 3, 0.5),
-            std=(0.25, 1e-7, 1.0),
-        ),
-        "temperature": 1.1,
-        "heatmap": (2, 2),
-        "variants": {"onnx": _variant("model.onnx", 1e-4), "onnx-int8": _variant("model.int8.onnx", 0.02)},
-        "default_variant": "onnx-int8",
-        "metrics": Metrics(score=SCORE, macro_f1=0.9, ece=0.01, majority=0.4),
-        "machine": Machine(cpu="a CPU", instruction_set="avx2"),
-        "provenance": {"recipe": {"lr": 0.1, "jitter": [0.0, 1.0]}, "commit": None},
-        "files": {},
-    }
-    return Manifest(**(fields | changes))
-
-
-def _variant(file: str, tolerance: float) -> Variant:
-    return Variant(
-        file=file,
-        agreement=1.0,
-        max_probability_difference=1e-6,
-        tolerance=tolerance,
-        cpu_ms_per_image={"1": 0.25, "8": 0.125},
-        score=SCORE,
-    )
-
-
-def small_artifact(folder: Path) -> Manifest:
-    """An intact folder as `manifest.load` sees it; its files hold nothing that could run."""
-    folder.mkdir(parents=True)
-    for name in ("golden.npz", "model.onnx", "model.int8.onnx", "report.json"):
-        (folder / name).write_bytes(name.encode() * 3)
-    saved = small_manifest(files={path.name: manifest.fingerprint(path) for path in folder.iterdir()})
-    saved.save(folder)
-    return saved
-
-
-def rewrite(folder: Path, change: Callable[[Content], object], digest: bool = True) -> None:
-    """Edit manifest.json; with `digest`, as someone who knows how to make the digest fit again."""
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    change(content)
-    if digest:
-        rest = {key: value for key, value in content.items() if key != "digest"}
-        canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        content["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
-    path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def reseal(folder: Path) -> None:
-    """Make every checksum and the digest fit the files as they are now."""
-
-    def fit(content: Content) -> None:
-        for name in content["files"]:
-            data = (folder / name).read_bytes()
-            content["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
-
-    rewrite(folder, fit)
+from app.artifact.manifest import ArtifactError, File
+from tests.app.artifacts import Content, put, reseal, rewrite, small_artifact, small_manifest
 
 
 def refusal(folder: Path) -> str:
@@ -96,18 +18,6 @@ def refusal(folder: Path) -> str:
         manifest.load(folder)
     assert "\n" not in str(refused.value)
     return str(refused.value)
-
-
-def put(*path: Any) -> Callable[[Content], None]:
-    """Set the last of `path` at the keys before it."""
-    *keys, last, value = path
-
-    def change(content: Content) -> None:
-        for key in keys:
-            content = content[key]
-        content[last] = value
-
-    return change
 
 
 # --- round trip ---------------------------------------------------------------------------------------------------
@@ -226,6 +136,7 @@ def test_a_file_that_is_served_without_a_checksum_is_refused(tmp_path: Path, nam
 
 
 # --- content ------------------------------------------------------------------------------------------------------
+
 
 STALE = {
     "labels reordered": lambda content: content["labels"].reverse(),

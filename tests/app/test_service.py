@@ -1,17 +1,11 @@
 """The service as a client meets it: a real process, a real HTTP client, real bytes."""
 
-import contextlib
 import io
 import json
-import os
 import re
 import socket
 import struct
-import subprocess
-import sys
 import time
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -19,37 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import PROBLEMS
-from app.settings import DEFAULT_MODEL
 from tests.pictures import encode, picture
-from tests.serving import Server, environment, serving
-
-MAX_UPLOAD_BYTES = 2_000_000
-
-
-@pytest.fixture(scope="module")
-def server(digits_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with serving(digits_artifact, folder, MAX_UPLOAD_BYTES=MAX_UPLOAD_BYTES, MAX_PIXELS=20_000_000) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, timeout=30) as ready:
-        yield ready
-
-
-def problem(response: httpx2.Response, status: int, code: str) -> dict[str, object]:
-    """The response is exactly this problem, in the one shape that all errors have."""
-    body: dict[str, object] = response.json()
-    assert (response.status_code, body["code"]) == (status, code), body
-    assert response.headers["content-type"] == "application/problem+json"
-    assert body["status"] == status
-    assert body["title"] == PROBLEMS[code].title
-    assert body["request_id"] == response.headers["x-request-id"]
-    assert str(body["type"]).endswith(f"/docs/errors#{code}")
-    return body
+from tests.serving import Server, connect, problem, serving
 
 
 def test_a_form_and_a_raw_body_give_the_same_answer(client: httpx2.Client) -> None:
@@ -75,96 +40,6 @@ def test_all_probabilities_are_ranked_and_sum_to_one(client: httpx2.Client) -> N
 @pytest.mark.parametrize("top_k", ["0", "11", "-1", "abc", "1.5", "", "0000000051", "5" + "0" * 5000])
 def test_a_bad_top_k_is_a_bad_parameter(client: httpx2.Client, top_k: str) -> None:
     problem(client.post("/predict", params={"top_k": top_k}, content=encode(picture())), 400, "bad_parameter")
-
-
-def giant_png() -> bytes:
-    """A valid 20,000 x 20,000 one-bit PNG of 50 kB."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
-    size = (20_000).to_bytes(4, "big")
-    rows = zlib.compress(b"\0" * (20_000 // 8 + 1) * 20_000, 9)
-    header = chunk(b"IHDR", size + size + bytes([1, 0, 0, 0, 0]))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def test_bad_uploads_get_their_status_and_leave_the_service_well(server: Server, client: httpx2.Client) -> None:
-    jpeg = encode(picture(400, 300), "JPEG")
-    giant, large = giant_png(), b"\xff\xd8\xff" + bytes(50_000_000)
-
-    def send_all() -> None:
-        post = client.post
-        problem(post("/predict", content=b""), 400, "empty_body")
-        problem(post("/predict", files={"file": ("empty.jpg", b"")}), 400, "empty_body")
-        problem(post("/predict", files={"file": ("text.jpg", b"this is no picture")}), 415, "unsupported_image")
-        problem(post("/predict", content=jpeg[: len(jpeg) // 2]), 422, "undecodable_image")
-        problem(post("/predict", content=giant), 422, "too_many_pixels")
-        problem(post("/predict", content=large), 413, "upload_too_large")
-        problem(post("/predict", files={"file": large}), 413, "upload_too_large")
-        problem(post("/predict", files={"picture": jpeg}), 400, "bad_field")
-        problem(post("/predict", data={"file": "text"}, files={"other": b""}), 400, "bad_field")
-        problem(post("/predict", files=[("file", jpeg), ("file", jpeg)]), 400, "bad_field")
-        problem(post("/predict", data={"file": "text"}, files={"file": jpeg}), 400, "bad_field")
-        boundary = {"Content-Type": "multipart/form-data; boundary=x"}
-        problem(post("/predict", content=b"--x\r\nno end", headers=boundary), 400, "malformed_body")
-        problem(
-            post("/predict", content=b"abc", headers={"Content-Type": "multipart/form-data"}), 400, "malformed_body"
-        )
-
-    send_all()
-    before = server.resident_bytes()
-    for _ in range(10):
-        send_all()
-    assert client.get("/health").json()["status"] == "ok"
-    assert client.post("/predict", content=jpeg).status_code == 200
-    assert server.resident_bytes() - before < 20e6
-
-
-def test_a_refused_upload_names_the_limit(client: httpx2.Client) -> None:
-    body = problem(client.post("/predict", content=bytes(MAX_UPLOAD_BYTES + 1)), 413, "upload_too_large")
-    assert body["limit_bytes"] == MAX_UPLOAD_BYTES
-    assert body["received_bytes"] == MAX_UPLOAD_BYTES + 1
-
-
-def test_an_upload_without_a_length_is_cut_at_the_limit(client: httpx2.Client) -> None:
-    chunks = (bytes(100_000) for _ in range(1000))
-    problem(client.post("/predict", content=chunks), 413, "upload_too_large")
-
-
-def test_an_upload_of_exactly_the_limit_is_read(client: httpx2.Client) -> None:
-    picture_and_tail = encode(picture(), "JPEG").ljust(MAX_UPLOAD_BYTES, b"\0")
-    assert client.post("/predict", content=picture_and_tail).status_code == 200
-    assert client.post("/predict", files={"file": picture_and_tail}).status_code == 200
-
-
-def test_a_client_that_asks_first_is_refused_before_it_uploads(server: Server) -> None:
-    reply = _raw(
-        server,
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\nExpect: 100-continue\r\n\r\n",
-    )
-    assert reply.startswith(b"HTTP/1.1 413")
-
-
-def test_a_client_that_asks_first_may_continue(server: Server) -> None:
-    file = encode(picture())
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\nExpect: 100-continue\r\n\r\n".encode()
-    with _connect(server) as connection:
-        connection.sendall(head)
-        assert connection.recv(1000).startswith(b"HTTP/1.1 100")
-        connection.sendall(file)
-        assert connection.recv(10_000).startswith(b"HTTP/1.1 200")
-
-
-def _connect(server: Server) -> socket.socket:
-    host, _, port = server.url.removeprefix("http://").rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def _raw(server: Server, request: bytes) -> bytes:
-    with _connect(server) as connection:
-        connection.sendall(request)
-        return connection.recv(10_000)
 
 
 def test_odd_but_good_pictures_are_answered(client: httpx2.Client) -> None:
@@ -284,7 +159,7 @@ def test_one_log_line_a_request_tells_what_happened_and_not_who(digits_artifact:
 
 
 def test_a_full_queue_answers_429_and_a_slow_client_504(digits_artifact: Path, tmp_path: Path) -> None:
-    with serving(digits_artifact, tmp_path, MAX_QUEUE=1, DEADLINE_MS=1500) as server, _connect(server) as slow:
+    with serving(digits_artifact, tmp_path, MAX_QUEUE=1, DEADLINE_MS=1500) as server, connect(server) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff")
         with httpx2.Client(base_url=server.url) as client:
             while (full := client.post("/predict", content=encode(picture()))).status_code == 200:
@@ -302,7 +177,7 @@ def test_a_full_queue_answers_429_and_a_slow_client_504(digits_artifact: Path, t
 
 def test_a_client_that_leaves_frees_its_place(digits_artifact: Path, tmp_path: Path) -> None:
     with serving(digits_artifact, tmp_path, MAX_QUEUE=1) as server, httpx2.Client(base_url=server.url) as client:
-        with _connect(server) as leaving:
+        with connect(server) as leaving:
             leaving.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff")
             while client.post("/predict", content=encode(picture())).status_code == 200:
                 pass
@@ -321,45 +196,6 @@ def test_behind_a_proxy_that_strips_a_prefix_every_address_has_it(digits_artifac
         assert client.post("/predict", content=encode(picture())).status_code == 200
 
 
-def _start(artifact: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app"],
-        env=environment(artifact, **settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"MODEL": "/nowhere"}, "no artifact"),
-        ({"PROT": "1"}, "SIGHTGLASS_PORT"),
-        ({"PORT": "tcp://10.0.0.1:80"}, "enableServiceLinks"),
-        ({"VARIANT": "onnx-int4"}, "SIGHTGLASS_VARIANT"),
-        ({"DEVICE": "cuda", "VARIANT": "onnx"}, "DEVICE=cuda"),
-    ],
-)
-def test_what_cannot_start_says_why_in_one_sentence(
-    digits_artifact: Path, settings: dict[str, object], said: str
-) -> None:
-    done = _start(digits_artifact, **settings)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_port_in_use_is_said(server: Server, digits_artifact: Path) -> None:
-    done = _start(digits_artifact, PORT=server.url.rpartition(":")[2])
-    assert done.returncode == 1
-    assert "address already in use" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_picture_of_two_megabytes_needs_no_temporary_folder(digits_artifact: Path, tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8))
     buffer = io.BytesIO()
@@ -373,85 +209,11 @@ def test_a_picture_of_two_megabytes_needs_no_temporary_folder(digits_artifact: P
             assert client.post("/predict", files={"file": buffer.getvalue()}).status_code == 200
 
 
-@pytest.mark.parametrize("variant", ["onnx", "torchscript"])
-def test_several_workers_answer_whatever_the_variant(digits_artifact: Path, tmp_path: Path, variant: str) -> None:
-    with (
-        serving(digits_artifact, tmp_path, WORKERS=2, VARIANT=variant) as server,
-        httpx2.Client(base_url=server.url, timeout=60, limits=httpx2.Limits(max_keepalive_connections=0)) as client,
-    ):
-        for _ in range(10):
-            assert client.post("/predict", content=encode(picture())).json()["model"]["variant"] == variant
-
-
-def test_the_connections_are_dealt_to_all_workers(digits_artifact: Path, tmp_path: Path) -> None:
-    with serving(digits_artifact, tmp_path, WORKERS=2) as server, contextlib.ExitStack() as open_ones:
-        deadline = time.monotonic() + 10
-        while server.log.read_text().count("startup complete") < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for _ in range(64):
-            open_ones.enter_context(_connect(server))
-        dealt: list[int] = []
-        while sum(dealt) < 64 and time.monotonic() < deadline:
-            dealt = [_connections_of(pid) for pid in server.workers()]
-        # a coin thrown 64 times falls on one side at least 16 times, but for 1 in 50,000 tries
-        assert sum(dealt) == 64, dealt
-        assert min(dealt) >= 16, dealt
-
-
-def test_no_worker_outlives_its_parent(digits_artifact: Path, tmp_path: Path) -> None:
-    with serving(digits_artifact, tmp_path, WORKERS=2) as server:
-        workers = server.workers()
-        server.process.kill()
-        deadline = time.monotonic() + 10
-        while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not [pid for pid in workers if Path(f"/proc/{pid}/exe").exists()]
-
-
-def _connections_of(pid: int) -> int:
-    """Accepted TCP connections that this process holds."""
-    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    established = "01"
-    return sum(row[3] == established and f"socket:[{row[9]}]" in inodes for row in rows)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_port_that_another_sightglass_has_is_not_shared(digits_artifact: Path, tmp_path: Path, workers: int) -> None:
-    with serving(digits_artifact, tmp_path, WORKERS=workers) as server:
-        port = server.url.rpartition(":")[2]
-        second = subprocess.run(
-            [sys.executable, "-m", "app"],
-            env=environment(digits_artifact, WORKERS=workers, PORT=port),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert second.returncode == 1
-        assert "address already in use" in second.stderr.lower()
-
-
-def test_the_service_is_ready_within_a_second_of_cpu_and_takes_less_than_150_mb(tmp_path: Path) -> None:
-    with serving(DEFAULT_MODEL, tmp_path, WORKERS=2) as server:
-        pids = [server.process.pid, *server.workers()]
-        assert len(pids) == 3
-        cpu = []
-        for pid in pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            cpu.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-            peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-            assert peak is not None
-            assert int(peak[1]) < 150_000
-        assert sum(cpu) < 2.0, cpu  # 0.85 on a quiet machine; others may run beside this test
-        assert max(cpu[1:]) < 0.6, cpu  # 0.13: a worker that imported everything again would take 0.6
-
-
 def test_a_client_that_resets_its_connection_leaves_no_traceback(server: Server) -> None:
     file = encode(picture())
     request = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode() + file
     for number in range(200):
-        with _connect(server) as connection:
+        with connect(server) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
             connection.sendall(request)
             time.sleep(number * 0.00002)  # at any point of the request
@@ -462,7 +224,7 @@ def test_a_client_that_resets_its_connection_leaves_no_traceback(server: Server)
 def test_an_answer_leaves_in_one_packet(server: Server) -> None:
     file = encode(picture())
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode()
-    with _connect(server) as connection:
+    with connect(server) as connection:
         for _ in range(20):
             connection.sendall(head + file)
             answer = connection.recv(65536)

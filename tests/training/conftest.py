@@ -1,21 +1,38 @@
-"""What the tests of `training/` share: a colour data set with its run and artifact, and the command in this process."""
+"""What the tests of `training/` share: a colour data set with its run and artifact, and ways to call what is tested."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.conftest import QUIET
 from tests.training import colours
-from training import cli, gates, plan
+from tests.training.stores import Connect
+from training import cli, evaluate, gates, plan, tracking
 from training.checkpoint import Run
+from training.evaluate import Predictions
 from training.export import export
 from training.train import train
 from training.variants import WRITERS
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+NO_TORCH = """
+import sys
+from training import cli
+sys.argv = ["sightglass", *sys.argv[1:]]
+try:
+    cli.main()
+except SystemExit as stop:
+    heavy = {"torch", "torchvision", "sklearn", "scipy", "matplotlib", "onnx"} & set(sys.modules)
+    sys.exit(f"imported {heavy}" if heavy else stop.code)
+"""
 
 
 @contextmanager
@@ -74,3 +91,38 @@ def sightglass(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return Said(code, *capsys.readouterr())
 
     return run
+
+
+def alone(*words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """The command in a process that fails if anything of the train extra was imported."""
+    command = [sys.executable, "-c", NO_TORCH, *map(str, words)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=60)
+
+
+def score(target: Path, data: object = None, split: str | None = None, variant: str | None = None) -> Predictions:
+    return evaluate.evaluate(target, None if data is None else str(data), split, variant, QUIET)
+
+
+@pytest.fixture
+def track(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Connect:
+    """Track in this store from now on; answers MLflow's own client for it."""
+
+    def use(uri: str) -> "MlflowClient":
+        for name, value in tracking._SETTINGS.items():  # so that they are gone after the test
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.chdir(tmp_path)
+        from mlflow import MlflowClient
+
+        return MlflowClient(uri)
+
+    return use
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store without a server, on which each test looks at its own runs only."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"

@@ -1,27 +1,18 @@
-"""Scores of runs and artifacts, as documents, tables and plots."""
+"""Scores of runs and artifacts: on which pictures, of which classes and by which variant."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from sklearn import metrics
 
 from app.artifact import manifest
 from app.artifact.manifest import ArtifactError
-from tests.conftest import QUIET
-from tests.training.conftest import Sightglass
-from training import TrainingError, evaluate
+from tests.training.conftest import Sightglass, score
+from training import TrainingError
 from training.checkpoint import Run
 from training.evaluate import Predictions
-
-
-def score(target: Path, data: object = None, split: str | None = None, variant: str | None = None) -> Predictions:
-    return evaluate.evaluate(target, None if data is None else str(data), split, variant, QUIET)
 
 
 @pytest.fixture
@@ -203,149 +194,6 @@ def test_a_tampered_artifact_is_not_scored(digits_artifact: Path, tmp_path: Path
     (copy / "model.onnx").write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"model\.onnx is not the file that was exported"):
         score(copy, "digits")
-
-
-def test_json_is_one_document_with_every_score(digits_run: Path, sightglass: Sightglass) -> None:
-    said = sightglass("evaluate", digits_run, "--json")
-    assert said.code == 0
-    document = json.loads(said.out)
-    assert {"accuracy", "macro_f1", "ece", "per_class", "confusion_matrix", "n"} <= set(document)
-    assert document["n"] == 179
-    assert 0.9 < document["accuracy"] <= 1
-    assert np.array(document["confusion_matrix"]).shape == (10, 10)
-    assert len(document["per_class"]) == 10
-
-
-def test_the_table_has_accuracy_with_its_interval_and_the_worst_class_first(
-    digits_run: Path, sightglass: Sightglass
-) -> None:
-    lines = sightglass("evaluate", digits_run).out.splitlines()
-    assert lines[0].startswith("accuracy ")
-    assert "95 % interval" in lines[0]
-    assert "macro F1" in lines[0]
-    assert "always-" in lines[0]
-    f1 = [float(line.split()[4]) for line in lines[2:]]
-    assert len(f1) == 10
-    assert f1 == sorted(f1)
-    assert all(len(line) <= 120 for line in lines)
-
-
-def test_the_next_line_is_the_export_of_this_run(colours_run: Path, sightglass: Sightglass) -> None:
-    said = sightglass("evaluate", colours_run)
-    assert f"next     sightglass export {colours_run} --out exports/colours/1" in said.err.splitlines()
-
-
-@pytest.mark.parametrize(("least", "code"), [("0.9", 0), ("1.01", 3)])
-def test_min_accuracy_is_a_gate(least: str, code: int, colours_run: Path, sightglass: Sightglass) -> None:
-    said = sightglass("evaluate", colours_run, "--min-accuracy", least)
-    assert said.code == code
-    assert ("is below --min-accuracy" in said.err) == (code == 3)
-    assert said.out.startswith("accuracy"), "the scores are printed either way"
-
-
-@pytest.fixture(scope="module")
-def written(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `evaluate --out` leaves behind."""
-    out = tmp_path_factory.mktemp("evaluations") / "digits"
-    evaluate.write(score(digits_run), digits_run, out)
-    return out
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    with (folder / "predictions.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_out_holds_the_json_that_is_printed(written: Path, digits_run: Path, sightglass: Sightglass) -> None:
-    printed = json.loads(sightglass("evaluate", digits_run, "--json", "--quiet").out)
-    assert json.loads((written / "evaluation.json").read_text()) == printed
-
-
-def test_predictions_csv_has_a_row_per_picture_with_all_probabilities(written: Path, digits_run: Path) -> None:
-    found = score(digits_run)
-    table = rows(written)
-    assert [row["path"] for row in table] == [sample.path for sample in found.pixels.samples]
-    columns = np.array([[float(row[f"p_{digit}"]) for digit in range(10)] for row in table], np.float32)
-    assert (columns == found.probabilities).all(), "every digit is written"
-    for row, probabilities in zip(table, columns, strict=True):
-        assert row["label"] == row["path"][0]
-        assert row["prediction"] == str(probabilities.argmax())
-        assert float(row["confidence"]) == probabilities.max()
-
-
-def test_suspects_csv_has_the_labels_to_check_first(colours_artifact: Path, colours_data: Path, tmp_path: Path) -> None:
-    """Two blue pictures lie among the red ones."""
-    data = shutil.copytree(colours_data, tmp_path / "data")
-    for name in ("000.png", "001.png"):
-        (data / "blue" / name).rename(data / "red" / f"blue-{name}")
-    found = score(colours_artifact, data, "all", "onnx")
-    evaluate.write(found, colours_artifact, tmp_path / "out")
-    with (tmp_path / "out" / "suspects.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    mislabelled = {row["path"]: row for row in table if "blue-" in row["path"]}
-    assert set(mislabelled) == {"red/blue-000.png", "red/blue-001.png"}
-    assert {(row["label"], row["suggestion"]) for row in mislabelled.values()} == {("red", "blue")}
-    assert [float(row["p"]) for row in table] == sorted((float(row["p"]) for row in table), reverse=True)
-    assert all(float(row["p"]) > 0.9 for row in table)
-    assert evaluate.as_json(found)["suspects"] == len(table)
-
-
-def test_probable_wrong_labels_are_counted_and_their_list_is_named(
-    colours_artifact: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
-) -> None:
-    data = shutil.copytree(colours_data, tmp_path / "data")
-    (data / "blue" / "000.png").rename(data / "red" / "odd.png")
-    out = tmp_path / "out"
-    said = sightglass("evaluate", colours_artifact, "--data", data, "--variant", "onnx", "--out", out)
-    count = len((out / "suspects.csv").read_text().splitlines()) - 1
-    assert count >= 1
-    assert f"look     {count} wrong with p > 0.9: check these labels first -> {out}/suspects.csv" in said.err
-    assert (
-        "--out FOLDER lists them" in sightglass("evaluate", colours_artifact, "--data", data, "--variant", "onnx").err
-    )
-
-
-def test_scores_are_scikit_learns_on_the_same_predictions(written: Path) -> None:
-    table = rows(written)
-    labels, predicted = [row["label"] for row in table], [row["prediction"] for row in table]
-    document = json.loads((written / "evaluation.json").read_text())
-    assert document["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
-    assert document["macro_f1"] == pytest.approx(metrics.f1_score(labels, predicted, average="macro"))
-    assert document["confusion_matrix"] == metrics.confusion_matrix(labels, predicted).tolist()
-
-
-@pytest.mark.parametrize("name", ["confusion", "reliability", "curves"])
-def test_plots_are_pictures(name: str, written: Path) -> None:
-    with Image.open(written / f"{name}.png") as image:
-        image.load()
-        assert image.format == "PNG"
-        assert min(image.size) >= 400
-        assert len(image.convert("RGB").getcolors(2**24)) > 10
-
-
-def test_an_artifact_has_no_training_curves(digits_artifact: Path, tmp_path: Path) -> None:
-    evaluate.write(score(digits_artifact, "digits", "test", "onnx"), digits_artifact, tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json",
-        "predictions.csv",
-        "suspects.csv",
-        "confusion.png",
-        "reliability.png",
-    }
-
-
-def test_an_existing_folder_is_not_written_into(colours_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="exists already"):
-        evaluate.write(score(colours_run), colours_run, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_folder_is_refused_before_anything_is_scored(
-    colours_run: Path, tmp_path: Path, sightglass: Sightglass
-) -> None:
-    said = sightglass("evaluate", colours_run, "--out", tmp_path)
-    assert (said.code, said.out) == (1, "")
-    assert "exists already" in said.err
 
 
 def test_evaluating_changes_neither_run_nor_artifact(

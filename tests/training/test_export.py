@@ -1,236 +1,26 @@
-"""The export: an artifact that is the checkpoint, or a refusal that leaves nothing."""
+"""The export: an artifact that is the checkpoint, and what it says of itself."""
 
-import copy
 import json
 import shutil
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
-from onnx import numpy_helper
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
 
 from app import engines, startup
 from app.artifact import manifest
 from app.artifact.golden import Golden
-from app.artifact.manifest import Manifest
 from tests.conftest import QUIET
 from tests.training.conftest import Sightglass, hurried
-from training import Refused, TrainingError, gates
+from tests.training.exports import copied, eager, only, proven, row
+from training import TrainingError
 from training.checkpoint import Run
-from training.export import Writers, export
-from training.gates import EagerEngine
-from training.graph import Servable
-from training.pixels import load as load_pixels
-from training.variants import WRITERS, write_onnx_int8, write_torchscript
-
-Fault = Callable[[Servable], nn.Module]
-
-
-class Swapped(nn.Module):
-    """Reads BGR where RGB is meant."""
-
-    def __init__(self, servable: Servable) -> None:
-        super().__init__()
-        self.servable = servable
-
-    def forward(self, pixels: torch.Tensor) -> Any:
-        return self.servable(pixels.flip(-1))
-
-
-def swapped_channels(servable: Servable) -> nn.Module:
-    return Swapped(servable).eval()
-
-
-def one_shuffled_weight(servable: Servable) -> nn.Module:
-    """The filters of one convolution in another order."""
-    broken = copy.deepcopy(servable)
-    convolutions = [each for each in broken.network.modules() if isinstance(each, nn.Conv2d)]
-    filters = convolutions[2].weight
-    filters.copy_(filters[torch.randperm(len(filters), generator=torch.Generator().manual_seed(0))])
-    return broken
-
-
-def wrong_mean(servable: Servable) -> nn.Module:
-    """As if normalisation were left to the caller."""
-    broken = copy.deepcopy(servable)
-    broken.normalise.offset.zero_()
-    return broken
-
-
-def with_fault(write: Callable[..., None], fault: Fault) -> Callable[..., None]:
-    """A writer that is right about everything but the graph."""
-    return lambda servable, calibration, path: write(fault(servable), calibration, path)
-
-
-def change(path: Path, wanted: Callable[[str], bool], how: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-    """Edit the constants of an ONNX file whose names are `wanted`; there must be some."""
-    model = onnx.load(path)
-    chosen = [each for each in model.graph.initializer if wanted(each.name)]
-    assert chosen
-    for each in chosen:
-        values = numpy_helper.to_array(each)
-        each.CopyFrom(numpy_helper.from_array(how(values).astype(values.dtype), each.name))
-    onnx.save(model, path)
-
-
-def write_ruined_int8(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:
-    write_onnx_int8(servable, calibration, path)
-    change(path, lambda name: name.endswith("_scale"), lambda scales: scales * 0.1)
-
-
-def write_fp32_as_int8(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:
-    """Right in every answer, and no faster."""
-    shutil.copy(path.with_name("model.onnx"), path)
-
-
-def copied(artifact: Path, name: str) -> tuple[str, Callable[..., None]]:
-    """A writer that saves the time of writing a variant that another export has already written."""
-    file = WRITERS[name][0]
-    return file, lambda servable, calibration, path: shutil.copy(artifact / file, path)
-
-
-def only(monkeypatch: pytest.MonkeyPatch, name: str, writer: tuple[str, Callable[..., None]]) -> None:
-    """Let the command write one variant, its own way."""
-    for other in set(WRITERS) - {name}:
-        monkeypatch.delitem(WRITERS, other)
-    monkeypatch.setitem(WRITERS, name, writer)
-
-
-def proven(run: Path, out: Path, writers: Writers) -> Manifest:
-    with hurried():
-        return export(Run.open(run), out, None, QUIET, writers)
-
-
-def eager(run: Path, described: Manifest) -> EagerEngine:
-    opened = Run.open(run)
-    return EagerEngine(Servable(opened.network(), opened.input.mean, opened.input.std, described.temperature))
-
-
-def row(artifact: Path, name: str) -> dict[str, Any]:
-    """A variant's line of report.json."""
-    rows: list[dict[str, Any]] = json.loads((artifact / "report.json").read_text())["variants"]
-    return next(each for each in rows if each["name"] == name)
-
-
-# --- fp32: refused, and nothing is left -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("fault", [swapped_channels, one_shuffled_weight])
-def test_a_torchscript_that_is_not_the_checkpoint_ends_the_export(
-    fault: Fault, colours_run: Path, tmp_path: Path
-) -> None:
-    writers = {"torchscript": ("model.torchscript.pt", with_fault(write_torchscript, fault))}
-    with pytest.raises(Refused, match=r"torchscript refused: (agrees with the checkpoint on|a probability differs)"):
-        proven(colours_run, tmp_path / "colours" / "1", writers)
-    assert list(tmp_path.iterdir()) == [], "neither the version nor a temporary folder"
-
-
-@pytest.mark.parametrize(
-    ("constant", "how"),
-    [
-        ("network.features.0.weight", lambda weight: weight[:, ::-1]),
-        ("network.features.4.body.0.weight", lambda weight: np.random.default_rng(0).permutation(weight)),
-        ("normalise.offset", lambda offset: offset * 0),
-    ],
-    ids=["swapped channels", "one shuffled weight", "wrong mean"],
-)
-def test_an_onnx_that_is_not_the_checkpoint_ends_the_export(
-    constant: str, how: Callable[..., Any], colours_run: Path, colours_artifact: Path, tmp_path: Path
-) -> None:
-    def write(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:
-        shutil.copy(colours_artifact / "model.onnx", path)
-        change(path, lambda name: name == constant, how)
-
-    with pytest.raises(Refused, match=r"onnx refused: (agrees with the checkpoint on|a probability differs)"):
-        proven(colours_run, tmp_path / "colours" / "1", {"onnx": ("model.onnx", write)})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_channels_swapped_by_the_exporter_are_found_on_the_golden_pictures_of_a_grey_data_set(
-    digits_run: Path, digits_artifact: Path, tmp_path: Path
-) -> None:
-    """Grey val pictures cannot tell RGB from BGR; people send colour photographs all the same."""
-    writers = {
-        "torchscript": ("model.torchscript.pt", with_fault(write_torchscript, swapped_channels)),
-        "onnx": copied(digits_artifact, "onnx"),
-    }
-    with pytest.raises(Refused, match="torchscript refused"):
-        proven(digits_run, tmp_path / "digits" / "1", writers)
-
-
-def test_a_refusal_has_exit_code_3_and_says_why(
-    colours_run: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    only(monkeypatch, "torchscript", (WRITERS["torchscript"][0], with_fault(write_torchscript, wrong_mean)))
-    with hurried():
-        said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "--quiet")
-    assert said.code == 3
-    assert said.err.startswith("error: torchscript refused: ")
-    assert "\n\nhint: " in said.err
-    assert not (tmp_path / "colours" / "1").exists()
-
-
-# --- INT8: refused, and the rest is kept ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def with_ruined_int8(colours_run: Path, colours_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Exported with ruined INT8 scales, and an ONNX graph whose bias is off by less than the gate sees."""
-
-    def write_onnx_slightly_off(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:
-        shutil.copy(colours_artifact / "model.onnx", path)
-        change(path, lambda name: name == "network.head.bias", lambda bias: bias + np.array([3e-5, 0, 0]))
-
-    out = tmp_path_factory.mktemp("exports") / "colours" / "1"
-    writers = {
-        "onnx": ("model.onnx", write_onnx_slightly_off),
-        "onnx-int8": ("model.int8.onnx", write_ruined_int8),
-    }
-    proven(colours_run, out, writers)
-    return out
-
-
-def test_int8_with_ruined_scales_is_left_out_and_onnx_becomes_the_default(with_ruined_int8: Path) -> None:
-    described = manifest.load(with_ruined_int8)
-    assert list(described.variants) == ["onnx"]
-    assert described.default_variant == "onnx"
-    assert not (with_ruined_int8 / "model.int8.onnx").exists()
-    assert "model.int8.onnx" not in described.files
-
-
-def test_the_report_says_why_int8_was_left_out(with_ruined_int8: Path) -> None:
-    refused = row(with_ruined_int8, "onnx-int8")
-    assert refused["verdict"].startswith("refused: agrees with the checkpoint on")
-    assert refused["proof"]["agreement"] < gates.INT8_AGREEMENT
-    assert refused["test"] is None, "a refused variant is not measured on test"
-    assert refused["verdict"].split("(")[0] in (with_ruined_int8 / "report.html").read_text()
-
-
-def test_golden_answers_are_the_checkpoints_not_an_exported_graphs(with_ruined_int8: Path, colours_run: Path) -> None:
-    described, golden = manifest.load(with_ruined_int8), Golden.load(with_ruined_int8)
-    onnx_answers = engines.load("onnx", with_ruined_int8 / "model.onnx", "cpu", 1).run(golden.pixels).probabilities
-    eager_answers = eager(colours_run, described).run(golden.pixels).probabilities
-    assert np.abs(golden.probabilities - onnx_answers).max() > 1e-5, "the graph is a little off"
-    assert np.abs(golden.probabilities - eager_answers).max() < 1e-6
-
-
-def test_int8_that_is_no_faster_is_left_out(colours_run: Path, colours_artifact: Path, tmp_path: Path) -> None:
-    writers = {"onnx": copied(colours_artifact, "onnx"), "onnx-int8": ("model.int8.onnx", write_fp32_as_int8)}
-    described = export(Run.open(colours_run), tmp_path / "colours" / "1", None, QUIET, writers)
-    refused = row(tmp_path / "colours" / "1", "onnx-int8")
-    assert refused["proof"]["agreement"] == 1.0
-    assert "x the speed of onnx (limit 1.6x)" in refused["objection"]
-    assert described.default_variant == "onnx"
-
+from training.export import export
+from training.variants import WRITERS
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
@@ -276,21 +66,6 @@ def test_weights_travel_with_the_artifact(digits_run: Path, digits_artifact: Pat
     saved, trained = load_file(digits_artifact / "weights.safetensors"), Run.open(digits_run).network().state_dict()
     assert saved.keys() == trained.keys()
     assert all(torch.equal(saved[key], trained[key]) for key in saved)
-
-
-def test_the_temperature_is_the_best_one_on_val(digits_run: Path, digits_artifact: Path) -> None:
-    """Neighbours on both sides have a higher (Platt-smoothed) cross-entropy."""
-    run, described = Run.open(digits_run), manifest.load(digits_artifact)
-    val = load_pixels(run.data(), "val", run.input)
-    logits = torch.from_numpy(eager(digits_run, described).run(val.take(np.arange(len(val)))).logits).double()
-    n = len(val)
-    targets = torch.full((n, 10), 1 / (n + 10)).double()
-    targets[torch.arange(n), torch.from_numpy(val.labels)] = (n + 1) / (n + 10)
-
-    def loss(temperature: float) -> float:
-        return -(targets * torch.log_softmax(logits / temperature, dim=1)).sum(dim=1).mean().item()
-
-    assert loss(described.temperature) < min(loss(described.temperature * 0.9), loss(described.temperature * 1.1))
 
 
 def test_the_manifest_says_where_the_model_comes_from(digits_run: Path, digits_artifact: Path) -> None:

@@ -1,0 +1,31 @@
+"""What the tests of `app/` share: a server of the digits with its client, and an artifact to tamper with."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.serving import Server, serving
+
+MAX_UPLOAD_BYTES = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def server(digits_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(digits_artifact, folder, MAX_UPLOAD_BYTES=MAX_UPLOAD_BYTES, MAX_PIXELS=20_000_000) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=server.url, timeout=30) as ready:
+        yield ready
+
+
+@pytest.fixture
+def copy(digits_artifact: Path, tmp_path: Path) -> Path:
+    """A copy of the session's artifact, to tamper with."""
+    return Path(shutil.copytree(digits_artifact, tmp_path / "digits" / "1"))

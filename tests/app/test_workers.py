@@ -1,0 +1,72 @@
+"""Several processes on one port: all of them answer, and none outlives its parent."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.pictures import encode, picture
+from tests.serving import connect, environment, serving
+
+
+@pytest.mark.parametrize("variant", ["onnx", "torchscript"])
+def test_several_workers_answer_whatever_the_variant(digits_artifact: Path, tmp_path: Path, variant: str) -> None:
+    with (
+        serving(digits_artifact, tmp_path, WORKERS=2, VARIANT=variant) as server,
+        httpx2.Client(base_url=server.url, timeout=60, limits=httpx2.Limits(max_keepalive_connections=0)) as client,
+    ):
+        for _ in range(10):
+            assert client.post("/predict", content=encode(picture())).json()["model"]["variant"] == variant
+
+
+def test_the_connections_are_dealt_to_all_workers(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, WORKERS=2) as server, contextlib.ExitStack() as open_ones:
+        deadline = time.monotonic() + 10
+        while server.log.read_text().count("startup complete") < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for _ in range(64):
+            open_ones.enter_context(connect(server))
+        dealt: list[int] = []
+        while sum(dealt) < 64 and time.monotonic() < deadline:
+            dealt = [_connections_of(pid) for pid in server.workers()]
+        # a coin thrown 64 times falls on one side at least 16 times, but for 1 in 50,000 tries
+        assert sum(dealt) == 64, dealt
+        assert min(dealt) >= 16, dealt
+
+
+def test_no_worker_outlives_its_parent(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, WORKERS=2) as server:
+        workers = server.workers()
+        server.process.kill()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not [pid for pid in workers if Path(f"/proc/{pid}/exe").exists()]
+
+
+def _connections_of(pid: int) -> int:
+    """Accepted TCP connections that this process holds."""
+    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    established = "01"
+    return sum(row[3] == established and f"socket:[{row[9]}]" in inodes for row in rows)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_that_another_sightglass_has_is_not_shared(digits_artifact: Path, tmp_path: Path, workers: int) -> None:
+    with serving(digits_artifact, tmp_path, WORKERS=workers) as server:
+        port = server.url.rpartition(":")[2]
+        second = subprocess.run(
+            [sys.executable, "-m", "app"],
+            env=environment(digits_artifact, WORKERS=workers, PORT=port),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert "address already in use" in second.stderr.lower()

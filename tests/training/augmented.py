@@ -1,0 +1,28 @@
+"""Batches of pictures, and what augmentation makes of them."""
+
+import torch
+from torch import Tensor
+
+from training import recipe
+from training.augment import augment
+
+
+def batch(n: int = 32, height: int = 6, width: int = 5, low: int = 0, high: int = 256) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(low, high, (n, height, width, 3), generator=generator, dtype=torch.uint8)
+
+
+def run(pixels: Tensor, seed: int = 0, **keys: object) -> Tensor:
+    chosen = recipe.load("digits").model_copy(update={"crop_padding": 0, **keys})
+    return augment(pixels, chosen, torch.Generator().manual_seed(seed))
+
+
+def planes(x: Tensor) -> Tensor:
+    """[N, H, W, 3] -> float32[N, 3, H, W]."""
+    return x.float().permute(0, 3, 1, 2).contiguous()
+
+
+def marker(height: int, width: int, row: int, column: int, n: int = 1) -> Tensor:
+    picture = torch.zeros((n, height, width, 3), dtype=torch.uint8)
+    picture[:, row : row + 2, column : column + 2] = 250
+    return picture

@@ -1,0 +1,117 @@
+"""`sightglass predict` and `verify`: what they answer about files and artifacts."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app import startup
+from app.artifact import manifest
+from tests.pictures import encode, picture
+from tests.training.conftest import Sightglass, alone
+from training.data import index
+
+
+@pytest.fixture(scope="module")
+def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real seven."""
+    data = index("digits")
+    sample = next(each for each in data.splits["all"] if each.label == 7)
+    file = tmp_path_factory.mktemp("pictures") / "seven.png"
+    file.write_bytes(data.read(sample.path))
+    return file
+
+
+def test_predict_answers_as_the_service_would(sightglass: Sightglass, digits_artifact: Path, digit: Path) -> None:
+    said = sightglass("predict", digits_artifact, digit, "--json", "--top-k", "2", "--variant", "onnx")
+    assert said.code == 0
+    (row,) = json.loads(said.out)
+    served = startup.start(digits_artifact, "onnx", "cpu")
+    expected = served.engine.run(
+        startup.golden.decode(digit.read_bytes(), served.manifest.input).pixels[None]
+    ).probabilities[0]
+    assert row["file"] == str(digit)
+    assert [each["class"] for each in row["top_k"]] == [str(label) for label in np.argsort(expected)[::-1][:2]]
+    assert row["top_k"][0]["class"] == "7"
+    assert row["top_k"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-6)
+
+
+def test_predict_answers_the_good_files_beside_a_broken_one(
+    sightglass: Sightglass, digits_artifact: Path, digit: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no picture")
+    files = [digit, broken, tmp_path / "missing.png", digit]
+    said = sightglass("predict", digits_artifact, *files)
+    assert said.code == 1
+    lines = said.out.splitlines()
+    assert [line.startswith(str(file)[:50]) for line, file in zip(lines, files, strict=True)] == [True] * 4
+    assert re.search(r"  7 0\.\d{4}", lines[0])
+    assert "error: the file is no known image type" in lines[1]
+    assert "error: " in lines[2]
+    rows = json.loads(sightglass("predict", digits_artifact, *files, "--json").out)
+    assert [sorted(row) for row in rows] == [["file", "top_k"], ["error", "file"], ["error", "file"], ["file", "top_k"]]
+
+
+def test_predict_names_a_file_whose_name_is_in_no_known_encoding(
+    sightglass: Sightglass, digits_artifact: Path, digit: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(digit, odd)
+    said = sightglass("predict", digits_artifact, odd)
+    assert said.code == 0
+    assert re.search(r"caf.*\.png  7 0\.\d{4}", said.out)
+
+
+def test_predict_takes_pictures_of_any_size_and_mode(
+    sightglass: Sightglass, digits_artifact: Path, tmp_path: Path
+) -> None:
+    files = {
+        "panorama.jpg": encode(picture(2000, 100), "JPEG"),
+        "portrait.jpg": encode(picture(300, 400), "JPEG", orientation=6),
+        "alpha.png": encode(picture().convert("RGBA")),
+        "dot.png": encode(picture(1, 1)),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    said = sightglass("predict", digits_artifact, *(tmp_path / name for name in files), "--json", "--top-k", 10)
+    assert said.code == 0
+    for row in json.loads(said.out):
+        assert sum(each["probability"] for each in row["top_k"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_reads_stdin_and_needs_no_torch(digits_artifact: Path, digit: Path) -> None:
+    done = alone("predict", digits_artifact, "-", "--json", stdin=digit.read_bytes())
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["file"], row["top_k"][0]["class"]) == ("-", "7")
+
+
+def test_verify_checks_every_variant(sightglass: Sightglass, digits_artifact: Path) -> None:
+    said = sightglass("verify", digits_artifact, "--json")
+    assert said.code == 0
+    rows = json.loads(said.out)["variants"]
+    described = manifest.load(digits_artifact).variants
+    assert [row["variant"] for row in rows] == list(described)
+    for row in rows:
+        assert row["result"] == "ok"
+        assert row["difference"] <= described[row["variant"]].tolerance
+    assert [line.split()[0] for line in sightglass("verify", digits_artifact).out.splitlines()] == ["ok"] * len(rows)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz", "weights.safetensors", "manifest.json"])
+def test_verify_finds_one_changed_byte(
+    name: str, sightglass: Sightglass, digits_artifact: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(digits_artifact, tmp_path / "1")
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    said = sightglass("verify", copy)
+    assert (said.code, said.out) == (1, "")
+    assert re.fullmatch(r"error: [^\n]+\n", said.err), "one sentence"
+    assert name in said.err

@@ -1,0 +1,172 @@
+"""A kill or an interrupt costs nothing but the current epoch."""
+
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.conftest import QUIET
+from tests.training import colours
+from tests.training.conftest import Sightglass
+from tests.training.runs import differences, learn, metrics, weights
+from training import Stopped, TrainingError, plan
+from training.checkpoint import Run
+from training.progress import Talk
+from training.train import train
+
+# --- killed, interrupted, resumed: real processes ---------------------------------------------------------------------
+
+EPOCHS = 3
+FULL = ["train", "digits", "--recipe", "digits", "--set", f"epochs={EPOCHS}", "--no-progress", "--out"]
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    """`sightglass` in its own process, with one thread."""
+    command = [sys.executable, "-m", "training.cli", *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a process that must succeed; what it said."""
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return said
+
+
+def interrupt_in_second_epoch(process: subprocess.Popen[str], kind: signal.Signals) -> str:
+    """Wait for the first row of the table, let about half of the next epoch pass, and send the signal."""
+    assert process.stderr
+    said = ""
+    for line in process.stderr:
+        said += line
+        if re.match(r" +1  ", line):
+            break
+    select.select([process.stderr], [], [], 0.3)  # half an epoch, or until anything is said
+    assert process.poll() is None, said
+    process.send_signal(kind)
+    rest = process.communicate(timeout=60)[1]
+    return said + rest
+
+
+def test_a_killed_run_resumes_to_bit_identical_weights(tmp_path: Path) -> None:
+    out, uninterrupted = tmp_path / "killed", tmp_path / "uninterrupted"
+    process, other = start(*FULL, out), start(*FULL, uninterrupted)
+    interrupt_in_second_epoch(process, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert 1 <= len(metrics(out)) < EPOCHS, "it was killed between the first epoch and the last"
+    assert "resume" in finish(start("train", "digits", "--out", out, "--resume"))
+    finish(other)
+    assert differences(out, uninterrupted, "weights.pt") == []
+    assert differences(out, uninterrupted, "last.pt") == []
+    assert metrics(out) == metrics(uninterrupted)
+    assert [row["epoch"] for row in metrics(out)] == list(range(1, EPOCHS + 1))
+
+
+def test_ctrl_c_leaves_a_valid_run_and_prints_the_command_that_resumes_it(
+    sightglass: Sightglass, tmp_path: Path
+) -> None:
+    out = tmp_path / "interrupted"
+    process = start(*FULL, out)
+    said = interrupt_in_second_epoch(process, signal.SIGINT)
+    assert process.returncode == 130, said
+    assert "stopping after this batch" in said
+    assert "Traceback" not in said
+    finished = metrics(out)
+    assert 1 <= len(finished) < EPOCHS
+    assert weights(out)["epoch"] in range(1, len(finished) + 1)
+    command = re.search(r"next +sightglass (train .*--resume)", said)
+    assert command, said
+    assert sightglass(*shlex.split(command[1])).code == 0
+    assert metrics(out)[: len(finished)] == finished
+    assert [row["epoch"] for row in metrics(out)] == list(range(1, EPOCHS + 1))
+
+
+# --- in this process, on small pictures -------------------------------------------------------------------------------
+
+
+class Impatient(Talk):
+    """Presses Ctrl-C as soon as the first epoch's row is said."""
+
+    def line(self, text: str) -> None:
+        if re.match(r" +1  ", text):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_the_resume_command_quotes_paths_with_spaces(tmp_path: Path) -> None:
+    data = colours.write(tmp_path / "my photos", each=20)
+    out = tmp_path / "my runs" / "one"
+    with pytest.raises(Stopped) as stopped:
+        learn(data, out, "epochs=2", talk=Impatient())
+    command = str(stopped.value).splitlines()[-1].removeprefix("next").strip()
+    assert shlex.split(command) == ["sightglass", "train", str(data), "--out", str(out), "--resume", "--device", "cpu"]
+
+
+def test_after_an_interrupt_ctrl_c_means_what_it_meant_before(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Stopped):
+        learn(colours.write(tmp_path / "data", each=20), tmp_path / "run", "epochs=2", talk=Impatient())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_metrics_lost_with_the_last_epoch_come_back(colours_run: Path, tmp_path: Path) -> None:
+    """As after a kill between last.pt and metrics.jsonl."""
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    complete = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(complete.splitlines(keepends=True)[0])
+    origin = Run.open(run).meta["data"]["source"]
+    train(plan.make(origin, run, None, [], resume=True, force=False), QUIET)
+    assert (run / "metrics.jsonl").read_text() == complete
+
+
+def test_weights_lost_with_the_last_epoch_come_back(colours_run: Path, tmp_path: Path) -> None:
+    """As after a kill between last.pt and weights.pt."""
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    (run / "weights.pt").unlink()
+    train(plan.make(Run.open(run).meta["data"]["source"], run, resume=True), QUIET)
+    assert differences(run, colours_run, "weights.pt") == []
+
+
+def test_a_run_killed_in_its_first_epoch_resumes(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    class Killer(Talk):
+        def step(self, what: str, total: int) -> Any:
+            if what == "epoch 1":
+                raise Killed
+            return super().step(what, total)
+
+    data = colours.write(tmp_path / "data", each=20)
+    with pytest.raises(Killed):
+        learn(data, tmp_path / "run", talk=Killer(quiet=True))
+    learn(data, tmp_path / "whole")
+    train(plan.make(str(data), tmp_path / "run", resume=True), QUIET)
+    assert differences(tmp_path / "run", tmp_path / "whole", "last.pt") == []
+
+
+def test_resuming_a_finished_run_changes_nothing(colours_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    origin = Run.open(run).meta["data"]["source"]
+    result = train(plan.make(origin, run, None, [], resume=True, force=False), QUIET)
+    history = Run.open(colours_run).history()
+    assert result.accuracy.value == max(row["val_accuracy"] for row in history)
+    for name in ("weights.pt", "last.pt", "meta.json", "splits.json", "metrics.jsonl"):
+        assert (run / name).read_bytes() == (colours_run / name).read_bytes()
+
+
+def test_resuming_on_changed_pictures_is_refused(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    data = shutil.copytree(colours_data, tmp_path / "data")
+    Image.new("RGB", (16, 16)).save(data / "red" / "000.png")
+    with pytest.raises(TrainingError, match=r"files changed or vanished since training, the first: red/000\.png"):
+        train(plan.make(str(data), run, None, [], resume=True, force=False), QUIET)

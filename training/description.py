@@ -1,0 +1,72 @@
+"""What an artifact's manifest says: the model's input and output, what was measured, and where it comes from."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.artifact import manifest
+from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
+from app.engines import machine
+from training import gates
+from training.checkpoint import Run, rank
+from training.gates import Verdict
+from training.graph import Servable
+from training.report import Evidence
+from training.score import Accuracy
+
+
+def describe(name: str, version: int, servable: Servable, rows: list[Verdict], evidence: Evidence) -> Manifest:
+    """The manifest, but for the files' checksums."""
+    run, evaluation, split = evidence.run, evidence.evaluation, evidence.split
+    kept = {row.name: row for row in rows if row.test and row.file}
+    heatmap = servable(torch.zeros((1, run.input.height, run.input.width, 3), dtype=torch.uint8)).heatmap
+    return Manifest(
+        schema_version=manifest.SCHEMA_VERSION,
+        name=name,
+        version=version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        labels=run.labels,
+        input=run.input,
+        temperature=servable.temperature,
+        heatmap=None if heatmap is None else (heatmap.shape[2], heatmap.shape[3]),
+        variants={variant: _variant(row, split) for variant, row in kept.items()},
+        default_variant="onnx-int8" if "onnx-int8" in kept else "onnx",
+        metrics=Metrics(
+            score=_score(evaluation.accuracy, split),
+            macro_f1=evaluation.macro_f1,
+            ece=evaluation.ece,
+            majority=evaluation.majority,
+        ),
+        machine=Machine(cpu=machine.cpu_model(), instruction_set=machine.instruction_set()),
+        provenance=_provenance(run),
+        files={},
+    )
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    meta = run.meta
+    return {
+        "recipe": run.recipe.model_dump(mode="json"),
+        "data": {"source": Path(meta["data"]["source"]).name, "images": meta["data"]["images"]},
+        "trained": {key: meta[key] for key in ("created", "versions", "hardware", "commit")},
+        "best_epoch": max(run.history(), key=rank)["epoch"],
+        "seconds": round(sum(row["seconds"] for row in run.history())),
+    }
+
+
+def _variant(row: Verdict, split: str) -> Variant:
+    assert row.test is not None
+    return Variant(
+        file=row.file,
+        agreement=row.proof.agreement,
+        max_probability_difference=row.proof.difference,
+        tolerance=gates.tolerance(row.golden_difference, int8=row.name == "onnx-int8"),
+        cpu_ms_per_image={str(size): ms for size, ms in row.proof.cpu_ms.items()},
+        score=_score(row.test, split),
+    )
+
+
+def _score(result: Accuracy, split: str) -> Score:
+    return Score(split=split, n=result.n, accuracy=result.value, low=result.low, high=result.high)
