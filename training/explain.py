@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,10 +56,11 @@ def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
 
     Raises TrainingError for an unknown class or layer and for a picture that cannot be read.
     """
+    require_new(out)
     label = None if wish.label is None else _number(wish.label, eager.labels)
     pictures = [_read(path, eager) for path in wish.pictures]
     blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))
-    with _new_folder(out) as folder:
+    with checkpoint.new_folder(out) as folder:
         found = Findings(table(eager.network, eager.input.channels, eager.input.width))
         _explain_filters(eager, found, folder)
         if pictures:
@@ -91,19 +90,6 @@ def _read(path: Path, eager: Eager) -> Seen:
     except (ImageError, OSError) as error:
         raise TrainingError(f'"{path}" cannot be read: {error}') from error
     return Seen(path, content, decoded, eager.normalise(torch.from_numpy(decoded.pixels)[None]))
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Written beside under a temporary name and renamed when it is complete. Raises TrainingError if `out` exists."""
-    require_new(out)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _save(image: Image.Image, name: str, found: Findings, folder: Path) -> None:

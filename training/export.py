@@ -2,13 +2,10 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from app.artifact.image import decode
 from app.artifact.manifest import Manifest
 from app.engines import Engine, Runs
 from training import Refused, TrainingError, gates, pixels, report, tracking
-from training.checkpoint import Run
+from training.checkpoint import Run, new_folder
 from training.description import describe
 from training.drawings import golden_files
 from training.evaluate import RECORDED
@@ -55,7 +52,7 @@ def export(
     held_out = "test" if "test" in splits else "val"
     use_cores()
     servable, val_logits = calibrated(run, splits["val"])
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         calibration = splits["train"].take(np.arange(len(splits["train"])))
         loaded = {"checkpoint": EagerEngine(servable), **_write(servable, calibration, folder, writers, talk)}
         images = _golden_images(run, servable)
@@ -97,23 +94,6 @@ def _load_splits(run: Run, source: str | None, talk: Talk) -> dict[str, Pixels]:
         with talk.step(f"reading {name}", len(samples)) as progress:
             splits[name] = pixels.load(data, name, run.input, recorded[name], progress=progress)
     return splits
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that becomes `out` at the end, or vanishes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield folder
-        for path in folder.iterdir():  # the service may run as another user
-            path.chmod(0o644)
-        folder.chmod(0o755)
-        folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # it is not empty: where something was exported, now or before
-            out.parent.rmdir()
 
 
 def _write(

@@ -170,3 +170,10 @@ def test_resuming_on_changed_pictures_is_refused(colours_run: Path, colours_data
     Image.new("RGB", (16, 16)).save(data / "red" / "000.png")
     with pytest.raises(TrainingError, match=r"files changed or vanished since training, the first: red/000\.png"):
         train(plan.make(str(data), run, None, [], resume=True, force=False), QUIET)
+
+
+def test_a_run_that_diverges_ends_with_a_remedy(colours_data: Path, tmp_path: Path) -> None:
+    keys = [*colours.SETTINGS, "lr=1e30", "schedule=constant", "momentum=0.0"]
+    with pytest.raises(TrainingError, match="training diverged") as refusal:
+        train(plan.make(str(colours_data), tmp_path / "run", "digits", keys), QUIET)
+    assert refusal.value.hint == "--set lr=1e+29"

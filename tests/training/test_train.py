@@ -143,10 +143,3 @@ def test_the_table_has_a_row_per_epoch_and_marks_the_best(
     assert rows[0].endswith("best")
     assert re.search(r"done +best epoch \d: val accuracy .* 95 % interval", said)
     assert all(len(line) <= 100 for line in rows)
-
-
-def test_a_run_that_diverges_ends_with_a_remedy(colours_data: Path, tmp_path: Path) -> None:
-    keys = [*colours.SETTINGS, "lr=1e30", "schedule=constant", "momentum=0.0"]
-    with pytest.raises(TrainingError, match="training diverged") as refusal:
-        train(plan.make(str(colours_data), tmp_path / "run", "digits", keys), QUIET)
-    assert refusal.value.hint == "--set lr=1e+29"
