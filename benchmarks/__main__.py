@@ -26,7 +26,7 @@ def main() -> None:
     """Measure what the command line asks for."""
     wanted = _arguments()
     described = _machine(wanted)
-    _warn_of(described["load_before"])
+    table.warn_of(described["load_before"])
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")  # for all rounds, and gone at the end
@@ -56,13 +56,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--deadline-ms", type=int, default=deadline, help=f"{deadline}; a later 200 is no goodput")
     parser.add_argument("--json", type=Path, help="write the results here as well")
     return parser.parse_args()
-
-
-def _warn_of(load: float) -> None:
-    """Whether other work disturbs; the numbers do not tell it afterwards."""
-    print(f"load average {load:.2f}", file=sys.stderr)
-    if load > 0.5:
-        print("WARNING: something else runs here, or did a minute ago; wait for less than 0.5", file=sys.stderr)
 
 
 def _machine(wanted: argparse.Namespace) -> dict[str, Any]:

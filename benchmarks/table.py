@@ -1,6 +1,7 @@
 """The results as plain text, 120 columns wide at most."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,3 +83,10 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list
 
 def _cell(value: float | None, width: int, digits: int) -> str:
     return " " * width if value is None or math.isnan(value) else f"{value:>{width}.{digits}f}"
+
+
+def warn_of(load: float) -> None:
+    """Whether other work disturbs; the numbers do not tell it afterwards."""
+    print(f"load average {load:.2f}", file=sys.stderr)
+    if load > 0.5:
+        print("WARNING: something else runs here, or did a minute ago; wait for less than 0.5", file=sys.stderr)

@@ -17,14 +17,14 @@ import torch
 from torch.nn import functional as F
 
 from app.engines import machine
-from benchmarks.__main__ import _warn_of
-from training import models, recipe
-from training.data import Sample
+from benchmarks.table import warn_of
+from training import recipe
 from training.drawings import draw
 from training.graph import Normalise
 from training.loop import Learner
 from training.pixels import Pixels
 from training.recipe import Recipe
+from training.samples import Sample
 
 CLASSES = 10
 EVERYTHING = (
@@ -35,7 +35,7 @@ EVERYTHING = (
 
 def main() -> None:
     wanted = _arguments()
-    _warn_of(os.getloadavg()[0])
+    warn_of(os.getloadavg()[0])
     threads = (
         "OMP_NUM_THREADS " + os.environ["OMP_NUM_THREADS"]
         if os.environ.get("OMP_NUM_THREADS")
@@ -95,8 +95,9 @@ def _pixels(n: int, size: int) -> Pixels:
 
 
 def _learner(chosen: Recipe, images: int) -> Learner:
-    network = models.build(chosen.model, chosen.channels, CLASSES)
-    return Learner(network, Normalise((0.5,) * chosen.channels, (0.25,) * chosen.channels), chosen, images, "cpu")
+    return Learner(
+        chosen.network(CLASSES), Normalise((0.5,) * chosen.channels, (0.25,) * chosen.channels), chosen, images, "cpu"
+    )
 
 
 def _cached(learner: Learner, pixels: Pixels) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -84,3 +84,12 @@ def test_the_open_loop_offers_what_it_was_asked_for(run: tuple[dict[str, Any], s
 def test_the_table_fits_a_terminal(run: tuple[dict[str, Any], str]) -> None:
     table = [line for line in run[1].splitlines() if not line.startswith("{")]
     assert all(len(line) <= 120 and line.isascii() for line in table), table
+
+
+def test_the_loops_share_of_bare_steps_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.training", "--rounds", "1", "--steps", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("residual-cnn-onecycle")]
+    assert [row[1] for row in rows][1:] == ["+"], "the recipe, and the same with everything on"
+    assert all(0 < float(row[-4]) < 5 for row in rows)
