@@ -92,4 +92,6 @@ def overlaid(picture: Image.Image, at: Geometry, heat: Floats) -> Image.Image:
 
 
 def _box(at: Geometry) -> tuple[int, int, int, int]:
-    return round(at.left), round(at.top), round(at.right), round(at.bottom)
+    """At least a pixel: of a picture that is a line there is less."""
+    left, top = round(at.left), round(at.top)
+    return left, top, max(left + 1, round(at.right)), max(top + 1, round(at.bottom))

@@ -16,10 +16,7 @@ _PROBE = InputSpec(
 _PICTURES = 50  # looked at
 _FEW = 200  # pictures a class: below, what a network has learnt elsewhere is better left as it is
 _MANY = 1000  # pictures a class: from there, a deeper network pays
-_EXPECT = (
-    "from scratch so few pictures teach what differs in shape and colour, airplanes from frogs, not cats from dogs; "
-    "--from WEIGHTS does (docs/choose.md)"
-)
+_EXPECT = "from scratch, so few pictures teach shapes and colours but no fine differences; see docs/choose.md"
 
 
 class Choice(NamedTuple):

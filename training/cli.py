@@ -49,7 +49,7 @@ def _root(
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="A folder of class folders, or a named data set: digits.")],
+    data: Annotated[str, typer.Argument(help="A folder of class folders, or digits, cifar10, mnist, fashion-mnist.")],
     out: Annotated[Path, typer.Option(help="The new run folder.")],
     recipe: Annotated[
         str | None, typer.Option(help="A recipe's name or TOML file; chosen from the data if left out.")
@@ -112,6 +112,7 @@ def evaluate(
     if out:
         evaluation.require_new(out)
     predictions = evaluation.evaluate(target, data, split, variant, talk)
+    talk.fact("scored", f"{predictions.split} of {predictions.data}: {len(predictions.pixels):,} images")
     if as_json:
         _print_json(evaluation.as_json(predictions))
     else:
@@ -172,7 +173,7 @@ def models(as_json: AsJson = False) -> None:
         heat = "yes" if model.heatmap else "no"
         figures = f"{model.parameters / 1e6:6.2f}M  {model.macs / 1e6:6.0f}M  {model.at[2]:3}  {sees:>4}  {heat:<3}"
         typer.echo(f"{name:<30}  {figures}  {model.about}")
-    typer.echo("torchvision/NAME                any other classification network of torchvision")
+    typer.echo("torchvision/NAME                nearly any other classification network of torchvision")
 
 
 @app.command()

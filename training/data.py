@@ -29,7 +29,10 @@ def split(data: Data, val_fraction: float, test_fraction: float, seed: int) -> D
     elif "val" not in splits:
         splits["train"], splits["val"] = _carve(splits["train"], val_fraction, seed)
     if not splits["val"]:
-        raise TrainingError("no pictures are left to validate on", "give more pictures or --set val_fraction=0.2")
+        raise TrainingError(
+            "no pictures are left to validate on",
+            "give more pictures, or --set test_fraction=0 keeps none back for test",
+        )
     ordered = {name: splits[name] for name in SPLITS if splits.get(name)}
     return Data(data.source, data.labels, ordered, data.read)
 

@@ -98,7 +98,7 @@ class Learner:
         total, waited, done = torch.zeros((), device=self.device), 0.0, 0
         lr = self.optimizer.param_groups[0]["lr"]
         started = asked = time.perf_counter()
-        for x, targets in batches(pixels, self.recipe, number, self.steps_per_epoch):
+        for x, targets in batches(pixels, self.recipe, number, self.steps_per_epoch, self._ahead(pixels)):
             waited += time.perf_counter() - asked
             total += self._step(x, targets) * len(targets)
             done += len(targets)
@@ -113,12 +113,15 @@ class Learner:
         """Of this phase's training steps alone, by the fastest of a few batches; the weights move."""
         self._train_mode()
         seconds, n = [], 0
-        for x, targets in batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch)):
+        for x, targets in batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch), False):
             started = time.perf_counter()
             self._step(x, targets).item()
             seconds.append(time.perf_counter() - started)
             n = len(targets)
         return n / min(seconds)
+
+    def _ahead(self, pixels: Pixels) -> bool:
+        return self.device.type == "cuda" or not pixels.in_memory
 
     def _train_mode(self) -> None:
         unfrozen = self.spans[self.phase].phase.unfrozen_stages

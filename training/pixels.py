@@ -19,7 +19,7 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Pixels:
     """`labels` int64[N] and `sha256` belong to `samples`; `skipped` is (path, why) of files that are no pictures;
-    `size` is the model's height and width."""
+    `size` is the model's height and width; `in_memory`: to take some costs no decoding."""
 
     samples: tuple[Sample, ...]
     sha256: tuple[str, ...]
@@ -27,6 +27,7 @@ class Pixels:
     skipped: tuple[tuple[str, str], ...]
     size: tuple[int, int]
     _take: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+    in_memory: bool = True
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -79,6 +80,7 @@ def load(
         skipped,
         (spec.height, spec.width),
         _decoding(data, chosen, spec) if pixels is None else pixels.__getitem__,
+        in_memory=pixels is not None,
     )
 
 

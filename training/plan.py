@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from training import TrainingError, checkpoint, recipe
+from training import TrainingError, checkpoint, optim, recipe
 from training import weights as starting
 from training.checkpoint import Run
 from training.choice import Choice, choose
@@ -55,10 +55,16 @@ def make(
         )
         raise TrainingError(f'"{out}" exists', remedy)
     checkpoint.require_replaceable(out)
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise TrainingError(f'"{out}" lies in the data, where it would be taken for a class', "--out runs/NAME")
     data = index(source)
     choice = Choice(name, "as asked") if name else choose(data, weights is not None)
     asked = recipe.load(choice.recipe, overrides)
     chosen, start = starting.resolve(asked, weights, recipe.keys(overrides))
+    if start is None and any(span.phase.unfrozen_stages is not None for span in optim.spans(chosen)):
+        raise TrainingError(
+            f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"
+        )
     data = split(data, chosen.val_fraction, chosen.test_fraction, chosen.seed)
     return Plan(data, out, chosen, asked, choice, device, start, None)
 

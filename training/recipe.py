@@ -28,7 +28,7 @@ def _registered(name: str) -> str:
 class Phase(BaseModel):
     """A part of the epochs with its own rate and its own frozen stages; `share` is relative to the other phases'."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     share: Annotated[float, Field(gt=0)]
     lr: Annotated[float, Field(gt=0)]
@@ -40,7 +40,7 @@ class Phase(BaseModel):
 class Recipe(BaseModel):
     """All keys of a recipe; a size is in pixels, a rate per optimiser step, a fraction in 0..1; 0 turns a thing off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: Annotated[str, AfterValidator(_registered)]
     input_size: Annotated[int, Field(ge=4, le=1024)]
@@ -50,7 +50,7 @@ class Recipe(BaseModel):
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)] = 128
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast where the hardware multiplies it (CUDA, AVX512-BF16, AMX), else float32."""
 
@@ -66,7 +66,7 @@ class Recipe(BaseModel):
 
     weights: str = ""
     """Where the network starts: "DEFAULT" are torchvision's, else a file; empty is from scratch."""
-    head_hidden: Annotated[int, Field(ge=0)] = 0
+    head_hidden: Annotated[int, Field(ge=0, le=65536)] = 0
     """Width of a hidden layer in the head; 0 is a linear head, the one that has heat maps."""
     unfrozen_stages: Stages = None
     """How many stages before the head learn; all where it is left out."""

@@ -23,6 +23,7 @@ from training.optim import Span
 from training.pixels import Pixels, Progress
 from training.plan import Plan
 from training.progress import Talk
+from training.recipe import Recipe
 from training.score import Accuracy, accuracy, macro_f1
 
 HEADER = "epoch  train loss  val loss  val acc  val F1       lr   img/s  waiting for data    time"
@@ -175,11 +176,13 @@ def _epoch(
         stats = _trained(learner, sets["train"], epoch, progress, stopping)
     labels = sets["val"].labels
     logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
+    val_loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
+    _require_finite(learner.recipe, epoch, stats.loss, val_loss)
     predicted = logits.argmax(dim=1).numpy()
     return {
         "epoch": epoch,
         "train_loss": stats.loss,
-        "val_loss": torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item(),
+        "val_loss": val_loss,
         "val_accuracy": accuracy(labels, predicted).value,
         "val_macro_f1": macro_f1(labels, predicted),
         "lr": stats.lr,
@@ -192,18 +195,20 @@ def _epoch(
 def _trained(
     learner: Learner, pixels: Pixels, epoch: int, progress: Progress, stopping: Callable[[], bool]
 ) -> EpochStats:
-    """Raises TrainingError where an epoch cannot be used: the memory is full, or the loss is no number any more."""
+    """One epoch. Raises TrainingError where the GPU's memory does not hold a batch."""
     recipe = learner.recipe
     try:
-        stats = learner.epoch(pixels, epoch, progress, stopping)
+        return learner.epoch(pixels, epoch, progress, stopping)
     except torch.OutOfMemoryError as error:
         hint = f"--set batch_size={max(2, recipe.batch_size // 2)}"
         raise TrainingError(f"the GPU's memory is too small for batches of {recipe.batch_size}", hint) from error
-    if not math.isfinite(stats.loss):
-        raise TrainingError(
-            f"the loss is {stats.loss} in epoch {epoch}: training diverged", f"--set lr={recipe.lr / 10:g}"
-        )
-    return stats
+
+
+def _require_finite(recipe: Recipe, epoch: int, *losses: float) -> None:
+    """Raises TrainingError: such a network is of no use, whatever the next epochs bring."""
+    if not all(map(math.isfinite, losses)):
+        message = f"the loss is no number in epoch {epoch}: training diverged"
+        raise TrainingError(message, f"--set lr={recipe.lr / 10:g}, or a larger batch_size")
 
 
 def _announce(spans: Sequence[Span], epoch: int, talk: Talk) -> None:

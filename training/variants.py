@@ -27,8 +27,19 @@ def write_torchscript(servable: Servable, calibration: NDArray[np.uint8], path: 
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
         example = torch.from_numpy(calibration[:2])
         # check_trace runs the module a second time to compare; the export's own proof is stricter
-        traced = torch.jit.trace(servable, example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_Present(servable).eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(torch.jit.freeze(traced), str(path))
+
+
+class _Present(torch.nn.Module):
+    """The outputs that there are: the tracer takes no None, which networks without heat maps have in their place."""
+
+    def __init__(self, servable: Servable) -> None:
+        super().__init__()
+        self.servable = servable
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(value for value in self.servable(pixels) if value is not None)
 
 
 def write_onnx(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:

@@ -71,6 +71,8 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
     user set. Raises TrainingError, also where those are at odds with the weights.
     """
     own: dict[str, Any] = {}
+    if source is not None and "weights" in asked:
+        raise TrainingError("--from and weights both say where to start", "give one of them")
     if source is None:
         found = _named(recipe) if recipe.weights else None
     elif (Path(source) / manifest.FILE).exists():
@@ -116,7 +118,7 @@ def _named(recipe: Recipe) -> Weights:
     except (OSError, RuntimeError) as error:  # no network, or not the file that its name's hash says
         raise TrainingError(
             f"the weights of {recipe.model} are not here and cannot be downloaded: {error}",
-            f'fetch {file} elsewhere and --set weights={file}; or --set weights="" to train from scratch',
+            f"fetch {file} elsewhere and --from {file}; --recipe few-photos or photos train from scratch",
         ) from error
     return Weights(f"torchvision's {file}", state, input=spec)
 

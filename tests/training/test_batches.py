@@ -47,10 +47,10 @@ def pixels(labels: NDArray[np.int64]) -> Pixels:
     return Pixels(samples, ("",) * n, labels, (), (6, 6), array.__getitem__)
 
 
-def epoch(data: Pixels, epoch: int = 1, **keys: Any) -> tuple[Tensor, Tensor]:
+def epoch(data: Pixels, epoch: int = 1, ahead: bool = False, **keys: Any) -> tuple[Tensor, Tensor]:
     """All of an epoch's pictures and targets."""
     subject = chosen(**keys)
-    drawn = list(batches(data, subject, epoch, len(data) // subject.batch_size))
+    drawn = list(batches(data, subject, epoch, len(data) // subject.batch_size, ahead=ahead))
     return torch.cat([x for x, _ in drawn]), torch.cat([targets for _, targets in drawn])
 
 
@@ -212,8 +212,14 @@ def test_the_next_batch_is_prepared_while_one_is_used() -> None:
         return data.take(indices)
 
     watched = Pixels(data.samples, data.sha256, data.labels, (), (6, 6), take)
-    upcoming = batches(watched, chosen(), 1, 3)
+    upcoming = batches(watched, chosen(), 1, 3, ahead=True)
     next(upcoming)
     assert second.wait(timeout=10), "nobody has asked for the second batch yet"
     assert threading.get_ident() not in asked
     assert len(list(upcoming)) == 2
+
+
+def test_a_thread_that_prepares_ahead_prepares_the_same() -> None:
+    keys: dict[str, Any] = {"flip": True, "crop_padding": 1, "cutmix": 1.0}
+    here, ahead = (epoch(pixels(SKEWED), 3, each, **keys) for each in (False, True))
+    assert all(torch.equal(one, other) for one, other in zip(here, ahead, strict=True))

@@ -175,3 +175,18 @@ def test_a_transfer_is_resumed_with_its_own_command(colours_run: Path, colours_d
     assert again.recipe == planned.recipe
     with pytest.raises(TrainingError, match="did not start from elsewhere"):
         plan.make(str(colours_data), out, weights="elsewhere", resume=True)
+
+
+def test_frozen_stages_need_weights(colours_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="which without weights have learnt nothing"):
+        make(colours_data, tmp_path / "run", "feature-extraction", "weights=")
+
+
+def test_a_run_does_not_go_into_its_data(colours_data: Path) -> None:
+    with pytest.raises(TrainingError, match="would be taken for a class"):
+        make(colours_data, colours_data / "run")
+
+
+def test_two_sources_of_weights_are_one_too_many(colours_data: Path, colours_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="both say where to start"):
+        plan.make(str(colours_data), tmp_path / "run", "fine-tuning", ["weights=a.pth"], weights=str(colours_run))

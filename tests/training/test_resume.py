@@ -176,4 +176,4 @@ def test_a_run_that_diverges_ends_with_a_remedy(colours_data: Path, tmp_path: Pa
     keys = [*colours.SETTINGS, "lr=1e30", "schedule=constant", "momentum=0.0"]
     with pytest.raises(TrainingError, match="training diverged") as refusal:
         train(plan.make(str(colours_data), tmp_path / "run", "digits", keys), QUIET)
-    assert refusal.value.hint == "--set lr=1e+29"
+    assert refusal.value.hint == "--set lr=1e+29, or a larger batch_size"

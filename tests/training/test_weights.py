@@ -244,8 +244,8 @@ def test_without_a_network_both_ways_to_weights_are_named(tmp_path: Path, monkey
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         with pytest.raises(TrainingError, match="not here and cannot be downloaded") as refusal:
             weights.resolve(recipe.load("feature-extraction"), None)
-    assert "fetch resnet18-f37072fd.pth elsewhere" in refusal.value.hint
-    assert 'weights=""' in refusal.value.hint
+    assert "--from resnet18-f37072fd.pth" in refusal.value.hint
+    assert "from scratch" in refusal.value.hint
 
 
 def test_a_network_that_nobody_publishes_weights_of() -> None:

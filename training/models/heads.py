@@ -54,7 +54,7 @@ def flat_width(features: nn.Module, channels: int, size: int) -> int:
             return int(features.eval()(torch.zeros(1, channels, size, size)).numel())
     except RuntimeError as error:
         raise TrainingError(
-            f"this network cannot take {size} pixels: {error}", "--set input_size=32, or more"
+            f"this network cannot take {size} pixels: {error}", f"--set input_size={2 * size}, or more"
         ) from error
     finally:
         features.train(training)
