@@ -25,6 +25,8 @@ def write_torchscript(servable: Servable, calibration: NDArray[np.uint8], path: 
     """Traced and frozen (batch norm folded). One deletable function; see docs/adr/0003."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+        # what a network asserts of its input's size becomes a constant, as that size is
+        warnings.filterwarnings("ignore", message="Converting a tensor to a Python")
         example = torch.from_numpy(calibration[:2])
         # check_trace runs the module a second time to compare; the export's own proof is stricter
         traced = torch.jit.trace(_Present(servable).eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
