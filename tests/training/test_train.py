@@ -55,9 +55,9 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
 
 
 def test_weights_are_those_of_the_best_epoch_on_val(tmp_path: Path) -> None:
-    """A rate of 30 wrecks the network after its warm-up, so that the best epoch is not the last."""
+    """A rate of 3 wrecks the network in its warm-up, so that the best epoch is not the last."""
     run = tmp_path / "run"
-    learn(colours.write(tmp_path / "data", each=30), run, "epochs=6", "lr=30", "schedule='onecycle'")
+    learn(colours.write(tmp_path / "data", each=30), run, "epochs=6", "lr=3", "schedule='onecycle'")
     history = Run.open(run).history()
     best = max(history, key=checkpoint.rank)
     assert best["epoch"] < 6
