@@ -6,6 +6,19 @@ from torch import Tensor
 from training import recipe
 from training.augment import augment
 
+EVERYTHING: dict[str, object] = {
+    "crop_padding": 2,
+    "flip": True,
+    "jitter": (0.3, 0.3, 0.3),
+    "hue": 0.1,
+    "rotation": 15,
+    "resized_crop": 0.5,
+    "trivial_augment": True,
+    "noise": 0.02,
+    "erasing": 0.5,
+    "cutout": 3,
+}
+
 
 def batch(n: int = 32, height: int = 6, width: int = 5, low: int = 0, high: int = 256) -> Tensor:
     generator = torch.Generator().manual_seed(1)

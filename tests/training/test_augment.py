@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from tests.training.augmented import batch, marker, planes, run
+from tests.training.augmented import EVERYTHING, batch, marker, planes, run
 from training.augment import resample
 
 
@@ -176,20 +176,6 @@ def test_erasing_takes_a_rectangle_of_some_pictures_for_noise() -> None:
     assert 0.01 < areas.min() < 0.03
     assert 0.28 < areas.max() < 0.37
     assert after[masks].std() == pytest.approx(255 / 12**0.5, rel=0.02), "uniform noise, not one colour"
-
-
-EVERYTHING = {
-    "crop_padding": 2,
-    "flip": True,
-    "jitter": (0.3, 0.3, 0.3),
-    "hue": 0.1,
-    "rotation": 15,
-    "resized_crop": 0.5,
-    "trivial_augment": True,
-    "noise": 0.02,
-    "erasing": 0.5,
-    "cutout": 3,
-}
 
 
 def test_everything_at_once_follows_from_its_generator_and_leaves_torchs_own_alone() -> None:

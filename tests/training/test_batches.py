@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.training.augmented import EVERYTHING
 from training import recipe
 from training.batches import batches, cutmix, mix, mixup, smooth
 from training.pixels import Pixels
@@ -17,21 +18,7 @@ from training.recipe import Recipe
 from training.samples import Sample
 
 PLAIN: dict[str, object] = {"crop_padding": 0, "label_smoothing": 0.0, "batch_size": 8}
-EVERYTHING: dict[str, object] = {
-    "crop_padding": 2,
-    "flip": True,
-    "jitter": (0.3, 0.3, 0.3),
-    "hue": 0.1,
-    "rotation": 15,
-    "resized_crop": 0.5,
-    "trivial_augment": True,
-    "noise": 0.02,
-    "erasing": 0.5,
-    "cutout": 3,
-    "mixup": 0.2,
-    "cutmix": 1.0,
-    "balance": "sampling",
-}
+MIXED: dict[str, object] = {**EVERYTHING, "mixup": 0.2, "cutmix": 1.0, "balance": "sampling"}
 
 
 def chosen(**keys: object) -> Recipe:
@@ -189,15 +176,15 @@ def test_alpha_is_that_of_the_beta_distribution() -> None:
 
 def test_an_epoch_with_everything_on_follows_from_seed_and_number_alone() -> None:
     data = pixels(SKEWED)
-    first, again = epoch(data, 1, **EVERYTHING), epoch(data, 1, **EVERYTHING)
+    first, again = epoch(data, 1, **MIXED), epoch(data, 1, **MIXED)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-    for other in (epoch(data, 2, **EVERYTHING), epoch(data, 1, seed=1, **EVERYTHING)):
+    for other in (epoch(data, 2, **MIXED), epoch(data, 1, seed=1, **MIXED)):
         assert not torch.equal(first[0], other[0])
 
 
 def test_preparing_draws_nothing_from_torchs_own_generator_which_is_dropouts() -> None:
     state = torch.get_rng_state()
-    epoch(pixels(SKEWED), **EVERYTHING)
+    epoch(pixels(SKEWED), **MIXED)
     assert torch.equal(torch.get_rng_state(), state)
 
 
