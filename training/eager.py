@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from app.artifact import manifest
 from app.artifact.image import InputSpec
-from training import checkpoint, recipe
+from training import trained
 from training.graph import Normalise
 from training.models.heads import Network
 
@@ -40,12 +38,5 @@ class Eager:
 
 def load(target: Path) -> Eager:
     """Raises TrainingError or ArtifactError where `target` is neither a run nor an artifact."""
-    if (target / manifest.FILE).exists():
-        described = manifest.load(target)
-        network = recipe.parse(described.provenance["recipe"]).network(len(described.labels))
-        network.load_state_dict(load_file(target / "weights.safetensors"))
-        labels, spec, temperature = described.labels, described.input, described.temperature
-    else:
-        run = checkpoint.Run.open(target)
-        network, labels, spec, temperature = run.network(), run.labels, run.input, 1.0
-    return Eager(network.eval().requires_grad_(False), tuple(labels), spec, temperature)
+    found = trained.read(target)
+    return Eager(found.network().requires_grad_(False), found.labels, found.input, found.temperature)

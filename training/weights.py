@@ -11,9 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.artifact import manifest
 from app.artifact.image import InputSpec
-from training import TrainingError, checkpoint, models
+from training import TrainingError, models, trained
 from training.models.heads import Network
 from training.recipe import Recipe, parse
 
@@ -75,16 +74,10 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
         raise TrainingError("--from and weights both say where to start", "give one of them")
     if source is None:
         found = _named(recipe) if recipe.weights else None
-    elif (Path(source) / manifest.FILE).exists():
-        described = manifest.load(Path(source))
-        state = _read(Path(source) / "weights.safetensors")
-        found = Weights(source, state, described.labels, described.input)
-        own = _follows(parse(described.provenance["recipe"]), asked)
     elif Path(source).is_dir():
-        run = checkpoint.Run.open(Path(source))
-        state = checkpoint.load(run.folder / "weights.pt")["network"]
-        found = Weights(source, state, run.labels, run.input)
-        own = _follows(run.recipe, asked)
+        learnt = trained.read(Path(source))
+        found = Weights(source, learnt.state, learnt.labels, learnt.input)
+        own = _follows(learnt.recipe, asked)
     else:
         own = {"weights": source}
         found = _named(recipe.model_copy(update=own))
