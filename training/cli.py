@@ -199,14 +199,14 @@ def main() -> None:
     """Run the command; a known error becomes `error:` and `hint:`, with the exit codes 1, 2, 3 and 130."""
     try:
         app()
-    except Exception as error:  # the last frame: whatever `_explain` does not know goes on as a traceback
-        code = _explain(error)
+    except Exception as error:  # the last frame: whatever `_say` does not know goes on as a traceback
+        code = _say(error)
         if code is None or os.environ.get("SIGHTGLASS_DEBUG"):
             raise
         sys.exit(code)
 
 
-def _explain(error: Exception) -> int | None:
+def _say(error: Exception) -> int | None:
     """Print a known error and answer its exit code; None for an error of ours."""
     from app.artifact.manifest import ArtifactError
     from app.engines import EngineError

@@ -48,7 +48,7 @@ def describe(name: str, version: int, servable: Servable, rows: list[Verdict], e
 def _provenance(run: Run) -> dict[str, Any]:
     meta = run.meta
     return {
-        "recipe": run.recipe.model_dump(mode="json"),
+        "recipe": run.recipe.model_dump(mode="json") | {"weights": Path(run.recipe.weights).name},
         "data": {"source": Path(meta["data"]["source"]).name, "images": meta["data"]["images"]},
         "trained": {key: meta[key] for key in ("created", "versions", "hardware", "commit")},
         "best_epoch": max(run.history(), key=rank)["epoch"],

@@ -77,6 +77,20 @@ def test_the_manifest_says_where_the_model_comes_from(digits_run: Path, digits_a
     assert described.metrics.score.n == 179
 
 
+def test_an_artifact_does_not_say_in_which_folder_its_weights_lay(
+    colours_run: Path, colours_artifact: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    meta = json.loads((run / "meta.json").read_text())
+    meta["recipe"]["weights"] = "/home/anna/w.pth"
+    (run / "meta.json").write_text(json.dumps(meta))
+    out = tmp_path / "model" / "1"
+    with hurried():
+        described = export(Run.open(run), out, None, QUIET, {"onnx": copied(colours_artifact, "onnx")})
+    assert described.provenance["recipe"]["weights"] == "w.pth"
+    assert not [path.name for path in out.iterdir() if b"anna" in path.read_bytes()]
+
+
 def test_the_artifact_starts(digits_artifact: Path) -> None:
     served = startup.start(digits_artifact)
     assert served.variant == manifest.load(digits_artifact).default_variant
