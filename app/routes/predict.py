@@ -1,9 +1,6 @@
 """POST /predict."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -11,17 +8,17 @@ from fastapi import Header, Query
 from starlette.types import Receive, Scope, Send
 
 from app import schemas
-from app.artifact.image import ImageError
 from app.classifier import Classifier, Prediction
 from app.errors import Problem
 from app.metrics import Metrics
 from app.observability import Trace, trace_of
+from app.routes.counted import counted
+from app.routes.documented import BINARY, problems
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
 from app.routes.upload import read_picture
-from app.schemas import PredictionResponse, ProblemDocument
+from app.schemas import PredictionResponse
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -34,18 +31,12 @@ _BODY: dict[str, Any] = {
                     "properties": {"file": {"type": "string", "format": "binary"}},
                 }
             },
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
+            "image/*": BINARY,
+            "application/octet-stream": BINARY,
         },
     }
 }
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": HTTPStatus(status).phrase,
-        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
-    }
-    for status in (400, 413, 415, 422, 429, 500, 503, 504)
-}
+_ERRORS = problems(400, 413, 415, 422, 429, 500, 503, 504)
 _NUMBER = re.compile("[0-9]{1,9}")
 TopK = Annotated[str, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
 Timeout = Annotated[int, Header(ge=1, description="The picture is dropped if its turn comes later than that.")]
@@ -61,7 +52,7 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         top_k = _count(query.get("top_k"), labels)
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with _counted(metrics), classifier.admit() as hold:
+        with counted(metrics), classifier.admit() as hold:
             async with patience:
                 with trace.stage("receive"):
                     picture = await read_picture(headers, receive, max_upload_bytes, hold)
@@ -86,28 +77,6 @@ def _count(top_k: str | None, labels: int) -> int:
     if not _NUMBER.fullmatch(top_k) or not 1 <= int(top_k) <= labels:
         raise Problem("bad_parameter", f"top_k={top_k[:20]}: this model has {labels} labels; 1 to {labels}, or `all`.")
     return int(top_k)
-
-
-_OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconnected": "disconnected"}
-
-
-@contextmanager
-def _counted(metrics: Metrics) -> Iterator[None]:
-    """Each picture exactly once in images_total, and in queue_images meanwhile."""
-    outcome = "failed"
-    metrics.queued += 1
-    try:
-        yield
-        outcome = "predicted"
-    except ImageError:
-        outcome = "invalid"
-        raise
-    except Problem as problem:
-        outcome = _OUTCOMES.get(problem.code, "invalid")
-        raise
-    finally:
-        metrics.queued -= 1
-        metrics.count_outcome(outcome)
 
 
 def _record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:

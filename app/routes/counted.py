@@ -1,0 +1,29 @@
+"""What becomes of each picture, whichever route it came by."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.artifact.image import ImageError
+from app.errors import Problem
+from app.metrics import Metrics
+
+_OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconnected": "disconnected"}
+
+
+@contextmanager
+def counted(metrics: Metrics) -> Iterator[None]:
+    """Each picture exactly once in images_total, and in queue_images meanwhile."""
+    outcome = "failed"
+    metrics.queued += 1
+    try:
+        yield
+        outcome = "predicted"
+    except ImageError:
+        outcome = "invalid"
+        raise
+    except Problem as problem:
+        outcome = _OUTCOMES.get(problem.code, "invalid")
+        raise
+    finally:
+        metrics.queued -= 1
+        metrics.count_outcome(outcome)
