@@ -5,7 +5,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -101,6 +101,7 @@ class TooManyPixels(ImageError):
 
 
 _WEBP_BYTES = 22  # a pixel: two canvases, the decoder's picture and Pillow's, and the transparency's
+_JPEG_BYTES = 8  # a pixel that the decoder gives
 Claim = Callable[[int], AbstractContextManager[object]]
 
 
@@ -118,6 +119,10 @@ def decode(
 
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
+    if plain := header.plain_jpeg(data):
+        # what fails here fails again below, with Pillow's own words for it
+        with suppress(OSError, ValueError):
+            return _decode_plain(data, *plain, spec, max_pixels, claim)
     kind = header.kind_of(data)
     scans = header.scans(data) if kind == "JPEG" else 1
     # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
@@ -142,6 +147,19 @@ def decode(
         raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
 
 
+def _decode_plain(
+    data: bytes, mode: str, width: int, height: int, spec: InputSpec, max_pixels: int, claim: Claim
+) -> Decoded:
+    """Straight to libjpeg. Pillow's file object reads the markers in Python, which takes as long as 32 x 32 pixels."""
+    if width * height > max_pixels:
+        raise ValueError
+    scale = _divisor((width, height), (spec.width, spec.height), spec.crop_fraction)
+    size = math.ceil(width / scale), math.ceil(height / scale)
+    with claim(int(width * height * _JPEG_BYTES / scale**2)):
+        image = Image.frombytes(mode, size, data, "jpeg", mode, "", scale, 0)
+        return _decode(image, (width, height), spec, scale)
+
+
 def _tile_pixels(image: Image.Image) -> int:
     """A TIFF's tiles are decoded whole: one of 16384 x 16384 took 770 MB, for a picture of 64 x 48."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -159,7 +177,7 @@ def _bytes_per_pixel(image: Image.Image, scale: int, scans: int) -> float:
     if image.format in ("JPEG", "MPO"):
         # more than one scan: libjpeg keeps the coefficients of the whole picture, 16 bits each, at any scale
         several = scans > 1 or bool(image.info.get("progressive"))
-        return several * 2 * len(image.getbands()) + 8 / scale**2
+        return several * 2 * len(image.getbands()) + _JPEG_BYTES / scale**2
     library = 8 if image.format == "TIFF" else 0  # a strip can be the whole picture, with 16 bits a value
     if image.has_transparency_data:
         return 14 + library
@@ -184,7 +202,7 @@ def _decode(image: Image.Image, stored: tuple[int, int], spec: InputSpec, scale:
     if orientation in _TRANSPOSE:
         # turning the small picture is the same as turning the large one, because the crop is centred
         small = small.transpose(_TRANSPOSE[orientation])
-    return Decoded(np.array(small), Geometry(width, height, *shown), image.format or "")
+    return Decoded(np.array(small), Geometry(width, height, *shown), image.format or "JPEG")
 
 
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -194,7 +212,8 @@ def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 def _orientation(image: Image.Image) -> int:
     """1..8. A damaged EXIF block does not make a good picture bad. Of a PNG it loads the pixels: it may come last."""
-    if image.format == "TIFF":  # Pillow applies a TIFF's own tag while loading
+    # a plain JPEG's pixels, without a file, have none; a TIFF's own tag Pillow applies while loading
+    if image.format in (None, "TIFF"):
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -216,12 +235,17 @@ def _reduce(image: Image.Image, spec: InputSpec) -> int:
     if image.format not in ("JPEG", "MPO"):
         return 1
     size = _turned((spec.width, spec.height), _orientation(image))
-    left, top, right, bottom = _centre(image.size, size, spec.crop_fraction)
-    room = min((right - left) / size[0], (bottom - top) / size[1]) / 2
-    divisor = next((d for d in (8, 4, 2) if room >= d), 1)
+    divisor = _divisor(image.size, size, spec.crop_fraction)
     width, height = image.size
     drafted = divisor > 1 and image.draft(None, (width // divisor, height // divisor))
     return divisor if drafted else 1
+
+
+def _divisor(size: tuple[int, int], target: tuple[int, int], fraction: float) -> int:
+    """By how much a JPEG can be decoded smaller while twice the target stays: 1, 2, 4 or 8."""
+    left, top, right, bottom = _centre(size, target, fraction)
+    room = min((right - left) / target[0], (bottom - top) / target[1]) / 2
+    return next((d for d in (8, 4, 2) if room >= d), 1)
 
 
 def _colours(image: Image.Image) -> Image.Image:
