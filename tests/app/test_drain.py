@@ -139,6 +139,8 @@ def test_requests_on_their_way_in_when_the_port_closes_are_answered(
             half.sendall(head + file[:100])
         metrics = f"{server.url}/metrics"
         _until(lambda: "sightglass_http_requests_in_progress 21.0" in httpx2.get(metrics).text)  # with this one
+        counted_in = {folder for worker in server.workers() for folder in _metrics_folders(worker)}
+        assert len(counted_in) == (workers > 1)
         server.process.send_signal(signal.SIGTERM)
         for half in halves:
             half.sendall(file[100:])
@@ -147,6 +149,12 @@ def test_requests_on_their_way_in_when_the_port_closes_are_answered(
             half.close()
         assert exit_code(server, within=10) == 0
         assert server.log.read_text().count("stop   stopped") == workers
+        assert not [folder for folder in counted_in if folder.exists()]
+
+
+def _metrics_folders(pid: int) -> set[Path]:
+    open_files = {link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    return {path.parent for path in open_files if path.parent.name.startswith("sightglass-metrics-")}
 
 
 def _status(pid: int, field: str) -> str:

@@ -1,5 +1,6 @@
 """The service as a client meets it: a real process, a real HTTP client, real bytes."""
 
+import contextlib
 import io
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import encode, picture
-from tests.serving import Server, connect, problem, serving
+from tests.serving import Server, connect, metrics, problem, serving
 
 
 def test_a_form_and_a_raw_body_give_the_same_answer(client: httpx2.Client) -> None:
@@ -184,6 +185,21 @@ def test_a_client_that_leaves_frees_its_place(digits_artifact: Path, tmp_path: P
         while client.post("/predict", content=encode(picture())).status_code == 429:
             pass
         assert client.post("/predict", content=encode(picture())).status_code == 200
+
+
+def test_pictures_of_clients_that_have_left_are_not_decoded(digits_artifact: Path, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(file, "JPEG", progressive=True)  # 0.2 s to decode
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file.getvalue())}\r\n\r\n".encode()
+    with serving(digits_artifact, tmp_path, THREADS=1) as server, contextlib.ExitStack() as leaving:
+        for _ in range(10):
+            leaving.enter_context(connect(server)).sendall(head + file.getvalue())
+        leaving.close()
+        counted: dict[str, int] = {}
+        while sum(counted.values()) < 10:
+            rows = re.findall(r'images_total{outcome="(\w+)"} (\d+)', metrics(server.url))
+            counted = {outcome: int(count) for outcome, count in rows}
+    assert counted["disconnected"] >= 7, counted  # the first may have been decoded before the others came
 
 
 def test_behind_a_proxy_that_strips_a_prefix_every_address_has_it(digits_artifact: Path, tmp_path: Path) -> None:

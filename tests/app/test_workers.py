@@ -1,6 +1,8 @@
 """Several processes on one port: all of them answer, and none outlives its parent."""
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,8 @@ import pytest
 
 from tests.pictures import encode, picture
 from tests.serving import connect, environment, serving
+
+_ESTABLISHED, _LISTENING = "01", "0A"
 
 
 @pytest.mark.parametrize("variant", ["onnx", "torchscript"])
@@ -32,10 +36,15 @@ def test_the_connections_are_dealt_to_all_workers(digits_artifact: Path, tmp_pat
             open_ones.enter_context(connect(server))
         dealt: list[int] = []
         while sum(dealt) < 64 and time.monotonic() < deadline:
-            dealt = [_connections_of(pid) for pid in server.workers()]
+            dealt = [len(_sockets_of(pid, _ESTABLISHED)) for pid in server.workers()]
         # a coin thrown 64 times falls on one side at least 16 times, but for 1 in 50,000 tries
         assert sum(dealt) == 64, dealt
         assert min(dealt) >= 16, dealt
+        # not by luck: each has a queue of its own
+        one, other = (_sockets_of(pid, _LISTENING) for pid in server.workers())
+        assert one
+        assert other
+        assert not one & other
 
 
 def test_no_worker_outlives_its_parent(digits_artifact: Path, tmp_path: Path) -> None:
@@ -48,12 +57,24 @@ def test_no_worker_outlives_its_parent(digits_artifact: Path, tmp_path: Path) ->
         assert not [pid for pid in workers if Path(f"/proc/{pid}/exe").exists()]
 
 
-def _connections_of(pid: int) -> int:
-    """Accepted TCP connections that this process holds."""
-    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+def _sockets_of(pid: int, state: str) -> set[str]:
+    """Inodes of the TCP sockets in this state that the process holds; see proc_net_tcp."""
+    held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    established = "01"
-    return sum(row[3] == established and f"socket:[{row[9]}]" in inodes for row in rows)
+    return {row[9] for row in rows if row[3] == state and f"socket:[{row[9]}]" in held}
+
+
+def test_a_signal_that_is_for_the_parent_does_in_a_worker_what_it_does_anywhere(
+    digits_artifact: Path, tmp_path: Path
+) -> None:
+    with serving(digits_artifact, tmp_path, WORKERS=2) as server:
+        hung_up, other = server.workers()
+        os.kill(hung_up, signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while (now := set(server.workers())) in ({hung_up, other}, {other}) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert hung_up not in now
+        assert other in now
 
 
 @pytest.mark.parametrize("workers", [1, 2])
