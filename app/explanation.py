@@ -21,6 +21,7 @@ _INFERNO = (
     *("c73e4c", "dd513a", "ed6925", "f8850f", "fca50a", "fac62d", "f2e661", "fcffa4"),
 )
 _OPAQUE = 0.65  # where the heat is greatest: the picture is seen through it
+_REACH = 2  # places to each side that bicubic interpolation looks at
 _DIM = 0.6  # of the brightness, where the model did not look
 # What drawing takes at most per pixel: picture, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
 _BYTES_PER_PIXEL = 28
@@ -103,7 +104,11 @@ def _within(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int, int, i
 
 def _heated(picture: Image.Image, evidence: NDArray[np.float32]) -> Image.Image:
     """The evidence, smooth between the middles of its places, as colour that covers the more the more there is."""
-    heat = Image.fromarray(evidence * 255).resize(picture.size, Image.Resampling.BICUBIC).convert("L")
+    rows, columns = evidence.shape
+    # with the outermost places repeated: where the kernel is cut off, Pillow puts the peak at the picture's edge
+    wide = Image.fromarray(np.pad(evidence * 255, _REACH, mode="edge"))
+    box = (_REACH, _REACH, _REACH + columns, _REACH + rows)
+    heat = wide.resize(picture.size, Image.Resampling.BICUBIC, box).convert("L")
     colours = heat.copy()
     colours.putpalette(_COLOURS)
     return Image.composite(colours.convert("RGB"), picture, heat.point(_OPACITY))
