@@ -21,6 +21,7 @@ _INFERNO = (
     *("c73e4c", "dd513a", "ed6925", "f8850f", "fca50a", "fac62d", "f2e661", "fcffa4"),
 )
 _OPAQUE = 0.65  # where the heat is greatest: the picture is seen through it
+_LEVEL = 1  # of zlib: 6 per cent more bytes than level 3, in two thirds of the time
 _REACH = 2  # places to each side that bicubic interpolation looks at
 _DIM = 0.6  # of the brightness, where the model did not look
 # What drawing takes at most per pixel: picture, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
@@ -90,7 +91,7 @@ def overlay(
         about = PngImagePlugin.PngInfo()
         about.add_itxt("Title", f"{explanation.label}, p = {explanation.probability:.3f}, {explanation.method}")
         buffer = io.BytesIO()
-        shown.save(buffer, "PNG", compress_level=3, pnginfo=about)
+        shown.save(buffer, "PNG", compress_level=_LEVEL, pnginfo=about)
         return buffer.getvalue()
 
 

@@ -57,6 +57,8 @@ print(json.dumps([peak() - before, most]))
     ("size", "mode", "kind", "options"),
     [
         ((10_000, 6000), "RGB", "PNG", {"compress_level": 1}),
+        ((1024, 1024), "RGB", "PNG", {"compress_level": 1}),
+        ((3000, 3000), "RGB", "PNG", {"compress_level": 1}),
         ((4000, 3000), "RGB", "JPEG", {"quality": 90}),
         ((4000, 3000), "RGB", "JPEG", {"progressive": True, "subsampling": 0}),
         ((3000, 4000), "RGBA", "PNG", {"compress_level": 1}),
@@ -64,7 +66,17 @@ print(json.dumps([peak() - before, most]))
         ((4000, 3000), "RGB", "WEBP", {"quality": 10, "method": 0}),
         ((4000, 3000), "RGB", "TIFF", {"compression": "tiff_lzw"}),
     ],
-    ids=["60 MP PNG", "12 MP JPEG", "progressive JPEG", "RGBA PNG", "grey PNG", "WebP", "TIFF"],
+    ids=[
+        "60 MP PNG",
+        "as shown",
+        "9 MP PNG",
+        "12 MP JPEG",
+        "progressive JPEG",
+        "RGBA PNG",
+        "grey PNG",
+        "WebP",
+        "TIFF",
+    ],
 )
 def test_an_overlay_takes_no_more_memory_than_it_claims(
     size: tuple[int, int], mode: str, kind: str, options: dict[str, object], tmp_path: Path

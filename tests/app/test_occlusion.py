@@ -157,8 +157,16 @@ def test_a_client_that_leaves_takes_its_patches_along() -> None:
 def test_an_engine_that_fails_ends_the_explanation_and_its_work() -> None:
     async def scene() -> None:
         engine = Bright(fail_after=10)
+        batcher = Batcher(engine, 16)
+        await batcher.start()
+        pixels = np.full((16, 16, 3), 255, np.uint8)
+        logits = (await batcher.submit(pixels)).logits
         with pytest.raises(EngineError, match="out of memory"):
-            await occlude(engine, np.full((16, 16, 3), 255, np.uint8))
-        assert len(engine.seen) < 30
+            await Occlusion(batcher, model(16, 16), 16).maps(pixels, logits)
+        for _ in range(20):  # runs in which patches would come along
+            with pytest.raises(EngineError, match="out of memory"):
+                await batcher.submit(pixels)
+        assert len(engine.seen) < 45
+        await batcher.stop()
 
     play(scene())
