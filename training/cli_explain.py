@@ -1,15 +1,18 @@
 """The `explain` command: what it takes and what it prints. Nothing heavy is imported at the top."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training import TrainingError
-from training.terminal import AsJson, NoProgress, Quiet, print_json, talk_of
+from training.cells import columns, shortened, table
+from training.terminal import AsJson, NoProgress, Quiet, echo, echo_fact, print_json, talk_of
 
 if TYPE_CHECKING:
     from training.explain import Findings
+    from training.filters import Filters
     from training.layers import Layer
 
 SIZE = 32
@@ -79,23 +82,30 @@ def _print_layers(rows: "list[Layer]", as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        typer.echo("\n".join(as_lines(rows)))
+        echo(*as_lines(rows, columns(sys.stdout)))
+
+
+def _about_filters(described: "Filters") -> str:
+    from training.filters import ADVICE, UNKNOWN
+
+    if not described.verdict:
+        return f"{described.layer}: 1x1, nothing to compare; near dead {described.near_dead:.0%}"
+    compared = f"smoothness {described.smoothness:.2f}, of random ones up to {described.noise_smoothness:.2f}"
+    advice = f"; {ADVICE}" if described.verdict == UNKNOWN else ""
+    return f"{described.layer}: {described.verdict} ({compared}; near dead {described.near_dead:.0%}){advice}"
 
 
 def _print_findings(found: "Findings") -> None:
     if found.filters:
-        typer.echo(
-            f"filters  {found.filters.layer}: {found.filters.verdict or '1x1, nothing to compare'}"
-            f" (smoothness {found.filters.smoothness:.2f}, of noise up to {found.filters.noise_smoothness:.2f};"
-            f" near dead {found.filters.near_dead:.0%})"
-        )
+        echo_fact("filters", _about_filters(found.filters))
     for row in found.pictures:
-        typer.echo(f"picture  {row['file']}: {row['prediction']} {row['probability']:.4f}, explained: {row['class']}")
+        answer = f"{shortened(row['prediction'])} {row['probability']:.4f}"
+        echo_fact("picture", f"{row['file']}: {answer}, explained: {shortened(row['class'])}")
     for row in found.maximised:
-        typer.echo(f"maximum  {row['class']}: logit {row['logit_before']:.1f} to {row['logit']:.1f}")
+        echo_fact("maximum", f"{shortened(row['class'])}: logit {row['logit_before']:.1f} to {row['logit']:.1f}")
     if found.activity:
-        width = max(5, *(len(row.name) for row in found.activity))
-        typer.echo(f"{'block':<{width}}  {'kind':<20}  mean |a|     std   zeros  silent")
+        rows = [["block", "kind", "mean |a|", "std", "zeros", "silent"]]
         for block in found.activity:
-            numbers = f"{block.mean_absolute:8.3f}  {block.std:6.3f}  {block.zeros:6.1%}  {block.silent:6.1%}"
-            typer.echo(f"{block.name:<{width}}  {block.kind:<20}  {numbers}")
+            numbers = f"{block.mean_absolute:.3f}", f"{block.std:.3f}", f"{block.zeros:.1%}", f"{block.silent:.1%}"
+            rows.append([block.name, block.kind, *numbers])
+        echo(*table(rows, "<<>>>>", columns(sys.stdout)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training import TrainingError
+from training import TrainingError, cells
 from training.field import Field, Reach
 from training.receptive import Tracer
 
@@ -151,18 +151,13 @@ def parameters(network: nn.Module) -> int:
     return sum(each.numel() for each in network.parameters())
 
 
-def as_lines(rows: Sequence[Layer]) -> list[str]:
+def as_lines(rows: Sequence[Layer], width: int = cells.WIDTH) -> list[str]:
     """The table that a person reads; without parameters where there are none, as of a list of windows."""
     total = sum(row.parameters for row in rows)
-    cells = [["layer", "kind", "output", "stride", "sees px", "parameters"]]
+    lines = [["layer", "kind", "output", "stride", "sees px", "parameters"]]
     for row in rows:
         seen = ("all" if each is None else str(each) for each in (row.stride, row.receptive_field))
         count = row.parameters if row.name else total
-        cells.append([row.name or "total", row.kind, "x".join(map(str, row.output)), *seen, f"{count:,}"])
-    columns = list(zip(*cells, strict=True))[: 6 if total else 5]
-    widths = [max(map(len, column)) for column in columns]
-    aligned = [
-        [text.ljust(width) if number < 2 else text.rjust(width) for text in column]
-        for number, (column, width) in enumerate(zip(columns, widths, strict=True))
-    ]
-    return ["  ".join(line) for line in zip(*aligned, strict=True)]
+        lines.append([row.name or "total", row.kind, "x".join(map(str, row.output)), *seen, f"{count:,}"])
+    shown = 6 if total else 5
+    return cells.table([line[:shown] for line in lines], "<<>>>>"[:shown], width)
