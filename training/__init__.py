@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import app as app  # before all else: it switches ONNX Runtime's telemetry off
 
-
 _KNOWN = 40  # names in a hint
 
 

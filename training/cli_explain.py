@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from training.layers import Layer
 
 SIZE = 32
+LARGEST, LONGEST = 10_000, 100_000
 
 
 def explain(
@@ -24,9 +25,10 @@ def explain(
     out: Annotated[Path | None, typer.Option(help="A new folder for pictures and tables.")] = None,
     class_: Annotated[str | None, typer.Option("--class", help="Default: each picture's own prediction.")] = None,
     layer: Annotated[str | None, typer.Option(help="Of Grad-CAM and feature maps; default: the last maps.")] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Of activation maximisation; 0 leaves it out.")] = 200,
+    steps: Annotated[int, typer.Option(min=0, max=LONGEST, help="Of activation maximisation; 0 leaves it out.")] = 200,
     input_size: Annotated[
-        int | None, typer.Option(min=1, help=f"Pixels of a side for a MODEL or LIST; default: its own, or {SIZE}.")
+        int | None,
+        typer.Option(min=1, max=LARGEST, help=f"Pixels of a side for a MODEL or LIST; default: its own, or {SIZE}."),
     ] = None,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
@@ -60,6 +62,8 @@ def explain(
 
 def _layers(target: str, input_size: int | None) -> "list[Layer]":
     """The table of whatever `target` names: a folder, a list of triples, a registered model."""
+    import torch
+
     from training import eager, layers, models
 
     if Path(target).is_dir():
@@ -71,7 +75,12 @@ def _layers(target: str, input_size: int | None) -> "list[Layer]":
         raise TrainingError(f'there is no folder "{target}"', "a run, an artifact, or a name of `sightglass models`")
     channels, classes, size = models.MODELS[target].at if target in models.MODELS else models.LARGE
     size = input_size or size
-    return layers.table(models.build(target, channels, classes, size), channels, size)
+    try:
+        with torch.device("meta"):  # shapes without values: a large size takes no memory
+            network = models.build(target, channels, classes, size)
+    except NotImplementedError:  # torchvision's RegNet computes its widths with tensors
+        network = models.build(target, channels, classes, size)
+    return layers.table(network, channels, size)
 
 
 def _print_layers(rows: "list[Layer]", as_json: bool) -> None:

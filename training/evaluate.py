@@ -95,7 +95,9 @@ def _elsewhere(
     missing = len(recorded[split]) - len(chosen.splits[split])
     if missing:
         verb = "is" if missing == 1 else "are"
-        talk.fact("warn", f"{missing} of the {len(recorded[split])} pictures recorded as {split} {verb} not in {source}")
+        talk.fact(
+            "warn", f"{missing} of the {len(recorded[split])} pictures recorded as {split} {verb} not in {source}"
+        )
     return chosen
 
 

@@ -5,6 +5,7 @@ import os
 import pty
 import struct
 import termios
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -21,7 +22,10 @@ from training import cells
         ("abc\u202edef\u2028", r"abc\u202edef\u2028"),
         ("caf\udce9.png", r"caf\udce9.png"),
         ("C:\\new", "C:\\new"),
-        ("sea lion \u3000é 犬 نامه\u200cها 👨\u200d👩\u200d👧", "sea lion \u3000é 犬 نامه\u200cها 👨\u200d👩\u200d👧"),
+        (
+            "sea lion \u3000é 犬 \u0646\u0627\u0645\u0647\u200c\u0647\u0627 👨\u200d👩\u200d👧",
+            "sea lion \u3000é 犬 \u0646\u0627\u0645\u0647\u200c\u0647\u0627 👨\u200d👩\u200d👧",
+        ),
     ],
 )
 def test_what_steers_a_terminal_is_escaped_and_all_else_stays(text: str, shown: str) -> None:
@@ -29,7 +33,16 @@ def test_what_steers_a_terminal_is_escaped_and_all_else_stays(text: str, shown: 
     assert cells.escaped(shown) == shown, "twice is once"
 
 
-NAMES = ["犬" * 80, "cat", "e\u0301" * 200, "x" * 200, "\x1b[31m" * 30, "한국어", "a犬" * 30 + "z", "👨\u200d👩\u200d👧" * 40]
+NAMES = [
+    "犬" * 80,
+    "cat",
+    "e\u0301" * 200,
+    "x" * 200,
+    "\x1b[31m" * 30,
+    "한국어",
+    "a犬" * 30 + "z",
+    "👨\u200d👩\u200d👧" * 40,
+]
 
 
 @pytest.mark.parametrize("width", [4, 5, 20, 41, 100])
@@ -78,7 +91,7 @@ def test_the_columns_of_a_terminal_count_and_of_a_wide_one_a_hundred() -> None:
             fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
             found.append(cells.columns(terminal))
     assert found == [80, 100, 100]
-    with open(os.devnull) as file:
+    with Path(os.devnull).open() as file:
         assert cells.columns(file) == 100
 
 
