@@ -234,6 +234,8 @@ def _say(error: Exception) -> int | None:
         error = TrainingError(f"this command needs {error.name}, which the serving install leaves out")
     elif isinstance(error, Refused):
         code = 3
+    elif isinstance(error, OSError) and error.strerror and error.filename is not None:
+        error = TrainingError(f'"{error.filename}": {error.strerror}')
     elif not isinstance(error, TrainingError | ArtifactError | EngineError | OSError):
         return None
     _print_error("error: ", str(error))

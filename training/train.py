@@ -27,7 +27,7 @@ from training.progress import Talk
 from training.recipe import Recipe
 from training.score import Accuracy, accuracy, macro_f1
 
-HEADER = "epoch  train loss  val loss  val acc  val F1       lr   img/s  waiting for data    time"
+HEADER = "epoch  train loss  val loss  val acc  val F1       lr  img/s  waits   time"  # waits: for data
 History = list[dict[str, Any]]
 
 
@@ -226,8 +226,8 @@ def _announce(spans: Sequence[Span], epoch: int, talk: Talk) -> None:
 def _table_row(row: dict[str, Any], best: bool) -> str:
     return (
         f"{row['epoch']:5d}  {row['train_loss']:10.3f}  {row['val_loss']:8.3f}  {row['val_accuracy']:7.4f}"
-        f"  {row['val_macro_f1']:6.4f}  {row['lr']:7.1e}  {row['images_per_second']:6.0f}"
-        f"  {100 * row['waiting_for_data']:14.0f} %  {clock(row['seconds']):>6}{'  best' if best else ''}"
+        f"  {row['val_macro_f1']:6.4f}  {row['lr']:7.1e}  {row['images_per_second']:5.0f}"
+        f"  {100 * row['waiting_for_data']:3.0f} %  {clock(row['seconds']):>5}{'  best' if best else ''}"
     )
 
 

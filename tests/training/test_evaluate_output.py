@@ -55,7 +55,8 @@ def test_a_table_of_any_names_stays_in_its_columns(digits_run: Path) -> None:
     header = next(number for number, line in enumerate(lines) if line.startswith("class "))
     assert len(lines) == header + 11
     assert all(cell_len(line) <= 100 and line.isprintable() for line in lines)
-    ends = {cell_len(line[: re.search(r"\d\.\d{3}  \d\.\d{3}  \d\.\d{3}", line).end()]) for line in lines[header + 1 :]}
+    scores = r"\d\.\d{3} +\d\.\d{3} +\d\.\d{3}"
+    ends = {cell_len(line[: re.search(scores, line).end()]) for line in lines[header + 1 :]}
     assert ends == {lines[header].index("F1") + 2}
     assert all(line.endswith("(7)") for line in lines[header + 1 :])
 

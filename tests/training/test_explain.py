@@ -115,7 +115,7 @@ def test_json_is_one_document_about_any_class_and_layer(
 def test_absurd_sizes_and_steps_are_wrong_usage(words: list[object], sightglass: Sightglass) -> None:
     said = sightglass("explain", "mlp", *words)
     assert (said.code, said.out) == (2, "")
-    assert "is not in the range" in said.err
+    assert f"Invalid value for '{words[0]}'" in said.err
 
 
 def test_a_dense_network_for_huge_pictures_is_counted_without_its_memory(sightglass: Sightglass) -> None:
@@ -124,7 +124,7 @@ def test_a_dense_network_for_huge_pictures_is_counted_without_its_memory(sightgl
     assert sum(row["parameters"] for row in rows) > 3 * 10_000**2 * 512
 
 
-@pytest.mark.parametrize("number", ["9" * 6, "9" * 5000])
+@pytest.mark.parametrize("number", ["9" * 6, "9" * 200])
 def test_a_list_of_absurd_numbers_is_none(number: str, sightglass: Sightglass) -> None:
     said = sightglass("explain", f"3,{number},1")
     assert (said.code, said.out) == (1, "")
