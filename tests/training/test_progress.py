@@ -56,10 +56,13 @@ def terminal() -> Iterator[Callable[[], str]]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     os.set_blocking(ours, False)
-    with os.fdopen(ours, "rb", buffering=0) as read, os.fdopen(theirs, "w", buffering=1) as stream:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.stderr", stream)
-            yield lambda: (read.read(10_000) or b"").decode().replace("\r\n", "\n")
+    with (
+        os.fdopen(ours, "rb", buffering=0) as read,
+        os.fdopen(theirs, "w", buffering=1) as stream,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("sys.stderr", stream)
+        yield lambda: b"".join(iter(lambda: read.read(10_000), None)).decode().replace("\r\n", "\n")
 
 
 def test_on_a_terminal_a_long_fact_has_lines_and_a_command_is_whole() -> None:
