@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import app as app  # before all else: it switches ONNX Runtime's telemetry off
 
+_KNOWN = 40  # names in a hint
+
 
 class TrainingError(Exception):
     """Something the user can mend: what happened, with the value, and what to type next."""
@@ -26,4 +28,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The hint for a name that is not known: the one that was probably meant, or all of them."""
     names = list(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names)}"
+    more = f", and {len(names) - _KNOWN} more" if len(names) > _KNOWN else ""
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names[:_KNOWN])}{more}"

@@ -1,45 +1,14 @@
 """What the layers of a network answer to pictures: feature maps, and per block how alive the channels are."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from training import TrainingError, nearest
-
-
-@contextmanager
-def watching(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """While it is entered, every pass through `network` leaves each named layer's output in the yielded table.
-
-    Of a layer that is called several times (torchvision's ResNets share a ReLU), the last output stays.
-    """
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str, out: object) -> object:
-        if not isinstance(out, Tensor):
-            return None
-        seen[name] = out
-        return out.clone()  # what follows may work in place: `out += identity`, ReLU(inplace=True)
-
-    hooks = [
-        layer(network, name).register_forward_hook(lambda _, __, out, name=name: keep(name, out)) for name in names
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def layer(network: nn.Module, name: str) -> nn.Module:
-    """The layer of that dotted name. Raises TrainingError for an unknown one."""
-    known: dict[str, nn.Module] = dict(network.named_modules())
-    if not name or name not in known:
-        raise TrainingError(f'there is no layer "{name}"', nearest(name, [each for each in known if each]))
-    return known[name]
+from training import TrainingError
+from training.hooks import watching
+from training.layout import channel_axes
 
 
 def last_maps(network: nn.Module, x: Tensor) -> str:
@@ -61,17 +30,22 @@ def last_maps(network: nn.Module, x: Tensor) -> str:
 
 def maps_of(network: nn.Module, name: str, x: Tensor) -> Tensor:
     """What layer `name` answers to `x`: float[N, C, h, w]. Raises TrainingError where that is not maps."""
+    axis = channel_axes(network, [name], x).get(name)
     with torch.no_grad(), watching(network, [name]) as seen:
         network(x)
-    return require_maps(name, seen)
+    maps, axis = require_maps(name, seen, axis)
+    return maps.movedim(axis, 1)
 
 
-def require_maps(name: str, seen: dict[str, Tensor]) -> Tensor:
-    """The layer's maps. Raises TrainingError where it was not called or gives something else."""
-    if name not in seen or seen[name].ndim != 4:
+def require_maps(name: str, seen: dict[str, Tensor], channel_axis: int | None) -> tuple[Tensor, int]:
+    """The layer's output and the axis of its channels.
+
+    Raises TrainingError where it was not called, gives something else, or it is not known which axes are places.
+    """
+    if name not in seen or seen[name].ndim != 4 or channel_axis is None:
         shape = "x".join(map(str, seen[name].shape[1:])) if name in seen else "nothing"
         raise TrainingError(f'layer "{name}" gives {shape}, no maps', "a layer before pooling and flattening")
-    return seen[name]
+    return seen[name], channel_axis
 
 
 @dataclass(frozen=True)
@@ -93,14 +67,15 @@ class Activity:
 def statistics(network: nn.Module, x: Tensor) -> list[Activity]:
     """One row for each block that answers a tensor to `x` (float[N, C, H, W], normalised), in the order they finish."""
     named = dict(blocks(network))
+    axes = channel_axes(network, named, x)
     with torch.no_grad(), watching(network, named) as seen:
         network(x)
-    return [_activity(name, type(named[name]).__name__, out) for name, out in seen.items()]
+    return [_activity(name, type(named[name]).__name__, out, axes.get(name, 1)) for name, out in seen.items()]
 
 
-def _activity(name: str, kind: str, out: Tensor) -> Activity:
+def _activity(name: str, kind: str, out: Tensor, channel_axis: int) -> Activity:
     zero = out == 0
-    channels = zero.transpose(0, 1).flatten(1)  # of maps the second axis, of vectors each unit
+    channels = zero.movedim(channel_axis, 0).flatten(1)
     return Activity(
         name,
         kind,

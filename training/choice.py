@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.artifact.image import ImageError, InputSpec, decode
-from training import TrainingError, recipe, weights
+from training import TrainingError, cells, recipe, weights
 from training.samples import Data, Sample
 
 # Any decode will do to learn a picture's size and whether it is grey.
@@ -34,7 +34,7 @@ def choose(data: Data, has_weights: bool) -> Choice:
     """
     samples = data.splits.get("train") or data.splits["all"]
     each = len(samples) // len(data.labels)
-    count = f"{each:,} pictures a class"
+    count = f"{cells.count(each, 'picture')} a class"
     if has_weights:
         return Choice(_transfer(each), f"there are weights to start from, and {count}")
     side, grey = _look(data, samples)

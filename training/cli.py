@@ -2,13 +2,15 @@
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from training import cli_explain, cli_serving
-from training.terminal import AsJson, NoProgress, Quiet
+from training.cells import WIDTH, columns, count, escaped, wrapped
+from training.terminal import AsJson, NoProgress, Quiet, echo
 from training.terminal import print_json as _print_json
 from training.terminal import say_next as _next
 from training.terminal import talk_of as _talk
@@ -78,6 +80,8 @@ def train(
     result = training.train(planned, talk)
     talk.fact("saved", f"{out}: weights.pt meta.json metrics.jsonl splits.json")
     _next(talk, "evaluate", str(out))
+    if quiet and not as_json:
+        echo(f"{out}: best epoch {result.epoch}, val accuracy {result.accuracy}")
     if as_json:
         _print_json(
             {
@@ -101,22 +105,24 @@ def evaluate(
         Path | None, typer.Option(help="A new folder for evaluation.json, predictions.csv, suspects.csv and plots.")
     ] = None,
     min_accuracy: Annotated[float, typer.Option(help="Exit with 3 below this fraction.")] = 0.0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every class, not only the worst 20.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration."""
+    from training import Refused
     from training import evaluate as evaluation
 
     talk = _talk(quiet, no_progress)
     if out:
         evaluation.require_new(out)
     predictions = evaluation.evaluate(target, data, split, variant, talk)
-    talk.fact("scored", f"{predictions.split} of {predictions.data}: {len(predictions.pixels):,} images")
+    talk.fact("scored", f"{predictions.split} of {predictions.data}: {count(len(predictions.pixels), 'image')}")
     if as_json:
         _print_json(evaluation.as_json(predictions))
     else:
-        typer.echo("\n".join(evaluation.table(predictions)))
+        echo(*evaluation.table(predictions, columns(sys.stdout), every=verbose))
     if out:
         evaluation.write(predictions, target, out)
         talk.fact("saved", f"{out}: evaluation.json predictions.csv suspects.csv and plots")
@@ -126,10 +132,7 @@ def evaluate(
     else:
         _next(talk, "serve", "--model", str(target))
     if predictions.evaluation.accuracy.value < min_accuracy:
-        talk.line(
-            f"fail     accuracy {predictions.evaluation.accuracy.value:.4f} is below --min-accuracy {min_accuracy:g}"
-        )
-        raise typer.Exit(3)
+        raise Refused(f"accuracy {predictions.evaluation.accuracy.value:.4f} is below --min-accuracy {min_accuracy:g}")
 
 
 @app.command()
@@ -149,6 +152,8 @@ def export(
     talk = _talk(quiet, no_progress)
     manifest = exporting.export(Run.open(run), out, data, talk, pictures=not no_pictures)
     _next(talk, "serve", "--model", str(out))
+    if quiet and not as_json:
+        echo(f"{out}: {', '.join(manifest.variants)}; default {manifest.default_variant}")
     if as_json:
         _print_json(manifest.model_dump(mode="json"))
 
@@ -167,13 +172,15 @@ def models(as_json: AsJson = False) -> None:
     if as_json:
         _print_json([{"model": name, **model._asdict()} for name, model in MODELS.items()])
         return
-    typer.echo(f"{'model':<30}  weights     MACs   px  sees  heat maps")
+    width = columns(sys.stdout)
+    echo(f"{'model':<30}  weights     MACs   px  sees  heat maps")
     for name, model in MODELS.items():
         sees = str(model.receptive_field or "all")
         heat = "yes" if model.heatmap else "no"
         figures = f"{model.parameters / 1e6:6.2f}M  {model.macs / 1e6:6.0f}M  {model.at[2]:3}  {sees:>4}  {heat:<3}"
-        typer.echo(f"{name:<30}  {figures}  {model.about}")
-    typer.echo("torchvision/NAME                nearly any other classification network of torchvision")
+        row = f"{name:<30}  {figures}"
+        echo(*(wrapped(f"{row}  ", model.about) if width == WIDTH else [row, *wrapped("    ", model.about, width)]))
+    echo(*wrapped("torchvision/NAME                ", "nearly any other classification network of torchvision", width))
 
 
 @app.command()
@@ -188,15 +195,18 @@ def recipes(as_json: AsJson = False) -> None:
     if as_json:
         _print_json(rows)
         return
+    width = columns(sys.stdout)
     for row in rows:
-        plan = (
-            f"{row['model']} at {row['input_size']} px, {row['optimizer']} + {row['schedule']}, {row['epochs']} epochs"
-        )
-        typer.echo(f"{row['recipe']:<30}  {row['about']}\n{'':<30}  {plan}")
+        how = f"{row['optimizer']} + {row['schedule']}, {count(row['epochs'], 'epoch')}"
+        echo(*wrapped(f"{row['recipe']:<30}  ", row["about"], width))
+        echo(*wrapped(" " * 32, f"{row['model']} at {row['input_size']} px, {how}", width))
 
 
 def main() -> None:
     """Run the command; a known error becomes `error:` and `hint:`, with the exit codes 1, 2, 3 and 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding has not is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except Exception as error:  # the last frame: whatever `_say` does not know goes on as a traceback
@@ -214,7 +224,7 @@ def _say(error: Exception) -> int | None:
 
     code, hint = 1, getattr(error, "hint", "")
     if isinstance(error, Stopped):
-        typer.echo(str(error), err=True)
+        typer.echo("\n".join(map(escaped, str(error).splitlines())), err=True)
         return 130
     if isinstance(error, ModuleNotFoundError):
         extra = "torchscript" if sys.argv[1:2] in (["predict"], ["serve"], ["verify"]) else "train"
@@ -224,10 +234,21 @@ def _say(error: Exception) -> int | None:
         error = TrainingError(f"this command needs {error.name}, which the serving install leaves out")
     elif isinstance(error, Refused):
         code = 3
+    elif isinstance(error, OSError) and error.strerror and error.filename is not None:
+        error = TrainingError(f'"{error.filename}": {error.strerror}')
     elif not isinstance(error, TrainingError | ArtifactError | EngineError | OSError):
         return None
-    typer.echo(f"error: {error}" + (f"\n\nhint: {hint}" if hint else ""), err=True)
+    _print_error("error: ", str(error))
+    if hint:
+        typer.echo(err=True)
+        _print_error("hint: ", hint)
     return code
+
+
+def _print_error(name: str, text: str) -> None:
+    """One line, which a log keeps whole; on a terminal as many as it takes."""
+    lines = wrapped(name, text, columns(sys.stderr)) if sys.stderr.isatty() else [name + escaped(text)]
+    typer.echo("\n".join(lines), err=True)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 """The `explain` command: what it takes and what it prints. Nothing heavy is imported at the top."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training import TrainingError
-from training.terminal import AsJson, NoProgress, Quiet, print_json, talk_of
+from training.cells import columns, shortened, table
+from training.terminal import AsJson, NoProgress, Quiet, echo, echo_fact, print_json, talk_of
 
 if TYPE_CHECKING:
     from training.explain import Findings
+    from training.filters import Filters
     from training.layers import Layer
 
 SIZE = 32
+LARGEST, LONGEST = 10_000, 100_000
 
 
 def explain(
@@ -21,9 +25,10 @@ def explain(
     out: Annotated[Path | None, typer.Option(help="A new folder for pictures and tables.")] = None,
     class_: Annotated[str | None, typer.Option("--class", help="Default: each picture's own prediction.")] = None,
     layer: Annotated[str | None, typer.Option(help="Of Grad-CAM and feature maps; default: the last maps.")] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Of activation maximisation; 0 leaves it out.")] = 200,
+    steps: Annotated[int, typer.Option(min=0, max=LONGEST, help="Of activation maximisation; 0 leaves it out.")] = 200,
     input_size: Annotated[
-        int | None, typer.Option(min=1, help=f"Pixels of a side for a MODEL or LIST; default: its own, or {SIZE}.")
+        int | None,
+        typer.Option(min=1, max=LARGEST, help=f"Pixels of a side for a MODEL or LIST; default: its own, or {SIZE}."),
     ] = None,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
@@ -57,6 +62,8 @@ def explain(
 
 def _layers(target: str, input_size: int | None) -> "list[Layer]":
     """The table of whatever `target` names: a folder, a list of triples, a registered model."""
+    import torch
+
     from training import eager, layers, models
 
     if Path(target).is_dir():
@@ -68,7 +75,12 @@ def _layers(target: str, input_size: int | None) -> "list[Layer]":
         raise TrainingError(f'there is no folder "{target}"', "a run, an artifact, or a name of `sightglass models`")
     channels, classes, size = models.MODELS[target].at if target in models.MODELS else models.LARGE
     size = input_size or size
-    return layers.table(models.build(target, channels, classes, size), channels, size)
+    try:
+        with torch.device("meta"):  # shapes without values: a large size takes no memory
+            network = models.build(target, channels, classes, size)
+    except NotImplementedError:  # torchvision's RegNet computes its widths with tensors
+        network = models.build(target, channels, classes, size)
+    return layers.table(network, channels, size)
 
 
 def _print_layers(rows: "list[Layer]", as_json: bool) -> None:
@@ -79,23 +91,30 @@ def _print_layers(rows: "list[Layer]", as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        typer.echo("\n".join(as_lines(rows)))
+        echo(*as_lines(rows, columns(sys.stdout)))
+
+
+def _about_filters(described: "Filters") -> str:
+    from training.filters import ADVICE, UNKNOWN
+
+    if not described.verdict:
+        return f"{described.layer}: 1x1, nothing to compare; near dead {described.near_dead:.0%}"
+    compared = f"smoothness {described.smoothness:.2f}, of random ones up to {described.noise_smoothness:.2f}"
+    advice = f"; {ADVICE}" if described.verdict == UNKNOWN else ""
+    return f"{described.layer}: {described.verdict} ({compared}; near dead {described.near_dead:.0%}){advice}"
 
 
 def _print_findings(found: "Findings") -> None:
     if found.filters:
-        typer.echo(
-            f"filters  {found.filters.layer}: {found.filters.verdict or '1x1, nothing to compare'}"
-            f" (smoothness {found.filters.smoothness:.2f}, of noise up to {found.filters.noise_smoothness:.2f};"
-            f" near dead {found.filters.near_dead:.0%})"
-        )
+        echo_fact("filters", _about_filters(found.filters))
     for row in found.pictures:
-        typer.echo(f"picture  {row['file']}: {row['prediction']} {row['probability']:.4f}, explained: {row['class']}")
+        answer = f"{shortened(row['prediction'])} {row['probability']:.4f}"
+        echo_fact("picture", f"{row['file']}: {answer}, explained: {shortened(row['class'])}")
     for row in found.maximised:
-        typer.echo(f"maximum  {row['class']}: logit {row['logit_before']:.1f} to {row['logit']:.1f}")
+        echo_fact("maximum", f"{shortened(row['class'])}: logit {row['logit_before']:.1f} to {row['logit']:.1f}")
     if found.activity:
-        width = max(5, *(len(row.name) for row in found.activity))
-        typer.echo(f"{'block':<{width}}  {'kind':<20}  mean |a|     std   zeros  silent")
+        rows = [["block", "kind", "mean |a|", "std", "zeros", "silent"]]
         for block in found.activity:
-            numbers = f"{block.mean_absolute:8.3f}  {block.std:6.3f}  {block.zeros:6.1%}  {block.silent:6.1%}"
-            typer.echo(f"{block.name:<{width}}  {block.kind:<20}  {numbers}")
+            numbers = f"{block.mean_absolute:.3f}", f"{block.std:.3f}", f"{block.zeros:.1%}", f"{block.silent:.1%}"
+            rows.append([block.name, block.kind, *numbers])
+        echo(*table(rows, "<<>>>>", columns(sys.stdout)))

@@ -1,13 +1,14 @@
 """The commands that the serving install has all it needs for: `verify`, `predict` and `serve`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
-from training.terminal import AsJson, print_json
+from training.cells import columns, escaped, packed, shortened, wrapped
+from training.terminal import AsJson, echo, print_json
 
 
 def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
@@ -28,7 +29,7 @@ def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False)
         why = (
             row.get("why") or f"differs from the checkpoint by at most {row['difference']:.1e}, {row['seconds']:.2f} s"
         )
-        typer.echo(f"{row['result']:<11}  {row['variant']:<11}  {why}")
+        echo(*wrapped(f"{row['result']:<11}  {row['variant']:<11}  ", str(why), columns(sys.stdout)))
 
 
 def predict(
@@ -51,7 +52,7 @@ def predict(
             content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
             pixels = decode(content, manifest.input).pixels
         except (ImageError, OSError) as error:
-            rows.append({"file": name, "error": str(error)})
+            rows.append({"file": name, "error": getattr(error, "strerror", None) or str(error)})
             continue
         ranked = rank(served.engine.run(pixels[None]).probabilities[0], manifest.labels, top_k)
         rows.append({"file": name, "top_k": [{"class": label, "probability": p} for label, p in ranked]})
@@ -76,8 +77,10 @@ def serve(
 
 
 def _print_predictions(rows: list[dict[str, Any]]) -> None:
-    width = min(50, max(len(row["file"]) for row in rows))
+    """A row for each file, its name whole; many answers go on below."""
+    width = min(50, max(cell_len(escaped(row["file"])) for row in rows))
     for row in rows:
-        answers = "  ".join(f"{each['class']} {each['probability']:.4f}" for each in row.get("top_k", []))
-        name = os.fsencode(row["file"]).decode(errors="backslashreplace")  # it may be no UTF-8
-        typer.echo(f"{name:<{width}}  {answers or 'error: ' + row['error']}")
+        answers = [f"{shortened(each['class'])} {each['probability']:.4f}" for each in row.get("top_k", [])]
+        name = escaped(row["file"])
+        name += " " * (width - cell_len(name))
+        echo(*packed(f"{name}  ", answers or [f"error: {row['error']}"], width=columns(sys.stdout)))

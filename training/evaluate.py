@@ -13,7 +13,8 @@ from app.artifact import manifest
 from app.artifact.image import InputSpec
 from app.engines import Runs, machine
 from app.engines import load as load_engine
-from training import TrainingError, checkpoint, mistakes, pixels, plots
+from training import TrainingError, cells, checkpoint, mistakes, pixels, plots
+from training.cells import count
 from training.data import index, select
 from training.gates import EagerEngine, probabilities_of
 from training.graph import Servable
@@ -93,7 +94,10 @@ def _elsewhere(
     chosen = select(data, split, recorded[split])
     missing = len(recorded[split]) - len(chosen.splits[split])
     if missing:
-        talk.fact("warn", f"{missing} of the {len(recorded[split])} pictures recorded as {split} are not in {source}")
+        verb = "is" if missing == 1 else "are"
+        talk.fact(
+            "warn", f"{missing} of the {len(recorded[split])} pictures recorded as {split} {verb} not in {source}"
+        )
     return chosen
 
 
@@ -110,7 +114,7 @@ def _load(data: Data, split: str, spec: InputSpec, talk: Talk, recorded: list[st
         chosen = pixels.load(data, split, spec, recorded, progress=progress)
     if chosen.skipped:
         path, why = chosen.skipped[0]
-        talk.line(f"warn     skipped {len(chosen.skipped)} unreadable files, the first: {path} ({why})")
+        talk.fact("warn", f"skipped {count(len(chosen.skipped), 'unreadable file')}, the first: {path} ({why})")
     return chosen
 
 
@@ -122,23 +126,20 @@ def _predictions(
     return Predictions(variant, data.source, split, chosen, probabilities, evaluation)
 
 
-def table(predictions: Predictions) -> list[str]:
-    """The lines that a person reads: worst class first."""
+def table(predictions: Predictions, width: int = cells.WIDTH, *, every: bool = False) -> list[str]:
+    """The lines that a person reads: worst class first, 20 of them or `every` one."""
     evaluation = predictions.evaluation
-    summary = (
-        f"accuracy {evaluation.accuracy}   macro F1 {evaluation.macro_f1:.4f}   ECE {evaluation.ece:.3f}"
-        f'   always-"{evaluation.majority_label}" {evaluation.majority:.4f}'
-    )
-    width = max(5, *(len(label) for label in evaluation.labels))
-    lines = [summary, f"{'class':<{width}}  {'n':>6}  precision  recall     F1  most often called"]
-    rows = sorted(evaluation.per_class, key=lambda row: row.f1)
-    for row in rows[:20]:
-        confused = f"{row.confused} ({row.confused_n})" if row.confused_n else "-"
-        lines.append(
-            f"{row.label:<{width}}  {row.n:6}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:5.3f}  {confused}"
-        )
-    if len(rows) > 20:
-        lines.append(f"worst first; 20 of {len(rows)} shown, all with --json")
+    baseline = f'always-"{cells.shortened(evaluation.majority_label)}" {evaluation.majority:.4f}'
+    scores = f"accuracy {evaluation.accuracy}", f"macro F1 {evaluation.macro_f1:.4f}", f"ECE {evaluation.ece:.3f}"
+    classes = sorted(evaluation.per_class, key=lambda row: row.f1)
+    shown = classes if every else classes[:20]
+    rows = [["class", "n", "precision", "recall", "F1", "most often called"]]
+    for row in shown:
+        confused = f"{row.confused} ({row.confused_n:,})" if row.confused_n else "-"
+        rows.append([row.label, f"{row.n:,}", f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", confused])
+    lines = [*cells.packed("", [*scores, baseline], width=width), *cells.table(rows, "<>>>><", width)]
+    if len(shown) < len(classes):
+        lines.append(f"worst first; {len(shown)} of {len(classes)} shown, all with --verbose or --json")
     return lines
 
 

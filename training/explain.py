@@ -17,6 +17,7 @@ from training.eager import Eager
 from training.evaluate import require_new
 from training.filters import Filters, describe, first
 from training.gradcam import grad_cam
+from training.hooks import layer as layer_of
 from training.layers import Layer, table
 from training.maximise import maximise
 from training.progress import Talk
@@ -69,7 +70,7 @@ def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
             for number, seen in enumerate(pictures, 1):
                 _explain_picture(eager, seen, f"{number:02}-{seen.path.stem}", layer, label, found, folder)
         elif wish.layer:
-            activations.layer(eager.network, wish.layer)
+            layer_of(eager.network, wish.layer)
             raise TrainingError(f'layer "{wish.layer}" answers to pictures, and there are none', "name picture files")
         if wish.steps:
             _maximise(eager, _asked(label, found, eager), wish.steps, found, folder, talk)

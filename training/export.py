@@ -20,6 +20,7 @@ from app.artifact.image import decode
 from app.artifact.manifest import Manifest
 from app.engines import Engine, Runs
 from training import Refused, TrainingError, gates, pixels, report, tracking
+from training.cells import count
 from training.checkpoint import Run, new_folder
 from training.description import describe
 from training.drawings import golden_files
@@ -61,9 +62,11 @@ def export(
         described = describe(name, version, servable, rows, evidence)
         described = _save(folder, described, images, rows, evidence)
         seconds = _self_test_in_a_fresh_process(folder)
-    for line in report.verdict(rows, described, splits["val"]):
+    for line in report.verdict(rows, described):
         talk.line(line)
-    talk.fact("golden", f"{len(images.files)} images stored; fresh-process self-test ok in {seconds:.2f} s")
+    for name, sentence in report.reasons(rows, described, splits["val"]):
+        talk.fact(name, sentence)
+    talk.fact("golden", f"{count(len(images.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s")
     holds = f"with pictures of {held_out}; --no-pictures leaves them out" if pictures else "without pictures"
     talk.fact("report", f"{out / 'report.html'} ({holds})")
     tracker.register(out, described)

@@ -1,4 +1,4 @@
-"""First-layer filters, and whether they have learnt anything."""
+"""First-layer filters, and whether they are more than random ones."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,9 @@ from training import TrainingError
 NEAR_DEAD = 0.1  # of the median norm
 SHUFFLES = 100
 DEVIATIONS = 4
-NOISE = "look like noise: learning rate too high, too little data or wrong normalisation"
-LEARNT = "have structure"
+STRUCTURE = "have structure"
+UNKNOWN = "cannot be told from random ones"
+ADVICE = "where accuracy is good, later layers do the work; where not: learning rate, amount of data, normalisation"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,14 @@ def describe(layer: str, weights: Tensor, seed: int = 0) -> Filters:
     """Statistics and a verdict: do neighbouring weights agree more than the same weights in any shuffled order?
 
     Initialisation draws every weight on its own, so neighbours do not correlate; the edges, blobs and colours that
-    training makes do. Of 32 3x3x3 filters shuffled ones reach 0.08, the trained ones of exports/cifar10/1 0.50.
-    Where it does not work: 1x1 filters have no neighbours and get no verdict. A few small filters need a high
-    correlation to stand out. Checkerboards count as noise. And noise is no proof of bad answers: where later layers do
-    the work (scikit-learn's digits, one epoch of CIFAR-10) the first one stays near its random start.
+    training makes do. Of 32 3x3x3 filters shuffled ones reach 0.08, the trained ones of exports/cifar10/1 0.50. The
+    shuffled ones spread as fresh initialisations of the same layer do (32 1x3x3: both by 0.045, n = 100 and 500).
+
+    The other verdict is that nothing can be said, not that nothing was learnt: networks answer well with a first layer
+    left at random (Saxe et al. 2011, "On Random Weights and Unsupervised Feature Learning"). Three seeds of the recipe
+    digits, all above 0.99 on val, end 0.6 to 3.1 of those standard deviations above the shuffled mean, with weights as
+    large as they started. Nor is structure a proof of good answers: a rate of 10 leaves it as well, at 0.10 on val.
+    1x1 filters have no neighbours and get no verdict, checkerboards cannot be told from random ones.
     """
     norms = weights.flatten(1).norm(dim=1)
     # numpy's generator: with torch's, a network initialised from the same seed is not shuffled but sorted
@@ -57,7 +62,7 @@ def describe(layer: str, weights: Tensor, seed: int = 0) -> Filters:
     shuffled = (torch.from_numpy(generator.permuted(flat, axis=1)).view_as(weights) for _ in range(SHUFFLES))
     found = torch.tensor([_smoothness(each) for each in shuffled])
     noise = (found.mean() + DEVIATIONS * found.std()).item()
-    verdict = NOISE if smoothness <= noise else LEARNT
+    verdict = UNKNOWN if smoothness <= noise else STRUCTURE
     return Filters(
         layer,
         tuple(weights.shape),

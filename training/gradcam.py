@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from training.activations import require_maps, watching
+from training.activations import require_maps
+from training.hooks import watching
+from training.layout import channel_axes
 
 
 def grad_cam(network: nn.Module, layer: str, x: Tensor, label: int) -> Tensor:
@@ -13,9 +15,11 @@ def grad_cam(network: nn.Module, layer: str, x: Tensor, label: int) -> Tensor:
     before them, this is ReLU(heat map - bias) / (h w) with the heat map of `training.graph`.
     Raises TrainingError for a layer without maps.
     """
+    axis = channel_axes(network, [layer], x).get(layer)
     with torch.enable_grad(), watching(network, [layer]) as seen:
         logits: Tensor = network(x.detach().clone().requires_grad_())
-        maps = require_maps(layer, seen)
+        maps, axis = require_maps(layer, seen, axis)
         (gradient,) = torch.autograd.grad(logits[0, label], maps, materialize_grads=True)
+    gradient, maps = gradient.movedim(axis, 1), maps.movedim(axis, 1)
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * maps).sum(dim=1)[0].relu().detach()

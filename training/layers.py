@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training import TrainingError
+from training import TrainingError, cells
 from training.field import Field, Reach
 from training.receptive import Tracer
 
@@ -37,7 +37,7 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
     row. The last row is the network itself; the `parameters` of all rows sum to its own.
     Raises TrainingError for a size that the network cannot take.
     """
-    dummy = _on_meta(network)
+    dummy = on_meta(network)
     pixels = torch.empty(1, channels, size, size, device="meta")
     tracer = Tracer(pixels)
     rows: list[Layer] = []
@@ -91,7 +91,7 @@ def _kind(module: nn.Module) -> str:
     return f"{type(module).__name__} {rows}x{columns}" + (f" /{step}" if step != 1 else "")
 
 
-def _on_meta(network: nn.Module) -> nn.Module:
+def on_meta(network: nn.Module) -> nn.Module:
     """A copy without values: the memo hands deepcopy its tensors, so that nothing large is copied."""
     tensors = {id(each): nn.Parameter(each.to("meta"), requires_grad=False) for each in network.parameters()}
     buffers = {id(each): each.to("meta") for each in network.buffers()}
@@ -117,7 +117,7 @@ def table_of(triples: Sequence[Sequence[int]], size: int) -> list[Layer]:
 
 def parse(text: str) -> list[list[int]]:
     """Read "3,2,1 3,1,1": kernel, stride, padding and perhaps dilation of each layer. Raises TrainingError."""
-    if not re.fullmatch(r"\s*\d+,\d+,\d+(,\d+)?(\s+\d+,\d+,\d+(,\d+)?)*\s*", text):
+    if not all(re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5}){2,3}", layer) for layer in text.split()):
         raise TrainingError(f'"{text}" is no list of kernel,stride,padding', 'for example "3,2,1 3,1,1"')
     triples = [[int(number) for number in layer.split(",")] for layer in text.split()]
     for kernel, stride, _, *dilation in triples:
@@ -142,7 +142,7 @@ def receptive_field(network: nn.Module, channels: int, size: int) -> int | None:
 def macs(network: nn.Module, channels: int, size: int) -> int:
     """Multiply-accumulates of convolutions, dense layers and attention for one picture; computes nothing."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        _on_meta(network)(torch.empty(1, channels, size, size, device="meta"))
+        on_meta(network)(torch.empty(1, channels, size, size, device="meta"))
     return int(counter.get_total_flops()) // 2
 
 
@@ -151,18 +151,13 @@ def parameters(network: nn.Module) -> int:
     return sum(each.numel() for each in network.parameters())
 
 
-def as_lines(rows: Sequence[Layer]) -> list[str]:
+def as_lines(rows: Sequence[Layer], width: int = cells.WIDTH) -> list[str]:
     """The table that a person reads; without parameters where there are none, as of a list of windows."""
     total = sum(row.parameters for row in rows)
-    cells = [["layer", "kind", "output", "stride", "sees px", "parameters"]]
+    lines = [["layer", "kind", "output", "stride", "sees px", "parameters"]]
     for row in rows:
         seen = ("all" if each is None else str(each) for each in (row.stride, row.receptive_field))
         count = row.parameters if row.name else total
-        cells.append([row.name or "total", row.kind, "x".join(map(str, row.output)), *seen, f"{count:,}"])
-    columns = list(zip(*cells, strict=True))[: 6 if total else 5]
-    widths = [max(map(len, column)) for column in columns]
-    aligned = [
-        [text.ljust(width) if number < 2 else text.rjust(width) for text in column]
-        for number, (column, width) in enumerate(zip(columns, widths, strict=True))
-    ]
-    return ["  ".join(line) for line in zip(*aligned, strict=True)]
+        lines.append([row.name or "total", row.kind, "x".join(map(str, row.output)), *seen, f"{count:,}"])
+    shown = 6 if total else 5
+    return cells.table([line[:shown] for line in lines], "<<>>>>"[:shown], width)

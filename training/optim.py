@@ -28,10 +28,10 @@ class Span:
         stages, lr, factor = self.phase.unfrozen_stages, self.phase.lr, self.phase.backbone_lr_factor
         if stages == 0:
             return f"the head alone learns, at {lr:.1e}"
-        rest = "everything" if stages is None else f"the last {stages} stage{'s' if stages > 1 else ''}"
-        return (
-            f"{rest} learns at {lr:.1e}" if factor == 1 else f"the head learns at {lr:.1e}, {rest} at {factor * lr:.1e}"
-        )
+        rest = "everything else" if stages is None else "the last stage" if stages == 1 else f"the last {stages} stages"
+        if factor != 1:
+            return f"the head learns at {lr:.1e}, {rest} at {factor * lr:.1e}"
+        return f"everything learns at {lr:.1e}" if stages is None else f"the head and {rest} learn at {lr:.1e}"
 
 
 def spans(recipe: Recipe) -> list[Span]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.cells import columns, escaped, wrapped
 from training.pixels import Progress as Report
 
 
@@ -17,16 +18,24 @@ class Talk:
     def __init__(self, quiet: bool = False, bars: bool = True) -> None:
         self.quiet = quiet
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-        self.bars = bars and not quiet and self.console.is_terminal
+        # not the console's own guess: FORCE_COLOR would draw bars into a log, and a dumb terminal cannot redraw a line
+        self.watched = sys.stderr.isatty() and not self.console.is_dumb_terminal
+        self.bars = bars and not quiet and self.watched
 
     def line(self, text: str) -> None:
         """One line of talk."""
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(escaped(text), markup=False)
             sys.stderr.flush()
 
     def fact(self, name: str, text: str) -> None:
-        """A named line, e.g. `data     photos: 3,670 images`."""
+        """A named line, e.g. `data     photos: 3,670 images`; on a terminal a long one has several, indented."""
+        named = f"{name:<9}"
+        for line in wrapped(named, text, columns(sys.stderr)) if self.watched else [named + text]:
+            self.line(line)
+
+    def command(self, name: str, text: str) -> None:
+        """A named line to paste from, never broken."""
         self.line(f"{name:<9}{text}")
 
     @contextmanager

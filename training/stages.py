@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from training import TrainingError
+from training.cells import count
 from training.models.heads import Network
 
 # No stages but what holds them: torchvision's two parts, and what has nearly all parameters, like an encoder.
@@ -37,7 +38,7 @@ def freeze(network: Network, unfrozen: int | None) -> None:
     """Let only the head and the last `unfrozen` stages learn; None lets everything learn. Raises TrainingError."""
     if unfrozen is not None and unfrozen > len(stages(network)):
         raise TrainingError(
-            f"this network has {len(stages(network))} stages, not {unfrozen}", "leave unfrozen_stages out"
+            f"this network has {count(len(stages(network)), 'stage')}, not {unfrozen}", "leave unfrozen_stages out"
         )
     network.requires_grad_(unfrozen is None)
     for module in _trained(network, unfrozen):

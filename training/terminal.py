@@ -2,14 +2,17 @@
 
 import json
 import shlex
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from training.cells import columns, escaped, wrapped
+
 if TYPE_CHECKING:
     from training.progress import Talk
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors and the result.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No bars, even on a terminal.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -23,7 +26,17 @@ def talk_of(quiet: bool, no_progress: bool) -> "Talk":
 
 def say_next(talk: "Talk", *words: str) -> None:
     """The command that comes after this one, ready to paste."""
-    talk.fact("next", shlex.join(["sightglass", *words]))
+    talk.command("next", shlex.join(["sightglass", *words]))
+
+
+def echo(*lines: str) -> None:
+    """The result, on stdout; each line is one line whatever names it holds."""
+    typer.echo("\n".join(map(escaped, lines)))
+
+
+def echo_fact(name: str, text: str) -> None:
+    """A named sentence, on stdout."""
+    echo(*wrapped(f"{name:<9}", text, columns(sys.stdout)))
 
 
 def print_json(document: Any) -> None:

@@ -17,6 +17,7 @@ import torch
 from app.artifact.image import InputSpec
 from app.engines import machine
 from training import Stopped, TrainingError, checkpoint, duplicates, pixels, provenance, tracking
+from training.cells import count, shortened
 from training.graph import Normalise
 from training.loop import EpochStats, Learner, logits_of, use_cores
 from training.optim import Span
@@ -26,7 +27,7 @@ from training.progress import Talk
 from training.recipe import Recipe
 from training.score import Accuracy, accuracy, macro_f1
 
-HEADER = "epoch  train loss  val loss  val acc  val F1       lr   img/s  waiting for data    time"
+HEADER = "epoch  train loss  val loss  val acc  val F1       lr  img/s  waits   time"  # waits: for data
 History = list[dict[str, Any]]
 
 
@@ -115,13 +116,17 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
     labels, train_labels = plan.data.labels, sets["train"].labels
     counts = " / ".join(f"{name} {len(split):,}" for name, split in sets.items())
     total = sum(len(split) for split in sets.values())
-    talk.fact("data", f"{plan.data.source}: {total:,} images, {len(labels)} classes -> {counts}")
+    talk.fact(
+        "data", f"{plan.data.source}: {count(total, 'image')}, {count(len(labels), 'class', 'classes')} -> {counts}"
+    )
     skipped = [path for split in sets.values() for path, _ in split.skipped]
     if skipped:
-        talk.fact("", f"skipped {len(skipped)} unreadable files ({skipped[0]}, ...), listed in the run's skipped.txt")
+        talk.fact(
+            "", f"skipped {count(len(skipped), 'unreadable file')} ({skipped[0]}, ...), listed in the run's skipped.txt"
+        )
     per_class = {label: int((train_labels == number).sum()) for number, label in enumerate(labels)}
     smallest = min(labels, key=lambda label: per_class[label])
-    talk.fact("", f"smallest class: {smallest} {per_class[smallest]:,}")
+    talk.fact("", f'smallest class "{shortened(smallest)}": {count(per_class[smallest], "image")}')
     if not per_class[smallest]:
         raise TrainingError(
             f'no readable picture of "{smallest}" is left to train on', "look at the files of that class"
@@ -142,14 +147,14 @@ def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:
 
 def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
     recipe = plan.recipe
-    threads = f"{use_cores()} thread{'s' if use_cores() > 1 else ''}"
+    threads = count(use_cores(), "thread")
     parameters = sum(p.numel() for p in learner.network.parameters()) / 1e6
     talk.fact("recipe", f"{plan.choice.recipe}: {plan.choice.why}")
     if plan.choice.expect:
         talk.fact("expect", plan.choice.expect)
     talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, {start}")
     where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
-    how = f"{learner.precision}, torch {torch.__version__}; {recipe.epochs} epochs"
+    how = f"{learner.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
     talk.fact("machine", f"{plan.device}, {where}, {how}")
 
 
@@ -221,8 +226,8 @@ def _announce(spans: Sequence[Span], epoch: int, talk: Talk) -> None:
 def _table_row(row: dict[str, Any], best: bool) -> str:
     return (
         f"{row['epoch']:5d}  {row['train_loss']:10.3f}  {row['val_loss']:8.3f}  {row['val_accuracy']:7.4f}"
-        f"  {row['val_macro_f1']:6.4f}  {row['lr']:7.1e}  {row['images_per_second']:6.0f}"
-        f"  {100 * row['waiting_for_data']:14.0f} %  {clock(row['seconds']):>6}{'  best' if best else ''}"
+        f"  {row['val_macro_f1']:6.4f}  {row['lr']:7.1e}  {row['images_per_second']:5.0f}"
+        f"  {100 * row['waiting_for_data']:3.0f} %  {clock(row['seconds']):>5}{'  best' if best else ''}"
     )
 
 

@@ -40,13 +40,37 @@ def test_help_lists_every_command(sightglass: Sightglass) -> None:
     assert all(re.search(rf"\b{name}\b", printed) for name in COMMANDS)
 
 
+@pytest.mark.parametrize("words", [["models"], ["recipes"], ["explain", "torchvision/vit_b_16"], ["explain", "mlp"]])
+def test_no_list_is_wider_than_a_hundred_columns(words: list[str], sightglass: Sightglass) -> None:
+    said = sightglass(*words)
+    assert said.code == 0
+    assert max(map(len, said.out.splitlines())) <= 100
+
+
+def test_no_name_reaches_the_terminal_raw(sightglass: Sightglass, colours_run: Path, tmp_path: Path) -> None:
+    evil = "\x1b[2J\x07evil\nerror: none"
+    (tmp_path / "data" / evil).mkdir(parents=True)
+    (tmp_path / "data" / evil / "x.png").touch()
+    for words in (
+        ["evaluate", colours_run, "--data", tmp_path / "data"],
+        ["explain", colours_run, "--class", evil, "--out", tmp_path / "out"],
+        ["evaluate", evil],
+        ["predict", evil, evil],
+    ):
+        said = sightglass(*words)
+        assert said.code == 1
+        assert len([line for line in said.err.splitlines() if line.startswith("error: ")]) == 1
+        assert r"\x1b[2J\x07evil\nerror: none" in said.err
+        assert not {"\x1b", "\x07"} & set(said.out + said.err)
+
+
 def test_version(sightglass: Sightglass) -> None:
     assert sightglass("--version").out == f"sightglass {version('sightglass')}\n"
 
 
 def test_models_lists_the_registry(sightglass: Sightglass) -> None:
     lines = sightglass("models").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["model", *MODELS, "torchvision/NAME"]
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["model", *MODELS, "torchvision/NAME"]
     rows = json.loads(sightglass("models", "--json").out)
     assert {row["model"]: row["parameters"] for row in rows} == {name: m.parameters for name, m in MODELS.items()}
 
@@ -164,6 +188,20 @@ def test_quiet_is_quiet(sightglass: Sightglass, colours_run: Path) -> None:
     said = sightglass("evaluate", colours_run, "--quiet")
     assert said.err == ""
     assert said.out.startswith("accuracy")
+
+
+def test_quiet_says_the_result_in_one_line(sightglass: Sightglass, tmp_path: Path, colours_data: Path) -> None:
+    settings = [word for text in ("epochs=1", "channels=3") for word in ("--set", text)]
+    out = tmp_path / "run"
+    said = sightglass("train", colours_data, "--out", out, "--recipe", "digits", *settings, "-q")
+    assert (said.code, said.err) == (0, "")
+    assert re.fullmatch(rf"{out}: best epoch 1, val accuracy .*\n", said.out)
+
+
+def test_a_quiet_gate_still_says_why(sightglass: Sightglass, colours_run: Path) -> None:
+    said = sightglass("evaluate", colours_run, "--min-accuracy", "1.01", "-q")
+    assert said.code == 3
+    assert re.fullmatch(r"error: accuracy .* is below --min-accuracy 1.01\n", said.err)
 
 
 def test_commands_work_from_any_directory(

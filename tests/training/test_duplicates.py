@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -43,6 +44,52 @@ def test_no_pair_within_seven_bits_is_missed_and_none_beyond_is_found() -> None:
             row[generator.choice(128, bits, replace=False)] = 1
         found = duplicates.nearest(others ^ np.packbits(flips, axis=1), others)
         assert found == ([(k, k, bits) for k in range(100)] if bits <= 7 else [])
+
+
+def one_by_one(queries: NDArray[np.uint8], others: NDArray[np.uint8]) -> list[tuple[int, int, int]]:
+    """Every query against every other; of several that are equally near argmin takes the first."""
+    bits = np.unpackbits(queries[:, None] ^ others[None], axis=2).sum(axis=2)
+    least = bits.argmin(axis=1)
+    found = [(i, int(k), int(bits[i, k])) for i, k in enumerate(least)]
+    return [row for row in found if row[2] <= duplicates.NEAR_BITS]
+
+
+def framed(count: int, seed: int) -> NDArray[np.uint8]:
+    """Hashes of pictures that are alike but in their middle: every band of neighbouring bits is often the same."""
+    generator = np.random.default_rng(seed)
+    bits = np.zeros((count, 2, 8, 8), np.uint8)
+    bits[:, :, 2:6, 3:5] = generator.integers(0, 2, (count, 2, 4, 2))
+    return np.packbits(bits.reshape(count, -1), axis=1)
+
+
+def test_the_search_finds_what_comparing_all_with_all_finds() -> None:
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, (300, 16), dtype=np.uint8)
+    for queries, others in [
+        (framed(200, 1), framed(400, 2)),
+        (np.concatenate([noise[:50], framed(50, 3)]), np.concatenate([noise, framed(300, 4), noise])),
+        (np.zeros((5, 16), np.uint8), np.zeros((7, 16), np.uint8)),
+        (np.zeros((0, 16), np.uint8), noise),
+        (noise, np.zeros((0, 16), np.uint8)),
+    ]:
+        assert duplicates.nearest(queries, others) == (one_by_one(queries, others) if len(others) else [])
+
+
+def test_alike_borders_do_not_make_every_picture_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2,000 x 8,000 pairs few are compared, although most pictures agree in whole rows of their hashes."""
+    generator = np.random.default_rng(0)
+    bits = np.zeros((10_000, 128), np.uint8)
+    bits[:, :48] = generator.integers(0, 2, (10_000, 48))
+    hashed, compared, plain = np.packbits(bits, axis=1), 0, duplicates._pairs
+
+    def counted(starts: duplicates.Places, ends: duplicates.Places) -> object:
+        nonlocal compared
+        compared += int((ends - starts).sum())
+        return plain(starts, ends)
+
+    monkeypatch.setattr(duplicates, "_pairs", counted)
+    duplicates.nearest(hashed[:2000], hashed[2000:])
+    assert 0 < compared < 2000 * 8000 / 50
 
 
 def test_the_hash_is_of_gradients_not_of_size_or_contrast() -> None:

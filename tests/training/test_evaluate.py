@@ -53,7 +53,7 @@ def test_what_is_missing_of_moved_data_is_counted(
     (moved / score(colours_run).pixels.samples[0].path).unlink()
     said = sightglass("evaluate", colours_run, "--data", moved, "--split", "test", "--json")
     assert json.loads(said.out)["n"] == 17
-    assert "1 of the 18 pictures recorded as test are not in" in said.err
+    assert "1 of the 18 pictures recorded as test is not in" in said.err
 
 
 def test_a_copy_of_a_picture_counts_neither_twice_nor_as_missing(
@@ -215,5 +215,5 @@ def test_unreadable_pictures_are_said_and_left_out(
     other = shutil.copytree(colours_data, tmp_path / "other")
     (other / "red" / "notes.jpg").write_text("no picture")
     said = sightglass("evaluate", colours_run, "--data", other, "--json")
-    assert "skipped 1 unreadable files, the first: red/notes.jpg" in said.err
+    assert "skipped 1 unreadable file, the first: red/notes.jpg" in said.err
     assert json.loads(said.out)["n"] == 180

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 from sklearn import metrics
 
 from tests.training.conftest import Sightglass, score
@@ -37,7 +40,33 @@ def test_the_table_has_accuracy_with_its_interval_and_the_worst_class_first(
     f1 = [float(line.split()[4]) for line in lines[2:]]
     assert len(f1) == 10
     assert f1 == sorted(f1)
-    assert all(len(line) <= 120 for line in lines)
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_table_of_any_names_stays_in_its_columns(digits_run: Path) -> None:
+    names = ("犬" * 90, "e\u0301" * 200, "x" * 200, "\x1b[31mred\n", "a b", *"56789")
+    found = score(digits_run)
+    rows = tuple(
+        replace(row, label=name, confused=other, confused_n=7)
+        for row, name, other in zip(found.evaluation.per_class, names, reversed(names), strict=True)
+    )
+    named = replace(found.evaluation, labels=names, per_class=rows, majority_label=names[2])
+    lines = evaluate.table(replace(found, evaluation=named))
+    header = next(number for number, line in enumerate(lines) if line.startswith("class "))
+    assert len(lines) == header + 11
+    assert all(cell_len(line) <= 100 and line.isprintable() for line in lines)
+    scores = r"\d\.\d{3} +\d\.\d{3} +\d\.\d{3}"
+    ends = {cell_len(line[: re.search(scores, line).end()]) for line in lines[header + 1 :]}
+    assert ends == {lines[header].index("F1") + 2}
+    assert all(line.endswith("(7)") for line in lines[header + 1 :])
+
+
+def test_verbose_shows_every_class(digits_run: Path) -> None:
+    found = score(digits_run)
+    rows = tuple(replace(found.evaluation.per_class[0], label=f"class {number}") for number in range(30))
+    many = replace(found, evaluation=replace(found.evaluation, per_class=rows))
+    assert evaluate.table(many)[-1] == "worst first; 20 of 30 shown, all with --verbose or --json"
+    assert sum(line.startswith("class ") for line in evaluate.table(many, every=True)) == 31
 
 
 def test_the_next_line_is_the_export_of_this_run(colours_run: Path, sightglass: Sightglass) -> None:

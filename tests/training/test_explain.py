@@ -85,7 +85,7 @@ def test_it_writes_pictures_and_tables(sightglass: Sightglass, digits_run: Path,
     assert [row["file"] for row in document["pictures"]] == [str(tmp_path / "a.png"), str(tmp_path / "b.jpg")]
     rows = list(csv.DictReader(io.StringIO((out / "layers.csv").read_text())))
     assert sum(int(row["parameters"]) for row in rows) == layers.parameters(models.build("residual-cnn", 1, 10, 32))
-    kinds = [line.split()[0] for line in said.out.splitlines()]
+    kinds = [line.split()[0] for line in said.out.splitlines() if not line.startswith(" ")]
     assert kinds[:4] == ["filters", "picture", "picture", "maximum"]
     assert said.err.startswith(f"saved    {out}: filters.png")
 
@@ -109,6 +109,26 @@ def test_json_is_one_document_about_any_class_and_layer(
     expected = {each["class"]: each["probability"] for each in served[0]["top_k"]}
     assert row["class_probability"] == pytest.approx(expected["7"], abs=1e-4)
     assert row["probability"] == pytest.approx(expected[row["prediction"]], abs=1e-4)
+
+
+@pytest.mark.parametrize("words", [["--input-size", 10_001], ["--steps", 10**9], ["--steps", -1]])
+def test_absurd_sizes_and_steps_are_wrong_usage(words: list[object], sightglass: Sightglass) -> None:
+    said = sightglass("explain", "mlp", *words)
+    assert (said.code, said.out) == (2, "")
+    assert f"Invalid value for '{words[0]}'" in said.err
+
+
+def test_a_dense_network_for_huge_pictures_is_counted_without_its_memory(sightglass: Sightglass) -> None:
+    """Its first layer alone would be 600 GB."""
+    rows = json.loads(sightglass("explain", "mlp", "--input-size", 10_000, "--json").out)
+    assert sum(row["parameters"] for row in rows) > 3 * 10_000**2 * 512
+
+
+@pytest.mark.parametrize("number", ["9" * 6, "9" * 200])
+def test_a_list_of_absurd_numbers_is_none(number: str, sightglass: Sightglass) -> None:
+    said = sightglass("explain", f"3,{number},1")
+    assert (said.code, said.out) == (1, "")
+    assert "is no list of kernel,stride,padding" in said.err
 
 
 def test_a_run_and_its_artifact_give_the_same_network(digits_run: Path, digits_artifact: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_span_says_what_learns() -> None:
     said = [str(span) for span in optim.spans(recipe.load("progressive-unfreezing"))]
     assert said == [
         "the head alone learns, at 1.0e-03",
-        "the head learns at 1.0e-03, the last 1 stage at 1.0e-04",
+        "the head learns at 1.0e-03, the last stage at 1.0e-04",
         "everything learns at 1.0e-05",
     ]
 
@@ -142,3 +142,17 @@ def test_what_is_frozen_later_does_not_count_when_gradients_are_clipped() -> Non
     subject = learner(phases=phases, epochs=2, clip_norm=1.0)
     changed(subject, range(1, 3))
     assert all(each.grad is None for each in subject.network.features.parameters())
+
+
+@pytest.mark.parametrize(
+    ("stages", "factor", "said"),
+    [
+        (1, 1, "the head and the last stage learn at 1.0e-03"),
+        (2, 1, "the head and the last 2 stages learn at 1.0e-03"),
+        (None, 1, "everything learns at 1.0e-03"),
+        (None, 0.1, "the head learns at 1.0e-03, everything else at 1.0e-04"),
+    ],
+)
+def test_a_span_names_the_head_among_what_learns(stages: int | None, factor: float, said: str) -> None:
+    phase = Phase(share=1, lr=1e-3, unfrozen_stages=stages, backbone_lr_factor=factor, schedule="constant")
+    assert str(optim.Span(phase, 1, 1)) == said

@@ -138,7 +138,7 @@ def test_the_table_has_a_row_per_epoch_and_marks_the_best(
     learn(colours_data, tmp_path / "run", "epochs=2", talk=Talk())
     said = capsys.readouterr().err
     header, *rows = re.findall(r"^epoch .*|^ +\d  .*", said, re.MULTILINE)
-    assert header.endswith("waiting for data    time")
+    assert header.endswith("waits   time")
     assert len(rows) == 2
     assert rows[0].endswith("best")
     assert re.search(r"done +best epoch \d: val accuracy .* 95 % interval", said)

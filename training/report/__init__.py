@@ -2,6 +2,6 @@
 
 from training.report.evidence import Evidence
 from training.report.page import FILES, write
-from training.report.verdicts import verdict
+from training.report.verdicts import reasons, verdict
 
-__all__ = ["FILES", "Evidence", "verdict", "write"]
+__all__ = ["FILES", "Evidence", "reasons", "verdict", "write"]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from app.artifact.manifest import Manifest
 from training import gates
+from training.cells import count
 from training.gates import Verdict
 from training.pixels import Pixels
 
@@ -16,8 +17,8 @@ def gate_sentence() -> str:
     )
 
 
-def verdict(rows: Sequence[Verdict], described: Manifest, val: Pixels) -> list[str]:
-    """The table: sizes, accuracy on test (val for a refused variant), agreement on val, speed, kept or why not."""
+def verdict(rows: Sequence[Verdict], described: Manifest) -> list[str]:
+    """The table: sizes, accuracy on test (val for a refused variant), agreement on val, speed, kept or refused."""
     onnx = next(row.proof for row in rows if row.name == "onnx")
     lines = ["variant      size MB   top-1   agrees   max dp  ms/image  vs onnx  verdict"]
     for row in rows:
@@ -25,10 +26,17 @@ def verdict(rows: Sequence[Verdict], described: Manifest, val: Pixels) -> list[s
         top1 = row.test.value if row.test else row.proof.accuracy
         lines.append(
             f"{row.name:<11}  {size}  {top1:6.4f}  {row.proof.agreement:7.2%}  {row.proof.difference:7.1e}"
-            f"  {row.proof.cpu_ms[1]:8.2f}  {onnx.cpu_ms[1] / row.proof.cpu_ms[1]:6.1f}x  {word(row, described)}"
+            f"  {row.proof.cpu_ms[1]:8.2f}  {onnx.cpu_ms[1] / row.proof.cpu_ms[1]:6.1f}x"
+            f"  {word(row, described).partition(':')[0]}"
         )
-    where = f"{len(val):,} val images, 1 thread, {described.machine.instruction_set}"
-    return [*lines, f"gates    {gate_sentence()}", f"         ({where})"]
+    return lines
+
+
+def reasons(rows: Sequence[Verdict], described: Manifest, val: Pixels) -> list[tuple[str, str]]:
+    """What the table's last column rests on: (name, sentence)."""
+    refused = [("refused", f"{row.name}: {row.objection}") for row in rows if row.objection]
+    where = f"{count(len(val), 'val image')}, 1 thread, {described.machine.instruction_set}"
+    return [*refused, ("gates", gate_sentence()), ("", f"({where})")]
 
 
 def word(row: Verdict, described: Manifest) -> str:

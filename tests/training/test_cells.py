@@ -1,0 +1,100 @@
+"""Text for a terminal: what steers it is escaped, and columns are as wide as they look."""
+
+import fcntl
+import os
+import pty
+import struct
+import termios
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from training import cells
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2Jred", r"\x1b[2Jred"),
+        ("a\nb\rc\td", r"a\nb\rc\td"),
+        ("\x7f\x9b31m", r"\x7f\x9b31m"),
+        ("abc\u202edef\u2028", r"abc\u202edef\u2028"),
+        ("caf\udce9.png", r"caf\udce9.png"),
+        ("C:\\new", "C:\\new"),
+        (
+            "sea lion \u3000é 犬 \u0646\u0627\u0645\u0647\u200c\u0647\u0627 👨\u200d👩\u200d👧",
+            "sea lion \u3000é 犬 \u0646\u0627\u0645\u0647\u200c\u0647\u0627 👨\u200d👩\u200d👧",
+        ),
+    ],
+)
+def test_what_steers_a_terminal_is_escaped_and_all_else_stays(text: str, shown: str) -> None:
+    assert cells.escaped(text) == shown
+    assert cells.escaped(shown) == shown, "twice is once"
+
+
+NAMES = [
+    "犬" * 80,
+    "cat",
+    "e\u0301" * 200,
+    "x" * 200,
+    "\x1b[31m" * 30,
+    "한국어",
+    "a犬" * 30 + "z",
+    "👨\u200d👩\u200d👧" * 40,
+]
+
+
+@pytest.mark.parametrize("width", [4, 5, 20, 41, 100])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_fits_its_columns_and_keeps_both_ends(name: str, width: int) -> None:
+    fitted = cells.fitted(name, width)
+    assert cell_len(fitted) == cell_len(cells.fitted(name, width, right=True)) == width
+    if cell_len(cells.escaped(name)) > width:
+        assert "..." in fitted
+        if width > 20:
+            assert fitted.rstrip().startswith(cells.escaped(name)[:2])
+            assert fitted.rstrip().endswith(cells.escaped(name)[-1:])
+
+
+def test_the_numbers_of_a_table_stand_below_each_other_whatever_the_names() -> None:
+    lines = cells.table([["class", "n", "most often called"], *([name, "1,234", name] for name in NAMES)], "<><")
+    assert all(cell_len(line) <= 100 for line in lines)
+    assert len({cell_len(line.partition("1,234")[0]) for line in lines[1:]}) == 1
+    assert len(lines) == 1 + len(NAMES)
+
+
+def test_only_names_give_way_and_headers_do_not() -> None:
+    rows = [["name", "number"], ["n" * 30, "1" * 60]]
+    assert cells.table(rows, "<>", width=80) == [f"{'name':<18}  {'number':>60}", f"{'n' * 8}...{'n' * 7}  {'1' * 60}"]
+    assert cells.table(rows, "<>", width=40)[1].startswith("n...  1"), "a number is never cut"
+
+
+def test_a_sentence_is_broken_between_words_but_never_within_a_command_or_a_quotation() -> None:
+    sentence = 'there is "one fine day.jpg", try --out exports/NAME/VERSION or: sightglass train images --out runs/x'
+    assert cells.wrapped("hint: ", sentence, 30) == [
+        "hint: there is",
+        '      "one fine day.jpg", try',
+        "      --out exports/NAME/VERSION",
+        "      or:",
+        "      sightglass train images --out runs/x",
+    ]
+    assert cells.wrapped("hint: ", sentence, 200) == ["hint: " + sentence]
+    assert all(cell_len(line) <= 20 for line in cells.wrapped("", "犬と猫 " * 30, 20))
+
+
+def test_the_columns_of_a_terminal_count_and_of_a_wide_one_a_hundred() -> None:
+    one, other = pty.openpty()
+    with os.fdopen(one), os.fdopen(other, "w") as terminal:
+        found = []
+        for columns in (80, 0, 300):
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            found.append(cells.columns(terminal))
+    assert found == [80, 100, 100]
+    with Path(os.devnull).open() as file:
+        assert cells.columns(file) == 100
+
+
+def test_one_is_singular() -> None:
+    assert [cells.count(n, "class", "classes") for n in (0, 1, 2000)] == ["0 classes", "1 class", "2,000 classes"]
+    assert cells.count(1, "epoch") == "1 epoch"
