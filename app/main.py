@@ -23,7 +23,7 @@ from app.log import event
 from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, answer_error
-from app.routes import health, model, predict
+from app.routes import batch, health, model, predict
 from app.settings import Settings, SettingsError
 from app.startup import Served
 
@@ -71,7 +71,8 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         lifespan=lambda _api: _lifespan(classifier, memory, metrics, drain, service),
     )
     answer = predict.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
-    api.router.routes.insert(0, answer)
+    many = batch.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms, chosen.max_batch)
+    api.router.routes[:0] = [answer, many]
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
     for kind in (HTTPException, RequestValidationError, Exception):
