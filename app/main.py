@@ -19,6 +19,7 @@ from app.batcher import Batcher
 from app.classifier import Classifier
 from app.drain import Drain
 from app.engines import EngineError
+from app.exposure import Exposure
 from app.log import event
 from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
@@ -51,6 +52,9 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     """
     max_queue = max(1, chosen.max_queue // chosen.processes)
     metrics = Metrics(served, max_queue)
+    exposure = Exposure.of(chosen)
+    if exposure and exposure.keys:
+        metrics.expect_keys(exposure.keys)
     batcher = Batcher(served.engine, chosen.max_batch, chosen.batch_delay_ms / 1000, metrics.observe_batch)
     spec = served.manifest.input
     # before memory is shared out: the first full batch takes some that the engine then keeps
@@ -79,7 +83,7 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         api.add_exception_handler(kind, answer_error)
     # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms
     direct = {("POST", chosen.root_path + answer.path): answer.app}
-    service: Observability = Observability(api, direct, metrics, drain)  # the lifespan above needs the type
+    service: Observability = Observability(api, direct, metrics, drain, exposure)  # the lifespan above needs the type
     return service
 
 

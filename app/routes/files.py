@@ -4,13 +4,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Receive
 
 from app.errors import Problem
 from app.routes.upload import too_large
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _PIECE_BYTES = 16 * 1024  # what is all boundaries takes 0.2 ms a kB
 _NAME_CHARACTERS = 255
@@ -20,7 +24,7 @@ _CURL = f"curl -F {FIELD}=@a.jpg -F {FIELD}=@b.jpg"
 
 @dataclass
 class File:
-    """`name` as the client sent it, its first 255 characters; `size` in bytes, of which none are kept beyond the limit."""
+    """`name`: the first 255 characters of the client's own; `size` in bytes, none of them kept beyond the limit."""
 
     name: str
     size: int = 0
