@@ -47,9 +47,10 @@ class Exposure:
         keys, origins = _keys(chosen), _origins(chosen.cors_origins)
         if keys and "*" in origins:
             raise SettingsError(f"{PREFIX}CORS_ORIGINS=*: with keys, name the origins that may use them")
-        if not (keys or origins or chosen.security_headers):
+        headers = _SECURITY if chosen.security_headers == "on" else []
+        if not (keys or origins or headers):
             return None
-        return cls(keys, origins, tuple(_SECURITY if chosen.security_headers else ()), chosen.root_path)
+        return cls(keys, origins, tuple(headers), chosen.root_path)
 
     def around(self, app: ASGIApp, scope: Scope, send: Send) -> tuple[ASGIApp, Send]:
         """What answers this request in place of `app`, if it is not `app`, and how it sends whatever it answers."""
