@@ -21,6 +21,7 @@ from app.engines import EngineError
 from app.errors import Problem
 from app.memory import Memory
 from app.startup import Served
+from app.turns import Turn, Turns
 
 T = TypeVar("T")
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
@@ -78,6 +79,7 @@ class Classifier:
         self._answered_at = self._seconds_each = 0.0
         self._max_pixels = max_pixels
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self.turns = Turns(self._has_room, self._take, max_queue, memory.upload_bytes)
 
     @contextmanager
     def admit(self) -> Iterator[Callable[[int], None]]:
@@ -103,10 +105,11 @@ class Classifier:
         self.admitted += 1
         try:
             yield hold
-            self._observe_rate(since)
+            self.observe_rate(since)
         finally:
             self.admitted -= 1
             self._uploads_bytes -= held
+            self.turns.call()
 
     @contextmanager
     def admit_long(self) -> Iterator[Callable[[int], None]]:
@@ -120,7 +123,20 @@ class Classifier:
         finally:
             self._long -= 1
 
-    def _observe_rate(self, since: float) -> None:
+    def first_turn(self, size: int) -> Turn:
+        """As `admit`, for a batch whose first picture has at most `size` bytes; it waits for the rest of its turns."""
+        if turn := self.turns.first(size):
+            return turn
+        raise Problem("queue_full", "As many pictures are waiting as batches may add to; try again.", self._later())
+
+    def _has_room(self, size: int) -> bool:
+        return self.admitted < self.max_queue and self._uploads_bytes + size <= self._memory.upload_bytes
+
+    def _take(self, places: int, size: int) -> None:
+        self.admitted += places
+        self._uploads_bytes += size
+
+    def observe_rate(self, since: float) -> None:
         """One more answer, to what was admitted at `since`: the mean time between answers, without the idle times."""
         now = time.perf_counter()
         self._answers = min(self._answers + 1, _RECENT)

@@ -89,10 +89,14 @@ def _request_line(facts: dict[str, Any]) -> str:
     line = f"{facts['status']} {facts['method']} {facts['route']} {facts['duration_ms']}ms"
     if "prediction" in facts:
         line += f" {facts['prediction']} {facts['confidence']:.2f}"
+    if "images" in facts:
+        line += f" images={facts['images']} errors={facts['errors']}"
     if "code" in facts:
         line += f" {facts['code']}"
     if stages := [f"{stage} {facts[f'{stage}_ms']:.1f}" for stage in STAGES if f"{stage}_ms" in facts]:
         line += f" ({' '.join(stages)})"
     if "batch_size" in facts:
         line += f" batch={facts['batch_size']}"
+    if "key" in facts:
+        line += f" key={facts['key']}"
     return f"{line} id={facts['request_id']}"

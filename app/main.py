@@ -19,12 +19,13 @@ from app.batcher import Batcher
 from app.classifier import Classifier
 from app.drain import Drain
 from app.engines import EngineError
+from app.exposure import Exposure
 from app.log import event
 from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, answer_error
 from app.occlusion import Occlusion
-from app.routes import explain, health, model, predict
+from app.routes import batch, explain, health, model, predict
 from app.settings import Settings, SettingsError
 from app.startup import Served
 
@@ -52,6 +53,9 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     """
     max_queue = max(1, chosen.max_queue // chosen.processes)
     metrics = Metrics(served, max_queue)
+    exposure = Exposure.of(chosen)
+    if exposure and exposure.keys:
+        metrics.expect_keys(exposure.keys)
     batcher = Batcher(served.engine, chosen.max_batch, chosen.batch_delay_ms / 1000, metrics.observe_batch)
     spec = served.manifest.input
     # before memory is shared out: the first full batch takes some that the engine then keeps
@@ -72,17 +76,17 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         lifespan=lambda _api: _lifespan(classifier, memory, metrics, drain, service),
     )
     answer = predict.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
-    api.router.routes.insert(0, answer)
+    many = batch.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms, chosen.max_batch)
     occlusion = Occlusion(batcher, spec, chosen.max_batch)
     explained = explain.route(classifier, occlusion, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
-    api.router.routes.insert(1, explained)
+    api.router.routes[:0] = [answer, many, explained]
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
     for kind in (HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, answer_error)
     # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms
     direct = {("POST", chosen.root_path + answer.path): answer.app}
-    service: Observability = Observability(api, direct, metrics, drain)  # the lifespan above needs the type
+    service: Observability = Observability(api, direct, metrics, drain, exposure)  # the lifespan above needs the type
     return service
 
 

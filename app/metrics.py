@@ -7,7 +7,7 @@ import time
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -71,6 +71,7 @@ class Metrics:
         self._predictions = {label: predictions.labels(label) for label in served.manifest.labels[:MAX_CLASSES]}
         self._other_predictions = predictions
         self._confidence = self._histogram("prediction_confidence_ratio", "Top-1 probability.", _CONFIDENCE)
+        self._keys: dict[str, Counter] = {}
         self.ready = self._gauge("ready", "1 while pictures are answered.", "livemin")
         self._cpu_seen = 0.0
         self._worker_gauges()
@@ -82,6 +83,15 @@ class Metrics:
         self._observed[self._duration.labels(route)].append(seconds)
         if code:
             self._counted[self._problems[code]] += 1
+
+    def expect_keys(self, names: Iterable[str]) -> None:
+        """The names whose keys are known; without any there is no such metric."""
+        requests = self._counter("authenticated_requests", "HTTP requests by the name of their key.", "key")
+        self._keys = {name: requests.labels(name) for name in names}
+
+    def count_key(self, name: str) -> None:
+        """One request with the key of that name."""
+        self._counted[self._keys[name]] += 1
 
     def observe_stages(self, seconds: Mapping[str, float]) -> None:
         """What parts of a request took."""

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.drain import Drain
 from app.errors import problem_of, respond
+from app.exposure import Exposure
 from app.log import event, logger
 from app.metrics import Metrics
 
@@ -68,11 +69,20 @@ class Observability:
     """ASGI middleware, outside of everything else.
 
     `direct`: (method, path) -> what answers it without going through `api`, which documents it nevertheless.
+    `exposure` is asked about both, where there is one.
     """
 
-    def __init__(self, api: FastAPI, direct: Mapping[tuple[str, str], ASGIApp], metrics: Metrics, drain: Drain) -> None:
+    def __init__(
+        self,
+        api: FastAPI,
+        direct: Mapping[tuple[str, str], ASGIApp],
+        metrics: Metrics,
+        drain: Drain,
+        exposure: Exposure | None = None,
+    ) -> None:
         self.api = api
         self._direct = direct
+        self._exposure = exposure
         self._drain = drain
         self._metrics = metrics
         self._refused = 0
@@ -84,9 +94,7 @@ class Observability:
             await self.api(scope, receive, send)
             return
         started = time.perf_counter()
-        trace = _begin(scope)
-        if self.api.root_path:
-            scope["root_path"] = self.api.root_path
+        trace = _begin(scope, self.api.root_path)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -105,6 +113,8 @@ class Observability:
         self._metrics.in_progress += 1
         self._write_soon()
         app = self._direct.get((scope["method"], scope["path"]), self.api)
+        if self._exposure is not None:
+            app, send = self._exposure.around(app, scope, send)
         try:
             await app(scope, receive, send_with_id)
         except Exception as error:
@@ -133,6 +143,8 @@ class Observability:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.observe_request(method, route, status, seconds, trace.facts.get("code"))
         self._metrics.observe_stages(trace.stages)
+        if "key" in trace.facts:
+            self._metrics.count_key(trace.facts["key"])
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._count_overload()
         quiet = route.startswith(_QUIET) or status == HTTPStatus.TOO_MANY_REQUESTS
@@ -165,8 +177,10 @@ class Observability:
         event("overload", text, logging.WARNING, refused=refused, seconds=_OVERLOAD_SECONDS)
 
 
-def _begin(scope: Scope) -> Trace:
+def _begin(scope: Scope, root_path: str) -> Trace:
     """A trace with the id that the client offers, or a new one."""
+    if root_path:
+        scope["root_path"] = root_path
     headers = dict(scope["headers"])
     offered = headers.get(b"x-request-id", b"").decode("latin-1")
     trace = Trace(offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}")

@@ -1,5 +1,6 @@
 """The only place where answers become JSON."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from app.classifier import Prediction
+from app.errors import PROBLEMS, Problem
 from app.explanation import Explanation, Method
 from app.startup import Served
 
@@ -48,19 +50,64 @@ class PredictionResponse(_Schema):
 
 def prediction_json(prediction: Prediction, served: Served) -> bytes:
     """A PredictionResponse, in a quarter of the time that making and dumping the models takes."""
+    return to_json({**_predicted(prediction), "model": _model(served)})
+
+
+def _predicted(prediction: Prediction) -> dict[str, Any]:
     label, confidence = prediction.top_k[0]
-    return to_json(
-        {
-            "prediction": label,
-            "confidence": confidence,
-            "top_k": [{"class": label, "probability": probability} for label, probability in prediction.top_k],
-            "model": {
-                "name": served.manifest.name,
-                "version": served.manifest.version,
-                "variant": served.variant,
-            },
-        }
-    )
+    top_k = [{"class": label, "probability": probability} for label, probability in prediction.top_k]
+    return {"prediction": label, "confidence": confidence, "top_k": top_k}
+
+
+def _model(served: Served) -> dict[str, Any]:
+    return {"name": served.manifest.name, "version": served.manifest.version, "variant": served.variant}
+
+
+class FilePrediction(_Schema):
+    """One file's answer, as /predict would have given it."""
+
+    file: str
+    prediction: str
+    confidence: float
+    top_k: list[ClassProbability]
+
+
+class FileError(_Schema):
+    """As the members of a problem document with the same names."""
+
+    code: str
+    status: int
+    detail: str
+
+
+class FileProblem(_Schema):
+    """Why one file has no answer; the others have theirs."""
+
+    file: str
+    error: FileError
+
+
+class BatchResponse(_Schema):
+    """The answer of /predict/batch: one result a file, in the order of the form."""
+
+    results: list[FilePrediction | FileProblem]
+    model: ModelName
+
+
+def file_json(file: str, prediction: Prediction) -> bytes:
+    """A FilePrediction."""
+    return to_json({"file": file, **_predicted(prediction)})
+
+
+def file_error_json(file: str, problem: Problem) -> bytes:
+    """A FileProblem."""
+    status = PROBLEMS[problem.code].status.value
+    return to_json({"file": file, "error": {"code": problem.code, "status": status, "detail": problem.detail}})
+
+
+def batch_json(results: Sequence[bytes], served: Served) -> bytes:
+    """A BatchResponse of such results."""
+    return b'{"results":[%b],"model":%b}' % (b",".join(results), to_json(_model(served)))
 
 
 class Size(_Schema):

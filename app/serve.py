@@ -18,6 +18,7 @@ from app.startup import Served
 if TYPE_CHECKING:
     import uvicorn
 
+    from app.exposure import Exposure
     from app.observability import Observability
 
 
@@ -35,6 +36,9 @@ def serve(overrides: dict[str, Any]) -> int:
 
 def _serve(chosen: Settings) -> int:
     """Prove the artifact; one worker then serves what was proven, several load and prove their own."""
+    from app.exposure import Exposure  # half of FastAPI
+
+    exposure = Exposure.of(chosen)
     served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
 
     import uvicorn  # here, because it and the application come after PROMETHEUS_MULTIPROC_DIR is set
@@ -45,7 +49,7 @@ def _serve(chosen: Settings) -> int:
 
     Memory.of_worker(chosen.processes)  # before any worker starts: whether that many fit
     log.configure(chosen.log_format)
-    _introduce(chosen, served)
+    _introduce(chosen, served, exposure)
     alone = chosen.processes == 1
     config = _config(chosen, create_app(chosen, served) if alone else workers.FACTORY)
     can_fork = served.variant != "torchscript" and served.engine.device == "cpu"
@@ -107,8 +111,9 @@ def _metrics_folder(workers: int) -> Iterator[None]:
         yield
 
 
-def _introduce(chosen: Settings, served: Served) -> None:
-    """What is served, on what, within which limits, and how to try it."""
+def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None") -> None:
+    """What is served, on what, within which limits, to whom, and how to try it."""
+    from app.exposure import described
     from app.log import event
 
     manifest, threads = served.manifest, chosen.threads_per_worker
@@ -117,7 +122,7 @@ def _introduce(chosen: Settings, served: Served) -> None:
         f"{manifest.name} {manifest.version}, {served.variant} on {served.engine.device}; "
         f"{threads} thread{'s' if threads > 1 else ''} a worker ({chosen.threads_reason}); "
         f"at most {chosen.max_upload_bytes / 1e6:g} MB and {chosen.max_pixels / 1e6:g} MP a picture, "
-        f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; no authentication",
+        f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; {described(exposure, chosen.host, chosen.port)}",
         model=manifest.name,
         version=manifest.version,
         variant=served.variant,

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.artifact.image import MAX_PIXELS
@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     """Width times height of a picture, checked before it is decoded."""
     deadline_ms: Count = 30_000
     """From the end of a request's headers to its answer; beyond it, 504."""
+    api_keys: SecretStr | None = None
+    """NAME:KEY, several with commas; with any, requests need one. See app.exposure."""
+    api_keys_file: Path | None = None
+    """The same, one a line; read at the start only."""
+    cors_origins: str = ""
+    """Whose pages may call from a browser: https://example.com, several with commas, or `*`."""
+    security_headers: Literal["off", "on"] = "off"
     drain_ms: Annotated[int, Field(ge=0)] = 0
     """After SIGTERM, how long to answer on while /health/ready says 503, before the port closes."""
     log_format: Literal["text", "json"] = "text"

@@ -7,7 +7,12 @@ from app.artifact.image import ImageError
 from app.errors import Problem
 from app.metrics import Metrics
 
-_OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconnected": "disconnected"}
+_OUTCOMES = {
+    "queue_full": "rejected",
+    "deadline_exceeded": "expired",
+    "disconnected": "disconnected",
+    "internal_error": "failed",
+}
 
 
 @contextmanager
@@ -22,8 +27,13 @@ def counted(metrics: Metrics) -> Iterator[None]:
         outcome = "invalid"
         raise
     except Problem as problem:
-        outcome = _OUTCOMES.get(problem.code, "invalid")
+        outcome = outcome_of(problem)
         raise
     finally:
         metrics.queued -= 1
         metrics.count_outcome(outcome)
+
+
+def outcome_of(problem: Problem) -> str:
+    """What becomes of a picture that ends with it."""
+    return _OUTCOMES.get(problem.code, "invalid")

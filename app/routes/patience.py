@@ -43,9 +43,9 @@ class Patience:
         self._timer = asyncio.get_running_loop().call_later(late, self._give_up, "deadline_exceeded")
         return self
 
-    def watch(self, closed: asyncio.Future[None] | None) -> None:
-        """End when the client leaves, too; for when the whole body has been received. See app.protocol."""
-        self._received, self._closed = True, closed
+    def watch(self, closed: asyncio.Future[None] | None, received: bool = True) -> None:
+        """End when the client leaves, too. `received`: whether the whole body has been. See app.protocol."""
+        self._received, self._closed = received, closed
         if closed is not None:
             closed.add_done_callback(self._left)
 

@@ -49,7 +49,7 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         trace = trace_of(scope)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        top_k = _count(query.get("top_k"), labels)
+        top_k = asked(query.get("top_k"), labels)
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
         with counted(metrics), classifier.admit() as hold:
@@ -71,7 +71,8 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
     return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ERRORS, openapi_extra=PICTURE)
 
 
-def _count(top_k: str | None, labels: int) -> int:
+def asked(top_k: str | None, labels: int) -> int:
+    """The parameter as a number of labels. Raises Problem."""
     if top_k is None or top_k == "all":
         return min(5, labels) if top_k is None else labels
     if not _NUMBER.fullmatch(top_k) or not 1 <= int(top_k) <= labels:

@@ -40,7 +40,7 @@ async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_byt
     allowed = max_bytes + _FORM_OVERHEAD_BYTES if multipart else max_bytes
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > allowed:
-        raise _too_large(int(announced), max_bytes)
+        raise too_large(int(announced), max_bytes)
     pieces = await _body(receive, allowed, max_bytes, hold)
     picture = _only_file_at_sight(content_type, pieces) if multipart else b"".join(pieces)
     if picture is None:
@@ -50,7 +50,7 @@ async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_byt
     if not picture:
         raise Problem("empty_body", "Send the picture as the body, or as the multipart field `file`.")
     if len(picture) > max_bytes:
-        raise _too_large(len(picture), max_bytes)
+        raise too_large(len(picture), max_bytes)
     return picture
 
 
@@ -64,7 +64,7 @@ async def _body(receive: Receive, allowed: int, max_bytes: int, hold: Hold) -> l
         more = message.get("more_body", False)
         received += len(piece)
         if received > allowed:
-            raise _too_large(received, max_bytes)
+            raise too_large(received, max_bytes)
         hold(len(piece))
         if piece:
             pieces.append(piece)
@@ -125,6 +125,7 @@ def _only_file(form: FormData) -> UploadFile:
     return file
 
 
-def _too_large(received: int, limit: int) -> Problem:
+def too_large(received: int, limit: int) -> Problem:
+    """What such a file is answered with; sizes in bytes."""
     detail = f"{received / 1e6:.1f} MB; the limit is {limit / 1e6:g} MB (SIGHTGLASS_MAX_UPLOAD_BYTES)."
     return Problem("upload_too_large", detail, {"Connection": "close"}, limit_bytes=limit, received_bytes=received)

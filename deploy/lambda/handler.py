@@ -27,11 +27,11 @@ def _start() -> Mangum:
         chosen = settings.load()
         log.configure(chosen.log_format)
         served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
+        application = create_app(chosen, served)
     except (SettingsError, ArtifactError, EngineError, OSError) as error:
         raise ImportError(str(error)) from None
     if served.warning:
         event("warn", served.warning, logging.WARNING)
-    application = create_app(chosen, served)
     application.api.root_path = chosen.root_path
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # Mangum runs every request in the current one

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from app import settings
 from app.artifact.image import MAX_PIXELS
@@ -43,6 +43,10 @@ EVERY: dict[str, tuple[str, str, Any, Any]] = {
     "max_upload_bytes": ("SIGHTGLASS_MAX_UPLOAD_BYTES", "5000000", 5_000_000, 10_000_000),
     "max_pixels": ("SIGHTGLASS_MAX_PIXELS", "1000000", 1_000_000, 64_000_000),
     "deadline_ms": ("SIGHTGLASS_DEADLINE_MS", "100", 100, 30_000),
+    "api_keys": ("SIGHTGLASS_API_KEYS", "alice:0123456789abcdef", SecretStr("alice:0123456789abcdef"), None),
+    "api_keys_file": ("SIGHTGLASS_API_KEYS_FILE", "/run/secrets/keys", Path("/run/secrets/keys"), None),
+    "cors_origins": ("SIGHTGLASS_CORS_ORIGINS", "https://a.example", "https://a.example", ""),
+    "security_headers": ("SIGHTGLASS_SECURITY_HEADERS", "on", "on", "off"),
     "drain_ms": ("SIGHTGLASS_DRAIN_MS", "3000", 3000, 0),
     "log_format": ("SIGHTGLASS_LOG_FORMAT", "json", "json", "text"),
 }

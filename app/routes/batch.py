@@ -1,0 +1,174 @@
+"""POST /predict/batch."""
+
+import asyncio
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope, Send
+
+from app import schemas
+from app.artifact.image import ImageError
+from app.classifier import Classifier
+from app.engines import EngineError
+from app.errors import Problem, problem_of
+from app.metrics import Metrics
+from app.observability import trace_of
+from app.routes.counted import counted, outcome_of
+from app.routes.documented import problems
+from app.routes.files import FIELD, File, FilesForm, slices
+from app.routes.patience import Patience
+from app.routes.plain import PlainRoute
+from app.routes.predict import Timeout, TopK, asked
+from app.schemas import BatchResponse
+from app.turns import Turn
+
+_MOST_FILES = 1_000
+_MOST_LABELS = 100_000  # of all results together: 5 MB of JSON
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "JPEG, PNG, WebP, BMP, GIF or TIFF files, known by their bytes; at most 1,000.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            }
+        },
+    }
+}
+_ERRORS = problems(400, 401, 413, 429, 500, 503, 504)
+
+
+def route(
+    classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int, at_once: int
+) -> PlainRoute:
+    """The route, around what it serves; `at_once` files of a request are decoded or classified at a time."""
+    labels = len(classifier.served.manifest.labels)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        top_k = asked(query.get("top_k"), labels)
+        headers = dict(scope["headers"])
+        patience = Patience.of(headers, deadline_ms)
+        most = max(1, min(_MOST_FILES, _MOST_LABELS // top_k))
+        form = FilesForm(headers.get(b"content-type", b""), max_upload_bytes, most)
+        announced = headers.get(b"content-length", b"")
+        batch = _Batch(classifier, metrics, form, top_k, max_upload_bytes, at_once)
+        async with batch, patience:
+            patience.watch(scope["state"].get("closed"), received=False)
+            await batch.answer(receive, int(announced) if announced.isdigit() else None)
+        trace_of(scope).facts.update(images=len(batch.results), errors=batch.errors, bytes_in=batch.received)
+        body = schemas.batch_json(batch.results, classifier.served)
+        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+    def predict_batch(top_k: TopK | None = None, x_request_timeout_ms: Timeout | None = None) -> BatchResponse:
+        """Classify many pictures: one result or one error a file, in the order of the form.
+
+        A file is classified while the next ones are received. The deadline is that of the whole request.
+        """
+        raise NotImplementedError
+
+    return PlainRoute("/predict/batch", answer, predict_batch, methods=["POST"], responses=_ERRORS, openapi_extra=_BODY)
+
+
+class _Batch:
+    """The files of one request, each in a task of its own from when it is complete.
+
+    `received` is in bytes. Entered as a context that ends what is unfinished: nothing more of it is decoded or
+    classified, and each file is counted as what the request became.
+    """
+
+    def __init__(
+        self, classifier: Classifier, metrics: Metrics, form: FilesForm, top_k: int, max_upload_bytes: int, at_once: int
+    ) -> None:
+        self.results: list[bytes] = []
+        self.errors = self.received = 0
+        self._classifier = classifier
+        self._metrics = metrics
+        self._form = form
+        self._top_k = top_k
+        self._max_upload_bytes = max_upload_bytes
+        self._free = asyncio.Semaphore(at_once)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._counted = 0
+        self._over: Problem | None = None
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._over = error if isinstance(error, Problem) else Problem("internal_error", "The batch was given up.")
+        answered = sum(task.done() for task in self._tasks)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(self._form.begun - self._counted):
+            self._metrics.count_outcome(outcome_of(self._over))
+        if self._over.code == "deadline_exceeded":
+            self._over.detail += f" {answered} files were answered by then; send fewer at once."
+
+    async def answer(self, receive: Receive, announced: int | None) -> None:
+        """Until there is a result for each file of the form; `announced` is the size of the body, if it is known.
+
+        Nothing is read while no other file has room. Raises Problem for the whole form.
+        """
+        limit = self._max_upload_bytes
+        await self._free.acquire()
+        turn: Turn | None = self._classifier.first_turn(limit if announced is None else min(limit, announced))
+        try:
+            async for piece in slices(receive):
+                self._form.write(piece)
+                self.received += len(piece)
+                while self._form.complete:
+                    assert turn is not None
+                    self._begin(self._form.complete.popleft(), turn)
+                    turn = None
+                    if self._form.complete or not self._form.ended:
+                        await self._free.acquire()
+                        left = limit if announced is None else min(limit, max(0, announced - self.received))
+                        turn = await self._classifier.turns.next(left)
+        finally:
+            if turn is not None:
+                turn.close()
+        self._form.close()
+        await asyncio.gather(*self._tasks)
+
+    def _begin(self, file: File, turn: Turn) -> None:
+        turn.keep(len(file.received))
+        task = asyncio.create_task(self._result(len(self.results), file, turn))
+        task.add_done_callback(lambda _: self._end(turn))  # of a task that is cancelled before it starts, too
+        self.results.append(b"")
+        self._tasks.append(task)
+
+    def _end(self, turn: Turn) -> None:
+        turn.close()
+        self._free.release()
+
+    async def _result(self, place: int, file: File, turn: Turn) -> None:
+        self._counted += 1
+        try:
+            with counted(self._metrics):
+                self.results[place] = await self._predict(file)
+            self._classifier.observe_rate(turn.since)
+        except (ImageError, EngineError, Problem) as error:
+            self.results[place] = schemas.file_error_json(file.name, problem_of(error))
+            self.errors += 1
+
+    async def _predict(self, file: File) -> bytes:
+        try:
+            picture = file.content(self._max_upload_bytes)
+            prediction = await self._classifier.predict(picture, self._top_k)
+        except asyncio.CancelledError:
+            if self._over is None:
+                raise
+            raise self._over from None
+        stages = {"decode": prediction.decode_seconds, "queue": prediction.answer.queue_seconds}
+        self._metrics.observe_stages(stages | {"inference": prediction.answer.inference_seconds})
+        geometry = prediction.decoded.geometry
+        self._metrics.observe_prediction(*prediction.top_k[0], len(picture), geometry.width * geometry.height)
+        return schemas.file_json(file.name, prediction)

@@ -1,0 +1,300 @@
+"""Keys, other sites' pages and security headers, on a real process; and settings that would leave a door open."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from app.exposure import Exposure, described
+from app.settings import Settings, SettingsError
+from tests.pictures import encode, picture
+from tests.serving import Server, environment, metrics, problem, serving
+
+ALICE, BOB = "alice-0123456789abcdef", "bob:fedcba9876543210"
+PAGE = "https://page.example"
+PICTURE = encode(picture(32, 32), "JPEG")
+
+
+@pytest.fixture(scope="module")
+def guarded(digits_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Alice's key is in the environment, Bob's in a file; one other site's pages may call."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "keys").write_text(f"# who may call\n\nbob:{BOB}\n")
+    chosen: dict[str, object] = {"API_KEYS": f"alice:{ALICE}", "API_KEYS_FILE": folder / "keys", "LOG_FORMAT": "json"}
+    chosen |= {"CORS_ORIGINS": f"{PAGE}, http://localhost:5173", "SECURITY_HEADERS": "on", "MAX_UPLOAD_BYTES": 100_000}
+    with serving(digits_artifact, folder, **chosen) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(guarded: Server) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=guarded.url) as client:
+        yield client
+
+
+CALLS = [("POST", "/predict"), ("POST", "/predict/batch"), ("GET", "/model"), ("GET", "/metrics"), ("GET", "/docs")]
+CALLS += [
+    ("GET", "/openapi.json"),
+    ("GET", "/nothing"),
+    ("GET", "/predict"),
+    ("OPTIONS", "/predict"),
+    ("GET", "/healthy"),
+]
+CALLS += [
+    ("GET", "/page"),
+    ("GET", "//"),
+    ("POST", "/health/../predict"),
+    ("GET", "/docs/errors"),
+    ("POST", "/predict/"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_without_a_key_there_is_a_problem_and_with_one_an_answer(caller: httpx2.Client, method: str, path: str) -> None:
+    target = f"{caller.base_url}".rstrip("/") + path
+    refused = caller.request(method, target, content=PICTURE)
+    body = problem(refused, 401, "unauthorized")
+    assert "X-API-Key" in str(body["detail"])
+    assert refused.headers["www-authenticate"] == 'Bearer realm="sightglass"'
+    assert caller.request(method, target, content=PICTURE, headers={"X-API-Key": ALICE}).status_code != 401
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/health/live", "/health/ready", "/page/page.js", "/page/samples/1"])
+def test_probes_and_the_page_are_open(caller: httpx2.Client, path: str) -> None:
+    assert caller.get(path).status_code in (200, 404)  # the page's files may be none
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": ALICE},
+        {"x-api-key": BOB},
+        {"Authorization": f"Bearer {ALICE}"},
+        {"Authorization": f"bearer  {BOB}"},
+        {"Authorization": "Basic YTpi", "X-API-Key": ALICE},  # the first is a proxy's
+    ],
+)
+def test_either_header_takes_either_key(caller: httpx2.Client, headers: dict[str, str]) -> None:
+    assert caller.post("/predict", content=PICTURE, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": ALICE[:-1]},
+        {"X-API-Key": ALICE + "x"},
+        {"X-API-Key": ALICE.upper()},
+        {"X-API-Key": f"alice:{ALICE}"},
+        {"Authorization": ALICE},
+        {"Authorization": f"Basic {ALICE}"},
+        {"Authorization": f"Bearer {ALICE} {BOB}"},
+        {"X-API-Key": "é" * 20},
+    ],
+)
+def test_what_is_nearly_a_key_is_none(caller: httpx2.Client, headers: dict[str, str]) -> None:
+    raw = {name: value.encode("latin-1") for name, value in headers.items()}
+    refused = caller.post("/predict", content=PICTURE, headers=raw)
+    assert problem(refused, 401, "unauthorized")["detail"] == "This key is not known."
+    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+
+
+def test_names_are_counted_and_logged_and_keys_are_nowhere(digits_artifact: Path, tmp_path: Path) -> None:
+    chosen: dict[str, object] = {"API_KEYS": f"alice:{ALICE},bob:{BOB}", "LOG_FORMAT": "json"}
+    with serving(digits_artifact, tmp_path, **chosen) as server:
+        for _ in range(3):
+            httpx2.post(f"{server.url}/predict", content=PICTURE, headers={"X-API-Key": ALICE})
+        httpx2.post(f"{server.url}/predict", content=PICTURE)
+        key = {"Authorization": f"Bearer {ALICE}"}
+        metrics(server.url)  # waits until what was counted has been written
+        said = [httpx2.get(f"{server.url}/{path}", headers=key).text for path in ("metrics", "model", "openapi.json")]
+    assert 'sightglass_authenticated_requests_total{key="alice"} 3.0' in said[0]
+    assert 'sightglass_authenticated_requests_total{key="bob"} 0.0' in said[0]
+    assert 'sightglass_problems_total{code="unauthorized"} 2.0' in said[0]
+    lines = [json.loads(line) for line in server.lines()]
+    named = [line.get("key") for line in lines if line.get("route") == "/predict"]
+    assert named == ["alice"] * 3
+    refused = [line for line in lines if line.get("status") == 401 and line["method"] == "POST"]
+    assert [line["code"] for line in refused] == ["unauthorized"]
+    assert refused[0]["request_id"]
+    for text in [*said, server.log.read_text()]:
+        assert ALICE not in text
+        assert BOB not in text
+
+
+def test_the_start_of_the_log_says_who_may_call(digits_artifact: Path, guarded: Server, tmp_path: Path) -> None:
+    (start,) = (line for line in map(json.loads, guarded.lines()) if line["event"] == "start")
+    assert (
+        f"open to: 127.0.0.1:0 with the key of alice, bob; pages of {PAGE}, http://localhost:5173" in start["message"]
+    )
+    with serving(digits_artifact, tmp_path) as open_to_all:
+        assert "open to: 127.0.0.1:0 without a key" in open_to_all.log.read_text()
+
+
+# --- other sites' pages -------------------------------------------------------------------------------------------
+
+
+def test_a_preflight_passes_without_a_key(caller: httpx2.Client) -> None:
+    asked = "authorization,x-api-key,x-request-timeout-ms,content-type"
+    headers = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
+    for path in ("/predict", "/predict/batch", "/model"):
+        answer = caller.options(path, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert "POST" in answer.headers["access-control-allow-methods"]
+        assert answer.headers["x-request-id"]
+    stranger = caller.options("/predict", headers=headers | {"Origin": "https://evil.example"})
+    assert stranger.status_code == 400
+    assert "access-control-allow-origin" not in stranger.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key", "status"),
+    [
+        ("/predict", PICTURE, ALICE, 200),
+        ("/predict", PICTURE, "", 401),
+        ("/predict", b"no picture", ALICE, 415),
+        ("/predict", bytes(200_000), ALICE, 413),
+        ("/predict/batch", b"", ALICE, 400),
+        ("/nothing", b"", ALICE, 404),
+        ("/model", b"", ALICE, 405),
+    ],
+)
+def test_a_page_may_read_answers_and_errors(
+    caller: httpx2.Client, path: str, body: bytes, key: str, status: int
+) -> None:
+    for origin in (PAGE, "http://localhost:5173"):
+        answer = caller.post(path, content=body, headers={"Origin": origin, "X-API-Key": key})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert "Origin" in answer.headers["vary"]
+        for shown in ("X-Request-ID", "Server-Timing", "Retry-After"):
+            assert shown in answer.headers["access-control-expose-headers"]
+    stranger = caller.post(path, content=body, headers={"Origin": "https://evil.example", "X-API-Key": key})
+    assert "access-control-allow-origin" not in stranger.headers
+
+
+def test_a_page_may_read_a_refusal_and_when_to_come_again(digits_artifact: Path, tmp_path: Path) -> None:
+    with (
+        serving(digits_artifact, tmp_path, CORS_ORIGINS="*", MAX_QUEUE=1) as server,
+        httpx2.Client(base_url=server.url) as client,
+        httpx2.Client(base_url=server.url) as other,
+    ):
+
+        def slowly() -> Iterator[bytes]:
+            yield PICTURE[:10]
+            while (refused := other.post("/predict", content=PICTURE, headers={"Origin": PAGE})).status_code == 200:
+                pass
+            assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (429, "*")
+            assert int(refused.headers["retry-after"]) >= 1
+            yield PICTURE[10:]
+
+        assert client.post("/predict", content=slowly()).status_code == 200
+
+
+# --- security headers ---------------------------------------------------------------------------------------------
+
+SECURITY = ("x-content-type-options", "x-frame-options", "referrer-policy", "cross-origin-resource-policy")
+
+
+def test_every_answer_has_the_security_headers_where_they_are_on(caller: httpx2.Client) -> None:
+    answers = [caller.get("/health"), caller.get("/model"), caller.get("/model", headers={"X-API-Key": ALICE})]
+    answers += [caller.post("/predict", content=body, headers={"X-API-Key": ALICE}) for body in (PICTURE, b"none")]
+    for answer in answers:
+        assert [name in answer.headers for name in SECURITY] == [True] * 4
+    assert answers[0].headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_local_default_adds_nothing(server: Server) -> None:
+    answer = httpx2.post(f"{server.url}/predict", content=PICTURE, headers={"Origin": PAGE})
+    assert answer.status_code == 200
+    assert set(answer.headers) == {"date", "content-type", "content-length", "x-request-id", "server-timing"}
+    assert "authenticated" not in metrics(server.url)
+
+
+# --- settings that would leave a door open ------------------------------------------------------------------------
+
+
+def of(**chosen: Any) -> "Exposure | None":
+    return Exposure.of(Settings(**chosen))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("", "API_KEYS: entry 1 is not NAME:KEY"),
+        (" ", "entry 1 is not NAME:KEY"),
+        (ALICE, "entry 1 is not NAME:KEY"),
+        (f":{ALICE}", "entry 1 is not NAME:KEY"),
+        (f"a b:{ALICE}", "entry 1 is not NAME:KEY"),
+        (f"a:{ALICE},", "entry 2 is not NAME:KEY"),
+        ("a:0123456789 abcdef", "entry 1 is not NAME:KEY"),
+        ("a:", "entry 1 has a key of 0 characters; at least 16"),
+        ("a:0123456789abcde", "entry 1 has a key of 15 characters; at least 16"),
+        (f"a:{ALICE},a:{BOB}", "entry 2: there is another key of a"),
+        (f"a:{ALICE},b:{ALICE}", "entry 2: the key of b is also another's"),
+    ],
+)
+def test_keys_that_are_none_are_one_sentence_that_does_not_show_them(tmp_path: Path, keys: str, words: str) -> None:
+    (tmp_path / "keys").write_text(keys.replace(",", "\n") + "\n")
+    for chosen in ({"api_keys": SecretStr(keys)}, {"api_keys_file": tmp_path / "keys"}):
+        if "api_keys_file" in chosen and (not keys.strip() or keys.endswith(",")):
+            continue  # blank lines are none
+        with pytest.raises(SettingsError) as refused:
+            of(**chosen)
+        assert words in f"{refused.value}".replace(f"_FILE={tmp_path / 'keys'}", "")
+        assert "\n" not in str(refused.value)
+        assert "0123456789" not in str(refused.value)
+
+
+def test_a_file_without_keys_or_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    cases = {"empty": "there is no key in it", "none": "No such file", ".": "Is a directory", "bytes": "not text"}
+    (tmp_path / "empty").write_text("# nobody yet\n\n")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    for name, words in cases.items():
+        with pytest.raises(SettingsError, match=words) as refused:
+            of(api_keys_file=tmp_path / name)
+        assert str(refused.value).startswith(f"SIGHTGLASS_API_KEYS_FILE={tmp_path / name}")
+
+
+def test_a_key_in_the_environment_and_in_the_file_is_no_second_one(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"bob:{ALICE}")
+    with pytest.raises(SettingsError, match="also another's"):
+        of(api_keys=f"alice:{ALICE}", api_keys_file=tmp_path / "keys")
+
+
+@pytest.mark.parametrize(
+    "origin", ["page.example", f"{PAGE}/", f"{PAGE}/app", "null", "https://*.example", "ftp://a.example", f"{PAGE},,"]
+)
+def test_what_is_no_origin_is_one_sentence(origin: str) -> None:
+    with pytest.raises(SettingsError, match="is no origin: https://example"):
+        of(cors_origins=origin)
+
+
+def test_every_page_may_not_use_keys() -> None:
+    with pytest.raises(SettingsError, match=r"CORS_ORIGINS=\*: with keys, name the origins"):
+        of(cors_origins="*", api_keys=f"alice:{ALICE}")
+    assert of(cors_origins="*") is not None
+
+
+def test_there_is_nothing_around_the_service_where_nothing_is_set() -> None:
+    assert of() is None
+    assert described(None, "0.0.0.0", 8000) == "open to: 0.0.0.0:8000 without a key"
+
+
+def test_a_service_with_a_bad_key_does_not_start(digits_artifact: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app"],
+        env=environment(digits_artifact, API_KEYS="alice:short"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: SIGHTGLASS_API_KEYS: entry 1 has a key of 5 characters; at least 16 are needed")

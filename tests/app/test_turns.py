@@ -1,0 +1,109 @@
+"""Turns: half of what there is, first come first served, and what nobody takes any more goes to the next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from app.turns import Turns
+
+
+class Queue:
+    """What turns are counted in."""
+
+    def __init__(self, places: int, upload_bytes: int) -> None:
+        self.places = self.bytes = 0
+        self.turns = Turns(
+            lambda size: self.places < places and self.bytes + size <= upload_bytes, self.take, places, upload_bytes
+        )
+
+    def take(self, places: int, size: int) -> None:
+        self.places += places
+        self.bytes += size
+
+
+def play(scene: Callable[[], Awaitable[None]]) -> None:
+    async def patiently() -> None:
+        async with asyncio.timeout(10):
+            await scene()
+
+    asyncio.run(patiently())
+
+
+def test_there_is_half_for_batches_and_everything_comes_back() -> None:
+    queue = Queue(places=8, upload_bytes=8000)
+    turns = [queue.turns.first(100) for _ in range(5)]
+    assert [turn is not None for turn in turns] == [True] * 4 + [False]
+    assert (queue.places, queue.bytes) == (4, 800)  # the pieces of an upload, and the file joined of them
+    for turn in turns[:4]:
+        assert turn is not None
+        turn.keep(30)
+    assert queue.bytes == 120
+    for turn in turns[:4] * 2:  # to close twice is to close once
+        assert turn is not None
+        turn.close()
+    assert (queue.places, queue.bytes) == (0, 0)
+
+
+def test_memory_is_shared_too_and_one_upload_always_fits() -> None:
+    queue = Queue(places=8, upload_bytes=1000)
+    large = queue.turns.first(10**9)
+    assert large is not None
+    assert queue.bytes == 500
+    assert queue.turns.first(1) is None
+    large.keep(400)
+    assert queue.turns.first(50) is not None
+    assert queue.turns.first(1) is None
+
+
+def test_who_has_waited_longest_comes_first_and_nobody_passes() -> None:
+    async def scene() -> None:
+        queue = Queue(places=2, upload_bytes=1000)
+        held = queue.turns.first(1)
+        assert held is not None
+        order: list[int] = []
+
+        async def wait(number: int, size: int) -> None:
+            turn = await queue.turns.next(size)
+            order.append(number)
+            assert queue.turns.first(1) is None
+            turn.close()
+
+        tasks = [asyncio.create_task(wait(number, size)) for number, size in enumerate([200, 1, 200])]
+        await asyncio.sleep(0)
+        held.close()
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2]
+        assert (queue.places, queue.bytes) == (0, 0)
+
+    play(scene)
+
+
+def test_the_turn_of_who_has_left_goes_to_the_next() -> None:
+    async def scene() -> None:
+        queue = Queue(places=2, upload_bytes=1000)
+        held = queue.turns.first(1)
+        assert held is not None
+        left, left_just_then, stays = (asyncio.create_task(queue.turns.next(1)) for _ in range(3))
+        await asyncio.sleep(0)
+        left.cancel()
+        held.close()  # gives `left_just_then` its turn before it can take it
+        left_just_then.cancel()
+        turn = await stays
+        assert queue.places == 1
+        turn.close()
+        assert (queue.places, queue.bytes) == (0, 0)
+
+    play(scene)
+
+
+def test_a_place_that_a_lone_picture_gives_back_is_for_who_waits() -> None:
+    async def scene() -> None:
+        queue = Queue(places=2, upload_bytes=1000)
+        queue.take(2, 0)
+        waiting = asyncio.create_task(queue.turns.next(1))
+        await asyncio.sleep(0)
+        queue.take(-1, 0)
+        queue.turns.call()
+        assert queue.places == 2  # taken at once: no picture that comes later finds it free
+        (await waiting).close()
+
+    play(scene)
