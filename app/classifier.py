@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import header
-from app.artifact.image import Decoded, decode
+from app.artifact.image import Claim, Decoded, decode
 from app.batcher import Answer, Batcher
 from app.engines import EngineError
 from app.errors import Problem
@@ -22,6 +23,7 @@ from app.memory import Memory
 from app.startup import Served
 
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
+Worked = TypeVar("Worked")
 _COPIES = 2  # of an upload: its pieces as they came, and the file joined of them
 
 
@@ -77,13 +79,13 @@ class Classifier:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     @contextmanager
-    def admit(self) -> Iterator[Callable[[int], None]]:
-        """A place for one image, taken before its upload is read. Raises Problem when all are taken.
+    def admit(self, images: int = 1) -> Iterator[Callable[[int], None]]:
+        """A place for each image; for the first before the upload is read. Raises Problem when too few are left.
 
         What it yields is to be told the size of each piece of the upload as it comes; it raises Problem when the pieces
         of all uploads no longer fit into memory.
         """
-        if self.admitted >= self.max_queue:
+        if self.admitted + images > self.max_queue:
             raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", self._later())
         held, since = 0, time.perf_counter()
 
@@ -97,12 +99,13 @@ class Classifier:
                 close = {**self._later(), "Connection": "close"}  # the rest of it may still be on its way
                 raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
 
-        self.admitted += 1
+        self.admitted += images
         try:
             yield hold
-            self._observe_rate(since)
+            for _ in range(images):
+                self._observe_rate(since)
         finally:
-            self.admitted -= 1
+            self.admitted -= images
             self._uploads_bytes -= held
 
     def _observe_rate(self, since: float) -> None:
@@ -130,19 +133,19 @@ class Classifier:
         if len(data) <= _SMALL_FILE_BYTES and header.is_quick(data):
             with suppress(_NotSmall):
                 return decode(data, self.served.manifest.input, self._max_pixels, _only_small)
-        return await self._decode_in_thread(data)
+        spec, max_pixels = self.served.manifest.input, self._max_pixels
+        return await self.in_thread(data, lambda data, claim: decode(data, spec, max_pixels, claim))
 
-    async def _decode_in_thread(self, data: bytes) -> Decoded:
-        """The pool keeps cancelled work in its queue: what it keeps must not hold the upload."""
+    async def in_thread(self, data: bytes, work: Callable[[bytes, Claim], Worked]) -> Worked:
+        """`work(data, claim)` in a decoder's thread; `claim` is entered with the memory that it takes, see `decode`.
+
+        The pool keeps cancelled work in its queue: what it keeps must not hold the upload.
+        """
         waiting, over = [data], threading.Event()
         del data
         claim = functools.partial(self._memory.for_decoding, abandoned=over.is_set)
-
-        def work() -> Decoded:
-            return decode(waiting.pop(), self.served.manifest.input, self._max_pixels, claim)
-
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, lambda: work(waiting.pop(), claim))
         finally:
             waiting.clear()
             over.set()

@@ -11,10 +11,10 @@ _OUTCOMES = {"queue_full": "rejected", "deadline_exceeded": "expired", "disconne
 
 
 @contextmanager
-def counted(metrics: Metrics) -> Iterator[None]:
+def counted(metrics: Metrics, images: int = 1) -> Iterator[None]:
     """Each picture exactly once in images_total, and in queue_images meanwhile."""
     outcome = "failed"
-    metrics.queued += 1
+    metrics.queued += images
     try:
         yield
         outcome = "predicted"
@@ -25,5 +25,5 @@ def counted(metrics: Metrics) -> Iterator[None]:
         outcome = _OUTCOMES.get(problem.code, "invalid")
         raise
     finally:
-        metrics.queued -= 1
-        metrics.count_outcome(outcome)
+        metrics.queued -= images
+        metrics.count_outcome(outcome, images)
