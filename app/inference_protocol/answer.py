@@ -64,7 +64,7 @@ def _classes(values: NDArray[np.float32], labels: Sequence[str], count: int) -> 
     """`value:index:label` of each picture's largest values, row by row; of equals the first, as in /predict."""
     best = np.argsort(-values, axis=1, kind="stable")[:, :count]
     return [
-        f"{row[place]}:{place}:{labels[place]}" for row, places in zip(values, best, strict=True) for place in places
+        f"{row[place]!s}:{place}:{labels[place]}" for row, places in zip(values, best, strict=True) for place in places
     ]
 
 
