@@ -52,6 +52,8 @@ def parse(model: Model, body: bytes, length: int, max_images: int) -> InferReque
 
     Raises Problem, before the pictures are read where they are more than `max_images`.
     """
+    if not body:
+        raise Problem("empty_body", "Send the request as the body.")
     if not length:
         return InferRequest(None, tensors.raw(model.input, body, max_images), (Wanted("probabilities", True),))
     content = _content(body[:length])

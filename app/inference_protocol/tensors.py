@@ -56,8 +56,6 @@ def of_binary(tensor: Tensor, data: memoryview, images: int) -> list[bytes] | ND
 
 def raw(tensor: Tensor, body: bytes, max_images: int) -> list[bytes] | NDArray[np.uint8]:
     """A body that is the tensor and nothing else: one encoded picture, or as many pictures' pixels as it holds."""
-    if not body:
-        raise Problem("empty_body", "Send the input as the body.")
     if tensor.name == ENCODED:
         return [body]
     images, rest = divmod(len(body), math.prod(tensor.shape[1:]))
