@@ -37,6 +37,7 @@ def test_an_encoded_picture_has_exactly_the_probabilities_of_predict(
         as_binary = post(client, "digits-encoded", *body(encoded_input([file]), elements([file])))
         as_base64 = post(client, "digits-encoded", *body(encoded_input([file], data=[base64.b64encode(file).decode()])))
         as_body = post(client, "digits-encoded", file, {HEADER: "0"})
+        assert HEADER in as_body.headers  # binary, as Triton answers it
         for response in (as_binary, as_base64, as_body):
             assert np.array_equal(outputs(response)["probabilities"][0], expected)
 
@@ -214,3 +215,12 @@ def test_a_service_behind_a_prefix_answers_in_the_protocols_shape(digits_artifac
     with serving(digits_artifact, tmp_path, ROOT_PATH="/cats") as server:
         assert httpx2.get(f"{server.url}/v2").json()["name"] == "sightglass"
         assert "there are digits" in error(httpx2.get(f"{server.url}/v2/models/x"), 404)
+
+
+def test_a_client_that_leaves_is_not_worked_for(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path) as server:
+        with inference.held(server):
+            pass
+        counted = metrics(server.url)
+    assert 'sightglass_images_total{outcome="disconnected"} 1.0' in counted
+    assert "sightglass_queue_images 0.0" in counted
