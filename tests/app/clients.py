@@ -39,7 +39,7 @@ def python_with(client: str, folder: Path) -> Path:
 def calls(client: str, python: Path, url: str, folder: Path) -> dict[str, Any]:
     """What each call of `{client}_calls.py` answered, or {"error": what it raised}; `folder` has its pictures."""
     script = [str(python), str(_HERE / f"{client}_calls.py"), url, str(folder)]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return {line["call"]: line["answer"] for line in map(json.loads, done.stdout.splitlines())}
 

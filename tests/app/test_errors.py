@@ -21,6 +21,7 @@ STATUS = {
     "malformed_body": 400,
     "bad_field": 400,
     "bad_parameter": 400,
+    "bad_tensor": 400,
     "not_found": 404,
     "method_not_allowed": 405,
     "upload_too_large": 413,
