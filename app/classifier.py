@@ -23,8 +23,8 @@ from app.memory import Memory
 from app.startup import Served
 from app.turns import Turn, Turns
 
-T = TypeVar("T")
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
+Worked = TypeVar("Worked")
 _COPIES = 2  # of an upload: its pieces as they came, and the file joined of them
 
 
@@ -82,13 +82,13 @@ class Classifier:
         self.turns = Turns(self._has_room, self._take, max_queue, memory.upload_bytes)
 
     @contextmanager
-    def admit(self) -> Iterator[Callable[[int], None]]:
-        """A place for one image, taken before its upload is read. Raises Problem when all are taken.
+    def admit(self, images: int = 1) -> Iterator[Callable[[int], None]]:
+        """A place for each image; for the first before the upload is read. Raises Problem when too few are left.
 
         What it yields is to be told the size of each piece of the upload as it comes; it raises Problem when the pieces
         of all uploads no longer fit into memory.
         """
-        if self.admitted >= self.max_queue:
+        if self.admitted + images > self.max_queue:
             raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", self._later())
         held, since = 0, time.perf_counter()
 
@@ -102,12 +102,13 @@ class Classifier:
                 close = {**self._later(), "Connection": "close"}  # the rest of it may still be on its way
                 raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
 
-        self.admitted += 1
+        self.admitted += images
         try:
             yield hold
-            self.observe_rate(since)
+            for _ in range(images):
+                self.observe_rate(since)
         finally:
-            self.admitted -= 1
+            self.admitted -= images
             self._uploads_bytes -= held
             self.turns.call()
 
@@ -161,27 +162,25 @@ class Classifier:
         if len(data) <= _SMALL_FILE_BYTES and header.is_quick(data):
             with suppress(_NotSmall):
                 return decode(data, self.served.manifest.input, self._max_pixels, _only_small)
-        return await self._in_thread(
-            data, lambda own, claim: decode(own, self.served.manifest.input, self._max_pixels, claim)
-        )
+        spec, max_pixels = self.served.manifest.input, self._max_pixels
+        return await self.in_thread(data, lambda data, claim: decode(data, spec, max_pixels, claim))
 
     async def display(self, data: bytes, longest_side: int, draw: Callable[[NDArray[np.uint8], Claim], bytes]) -> bytes:
         """What `draw` makes, in a decoder's thread, of the picture as displayed: uint8[h, w, 3]."""
-        return await self._in_thread(
-            data, lambda own, claim: draw(display(own, longest_side, self._max_pixels, claim), claim)
+        return await self.in_thread(
+            data, lambda data, claim: draw(display(data, longest_side, self._max_pixels, claim), claim)
         )
 
-    async def _in_thread(self, data: bytes, use: Callable[[bytes, Claim], T]) -> T:
-        """The pool keeps cancelled work in its queue: what it keeps must not hold the upload."""
+    async def in_thread(self, data: bytes, work: Callable[[bytes, Claim], Worked]) -> Worked:
+        """`work(data, claim)` in a decoder's thread; `claim` is entered with the memory that it takes, see `decode`.
+
+        The pool keeps cancelled work in its queue: what it keeps must not hold the upload.
+        """
         waiting, over = [data], threading.Event()
         del data
         claim = functools.partial(self._memory.for_decoding, abandoned=over.is_set)
-
-        def work() -> T:
-            return use(waiting.pop(), claim)
-
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, lambda: work(waiting.pop(), claim))
         finally:
             waiting.clear()
             over.set()

@@ -25,6 +25,7 @@ PROBLEMS = {
     "bad_field": Kind(HTTPStatus.BAD_REQUEST, "The form does not hold the expected files"),
     "bad_parameter": Kind(HTTPStatus.BAD_REQUEST, "A parameter has no such value"),
     "unauthorized": Kind(HTTPStatus.UNAUTHORIZED, "The request has no key that is known here"),
+    "bad_tensor": Kind(HTTPStatus.BAD_REQUEST, "The inference request does not fit the model"),
     "not_found": Kind(HTTPStatus.NOT_FOUND, "There is nothing at this path"),
     "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This path takes another method"),
     "not_acceptable": Kind(HTTPStatus.NOT_ACCEPTABLE, "No form of the answer is one that the client accepts"),
@@ -85,8 +86,14 @@ def _sentence(error: Exception) -> str:
 
 
 def respond(problem: Problem, request: Request, request_id: str) -> JSONResponse:
-    """The problem as application/problem+json; `type` links to the list that this service has at /docs/errors."""
+    """The problem as application/problem+json; `type` links to the list that this service has at /docs/errors.
+
+    Under /v2 as the Open Inference Protocol has it.
+    """
     kind = PROBLEMS[problem.code]
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    if path == "/v2" or path.startswith("/v2/"):
+        return JSONResponse({"error": problem.detail}, kind.status, headers=problem.headers)
     content = {
         "type": f"{request.base_url}docs/errors#{problem.code}",
         "title": kind.title,
@@ -103,6 +110,7 @@ def as_markdown() -> str:
     """The table as a page, for /docs/errors and docs/errors.md."""
     rows = [f'| <a id="{code}"></a>`{code}` | {kind.status.value} | {kind.title} |' for code, kind in PROBLEMS.items()]
     head = (
-        "# Errors\n\nEvery error is `application/problem+json` (RFC 9457) with a stable `code` and the `request_id`.\n"
+        "# Errors\n\nEvery error is `application/problem+json` (RFC 9457) with a stable `code` and the `request_id`;"
+        ' under `/v2` it is `{"error": detail}`, as that protocol has it.\n'
     )
     return "\n".join([head, "| code | status | meaning |", "|---|---|---|", *rows]) + "\n"

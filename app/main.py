@@ -20,12 +20,14 @@ from app.classifier import Classifier
 from app.drain import Drain
 from app.engines import EngineError
 from app.exposure import Exposure
+from app.inference_protocol.models import models_of
 from app.log import event
 from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, answer_error
 from app.occlusion import Occlusion
-from app.routes import batch, explain, health, model, predict
+from app.routes import batch, explain, health, model, predict, v2
+from app.routes.infer import Infer
 from app.settings import Settings, SettingsError
 from app.startup import Served
 
@@ -82,6 +84,9 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     api.router.routes[:0] = [answer, many, explained]
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
+    models = models_of(served.manifest, served.variant)
+    api.include_router(v2.router(classifier, drain, models))
+    api.router.routes += Infer(classifier, metrics, models, chosen.max_upload_bytes, chosen.deadline_ms).routes()
     for kind in (HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, answer_error)
     # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms

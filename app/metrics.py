@@ -105,9 +105,9 @@ class Metrics:
         self._observed[self._upload_bytes].append(bytes_in)
         self._observed[self._pixels].append(pixels)
 
-    def count_outcome(self, outcome: str) -> None:
-        """What became of one picture; of OUTCOMES."""
-        self._counted[self._images[outcome]] += 1
+    def count_outcome(self, outcome: str, images: int = 1) -> None:
+        """What became of so many pictures; of OUTCOMES."""
+        self._counted[self._images[outcome]] += images
 
     def observe_batch(self, size: int, seconds: float) -> None:
         """One engine run."""

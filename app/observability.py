@@ -27,7 +27,7 @@ _TRACE_ID = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OVERLOAD_SECONDS = 10
 _WRITE_SECONDS = 0.1  # how long other workers' scrapes may lag behind
-_QUIET = ("/health", "/metrics")
+_QUIET = ("/health", "/metrics", "/v2/health")
 
 
 @dataclass

@@ -23,6 +23,7 @@ __all__ = [
     "ACCEPTED",
     "MAX_PIXELS",
     "BrokenImage",
+    "Claim",
     "Decoded",
     "Geometry",
     "ImageError",

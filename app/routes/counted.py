@@ -16,10 +16,10 @@ _OUTCOMES = {
 
 
 @contextmanager
-def counted(metrics: Metrics) -> Iterator[None]:
+def counted(metrics: Metrics, images: int = 1) -> Iterator[None]:
     """Each picture exactly once in images_total, and in queue_images meanwhile."""
     outcome = "failed"
-    metrics.queued += 1
+    metrics.queued += images
     try:
         yield
         outcome = "predicted"
@@ -30,8 +30,8 @@ def counted(metrics: Metrics) -> Iterator[None]:
         outcome = outcome_of(problem)
         raise
     finally:
-        metrics.queued -= 1
-        metrics.count_outcome(outcome)
+        metrics.queued -= images
+        metrics.count_outcome(outcome, images)
 
 
 def outcome_of(problem: Problem) -> str:

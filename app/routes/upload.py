@@ -38,10 +38,7 @@ async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_byt
     content_type = headers.get(b"content-type", b"")
     multipart = content_type[:19].lower() == b"multipart/form-data"
     allowed = max_bytes + _FORM_OVERHEAD_BYTES if multipart else max_bytes
-    announced = headers.get(b"content-length", b"")
-    if announced.isdigit() and int(announced) > allowed:
-        raise too_large(int(announced), max_bytes)
-    pieces = await _body(receive, allowed, max_bytes, hold)
+    pieces = await _body(headers, receive, allowed, max_bytes, hold)
     picture = _only_file_at_sight(content_type, pieces) if multipart else b"".join(pieces)
     if picture is None:
         body = b"".join(pieces)
@@ -54,7 +51,17 @@ async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_byt
     return picture
 
 
-async def _body(receive: Receive, allowed: int, max_bytes: int, hold: Hold) -> list[bytes]:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int, hold: Hold) -> bytes:
+    """The body as it is, whatever its type. `hold` and the problems are those of `read_picture`."""
+    return b"".join(await _body(headers, receive, max_bytes, max_bytes, hold))
+
+
+async def _body(
+    headers: Mapping[bytes, bytes], receive: Receive, allowed: int, max_bytes: int, hold: Hold
+) -> list[bytes]:
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced) > allowed:
+        raise too_large(int(announced), max_bytes)
     pieces, received, more = [], 0, True
     while more:
         message = await receive()

@@ -22,6 +22,7 @@ STATUS = {
     "bad_field": 400,
     "bad_parameter": 400,
     "unauthorized": 401,
+    "bad_tensor": 400,
     "not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,

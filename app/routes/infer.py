@@ -1,0 +1,178 @@
+"""POST /v2/models/{model}/infer."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.types import Receive, Scope, Send
+
+from app.artifact.image import Claim, Decoded, Geometry, ImageError
+from app.classifier import Classifier, Prediction, rank
+from app.inference_protocol import answer, body
+from app.inference_protocol.models import Model
+from app.inference_protocol.request import HEADER_LENGTH, InferRequest, json_length, parse
+from app.metrics import Metrics
+from app.observability import Trace, trace_of
+from app.routes.counted import counted
+from app.routes.documented import BINARY
+from app.routes.patience import Patience
+from app.routes.plain import PlainRoute
+from app.routes.upload import Hold, read_body
+from app.routes.v2 import TAGS, errors, model_at, path_of
+
+_PATH = "/v2/models/{model}"
+_QUICK_BYTES, _QUICK_NUMBERS = 16_384, 1024  # of JSON: what takes less than 1 ms
+_JSON_COPIES = 3  # at most: its text twice, and what has been read of it
+_CONTENT = {
+    "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
+    "application/octet-stream": BINARY,
+}
+_BODY = {"required": True, "description": "JSON, then the input's bytes if they are not in it.", "content": _CONTENT}
+
+
+class Infer:
+    """The inference of the protocol's models; `routes` are its two paths."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        metrics: Metrics,
+        models: Mapping[str, Model],
+        max_upload_bytes: int,
+        deadline_ms: int,
+    ) -> None:
+        self._classifier = classifier
+        self._metrics = metrics
+        self._models = models
+        self._max_upload_bytes = max_upload_bytes
+        self._deadline_ms = deadline_ms
+
+    def routes(self) -> list[PlainRoute]:
+        """With and without the version."""
+
+        def infer() -> dict[str, Any]:
+            """Classify pictures; docs/protocol.md lists requests and clients."""
+            raise NotImplementedError
+
+        documentation: dict[str, Any] = {
+            "methods": ["POST"],
+            "tags": TAGS,
+            "responses": errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
+            "openapi_extra": {"requestBody": _BODY, **path_of(self._models)},
+        }
+        versioned = f"{_PATH}/versions/{{version}}/infer"
+        return [
+            PlainRoute(f"{_PATH}/infer", self._answer, infer, **documentation),
+            PlainRoute(versioned, self._answer, infer, include_in_schema=False, **documentation),
+        ]
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        trace = trace_of(scope)
+        model = model_at(scope["path_params"], self._models)
+        trace.facts["model"] = model.name
+        headers = dict(scope["headers"])
+        patience = Patience.of(headers, self._deadline_ms)
+        with ExitStack() as places:
+            places.enter_context(counted(self._metrics))
+            hold = places.enter_context(self._classifier.admit())
+            async with patience:
+                with trace.stage("receive"):
+                    content = await self._body(headers, receive, hold)
+                patience.watch(scope["state"].get("closed"))
+                bytes_in = len(content)
+                request = await self._parse(model, headers, content)
+                del content
+                numbers = answer.count_numbers(request, model)
+                if others := len(request.pictures) - 1:
+                    places.enter_context(counted(self._metrics, others))
+                    places.enter_context(self._classifier.admit(others))
+                predictions = await self._predict(request)
+                text, json_bytes = await self._encode(model, request, predictions, numbers)
+        _record(predictions, bytes_in, trace, self._metrics)
+        await send({"type": "http.response.start", "status": 200, "headers": _head(text, json_bytes)})
+        await send({"type": "http.response.body", "body": text})
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, hold: Hold) -> bytes:
+        encoding, limit = body.encoding_of(headers), self._max_upload_bytes
+        sent = await read_body(headers, receive, limit, hold)
+        if not encoding:
+            return sent
+
+        def inflate(sent: bytes, claim: Claim) -> bytes:
+            with claim(2 * body.most_inflated(len(sent), limit)):
+                return body.inflate(sent, encoding, limit)
+
+        content = await self._classifier.in_thread(sent, inflate)
+        hold(len(content))
+        return content
+
+    async def _parse(self, model: Model, headers: Mapping[bytes, bytes], content: bytes) -> InferRequest:
+        """Checked to the last byte, and that its answer will not be too much."""
+        length, most = json_length(headers, len(content)), self._classifier.max_queue
+        if length <= _QUICK_BYTES:
+            return parse(model, content, length, most)
+
+        def read(content: bytes, claim: Claim) -> InferRequest:
+            with claim(length * _JSON_COPIES):
+                return parse(model, content, length, most)
+
+        return await self._classifier.in_thread(content, read)
+
+    async def _predict(self, request: InferRequest) -> list[Prediction]:
+        """Each picture's, in order; the first that cannot be had ends it for all."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = []
+                for place, picture in enumerate(request.pictures):
+                    tasks.append(group.create_task(self._one(picture, place, len(request.pictures))))
+                    if isinstance(picture, bytes):
+                        await asyncio.sleep(0)  # small files are decoded in the event loop: others go in between
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _one(self, picture: bytes | NDArray[np.uint8], place: int, images: int) -> Prediction:
+        if isinstance(picture, bytes):
+            try:
+                return await self._classifier.predict(picture, 1)
+            except ImageError as error:
+                if images == 1:
+                    raise
+                raise type(error)(f"element {place}: {error}") from error
+        result = await self._classifier.batcher.submit(picture)
+        height, width, _ = picture.shape
+        whole = Decoded(picture, Geometry(width, height, 0, 0, width, height), "pixels")
+        return Prediction(rank(result.probabilities, self._classifier.served.manifest.labels, 1), whole, result, 0.0)
+
+    async def _encode(
+        self, model: Model, request: InferRequest, predictions: Sequence[Prediction], numbers: int
+    ) -> tuple[bytes, int | None]:
+        answers = [prediction.answer for prediction in predictions]
+        if numbers <= _QUICK_NUMBERS:
+            return answer.encode(model, request, answers)
+        return await self._classifier.in_thread(b"", lambda *_: answer.encode(model, request, answers))
+
+
+def _head(text: bytes, json_bytes: int | None) -> list[tuple[bytes, bytes]]:
+    head = [(b"content-length", b"%d" % len(text))]
+    if json_bytes is None:
+        return [(b"content-type", b"application/json"), *head]
+    return [(b"content-type", b"application/octet-stream"), (HEADER_LENGTH, b"%d" % json_bytes), *head]
+
+
+def _record(predictions: Sequence[Prediction], bytes_in: int, trace: Trace, metrics: Metrics) -> None:
+    """The pictures of one request go side by side: its stages are the slowest's."""
+    answers = [prediction.answer for prediction in predictions]
+    trace.stages["decode"] = max(prediction.decode_seconds for prediction in predictions)
+    trace.stages["queue"] = max(each.queue_seconds for each in answers)
+    trace.stages["inference"] = max(each.inference_seconds for each in answers)
+    trace.facts.update(bytes_in=bytes_in, images=len(answers), batch_size=max(each.batch_size for each in answers))
+    for prediction in predictions:
+        label, confidence = prediction.top_k[0]
+        geometry = prediction.decoded.geometry
+        metrics.observe_prediction(label, confidence, bytes_in // len(answers), geometry.width * geometry.height)
+    if len(predictions) == 1:
+        trace.facts.update(prediction=label, confidence=round(confidence, 4))

@@ -1,0 +1,226 @@
+"""What the Open Inference Protocol's requests are answered, byte by byte; the clients' own calls are elsewhere."""
+
+import base64
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from app.artifact import manifest
+from app.artifact.image import decode
+from tests.app import inference
+from tests.app.inference import HEADER, body, elements, encoded_input, error, outputs, pixels_input, post, predicted
+from tests.pictures import encode, picture
+from tests.serving import Server, metrics, serving
+
+JPEG = encode(picture(90, 70), "JPEG")
+PNG = encode(picture(40, 30, 1))
+
+
+@pytest.fixture(scope="module")
+def pixels(digits_artifact: Path) -> np.ndarray:
+    """uint8[3, 16, 16, 3] of the two files, and of the first again."""
+    spec = manifest.load(digits_artifact).input
+    return np.stack([decode(file, spec).pixels for file in (JPEG, PNG, JPEG)])
+
+
+def test_an_encoded_picture_has_exactly_the_probabilities_of_predict(
+    client: httpx2.Client, digits_artifact: Path
+) -> None:
+    for file in (JPEG, PNG):
+        expected = predicted(client, file, digits_artifact)
+        as_binary = post(client, "digits-encoded", *body(encoded_input([file]), elements([file])))
+        as_base64 = post(client, "digits-encoded", *body(encoded_input([file], data=[base64.b64encode(file).decode()])))
+        as_body = post(client, "digits-encoded", file, {HEADER: "0"})
+        assert HEADER in as_body.headers  # binary, as Triton answers it
+        for response in (as_binary, as_base64, as_body):
+            assert np.array_equal(outputs(response)["probabilities"][0], expected)
+
+
+def test_the_decoded_pixels_have_exactly_the_probabilities_of_predict(
+    client: httpx2.Client, digits_artifact: Path, pixels: np.ndarray
+) -> None:
+    expected, one = predicted(client, JPEG, digits_artifact), pixels[:1]
+    as_binary = post(client, "digits", *body(pixels_input(one), one.tobytes()))
+    nested = post(client, "digits", *body(pixels_input(one, data=one.tolist())))
+    flat = post(client, "digits", *body(pixels_input(one, data=one.ravel().tolist())))
+    as_body = post(client, "digits", one.tobytes(), {HEADER: "0"})
+    for response in (as_binary, nested, flat, as_body):
+        assert np.array_equal(outputs(response)["probabilities"][0], expected)
+
+
+def test_pictures_keep_their_order(client: httpx2.Client, digits_artifact: Path, pixels: np.ndarray) -> None:
+    expected = [predicted(client, file, digits_artifact) for file in (JPEG, PNG, JPEG)]
+    files = [JPEG, PNG, JPEG]
+    for response in (
+        post(client, "digits", *body(pixels_input(pixels), pixels.tobytes())),
+        post(client, "digits", pixels.tobytes(), {HEADER: "0"}),
+        post(client, "digits-encoded", *body(encoded_input(files), elements(files))),
+    ):
+        assert np.allclose(outputs(response)["probabilities"], expected, rtol=0, atol=1e-6)
+
+
+def test_numbers_in_json_are_the_binary_ones_and_short(client: httpx2.Client, pixels: np.ndarray) -> None:
+    names = ("probabilities", "logits", "heatmap")
+    binary = outputs(
+        post(
+            client,
+            "digits",
+            *body(
+                pixels_input(pixels[:1]),
+                pixels[:1].tobytes(),
+                outputs=[{"name": name} for name in names],
+                parameters={"binary_data_output": True},
+            ),
+        )
+    )
+    response = post(
+        client,
+        "digits",
+        *body(pixels_input(pixels[:1]), pixels[:1].tobytes(), outputs=[{"name": name} for name in names]),
+    )
+    text = outputs(response)
+    assert HEADER not in response.headers
+    assert response.headers["content-type"] == "application/json"
+    for name in names:
+        assert np.array_equal(binary[name], text[name])
+    for number in response.text.partition("[")[2].replace("[", ",").replace("]", ",").split(","):
+        assert len(number.strip('"')) <= 16 or number.startswith(('{"', '"'))
+
+
+def test_each_output_may_differ_from_the_whole_request(client: httpx2.Client, pixels: np.ndarray) -> None:
+    asked = [{"name": "logits", "parameters": {"binary_data": False}}, {"name": "probabilities"}]
+    parameters = {"binary_data_output": True}
+    response = post(
+        client, "digits", *body(pixels_input(pixels), pixels.tobytes(), outputs=asked, parameters=parameters)
+    )
+    content = json.loads(response.content[: int(response.headers[HEADER])])
+    logits, probabilities = content["outputs"]
+    assert len(logits["data"]) == 30
+    assert probabilities["parameters"] == {"binary_data_size": 120}
+    assert response.headers["content-type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("name", ["42", "", "Käfer 蜂", "\ud800", "x" * 10_000])
+def test_the_id_comes_back(client: httpx2.Client, name: str) -> None:
+    content, headers = body(encoded_input([PNG]), elements([PNG]), id=name)
+    assert post(client, "digits-encoded", content, headers).json()["id"] == name
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_body_may_be_compressed(client: httpx2.Client, pixels: np.ndarray, encoding: str, compress: Any) -> None:
+    content, headers = body(pixels_input(pixels), pixels.tobytes())
+    response = post(client, "digits", compress(content), headers | {"Content-Encoding": encoding})
+    assert np.array_equal(
+        outputs(response)["probabilities"], outputs(post(client, "digits", content, headers))["probabilities"]
+    )
+
+
+def test_classes_of_binary_answers_are_length_prefixed(client: httpx2.Client, digits_artifact: Path) -> None:
+    asked = [{"name": "probabilities", "parameters": {"classification": 99, "binary_data": True}}]
+    response = post(client, "digits-encoded", *body(encoded_input([PNG]), elements([PNG]), outputs=asked))
+    length = int(response.headers[HEADER])
+    (output,) = json.loads(response.content[:length])["outputs"]
+    assert (output["datatype"], output["shape"]) == ("BYTES", [1, 10])
+    rest, ranked = response.content[length:], []
+    while rest:
+        size = int.from_bytes(rest[:4], "little")
+        ranked.append(rest[4 : 4 + size].decode().split(":"))
+        rest = rest[4 + size :]
+    expected = predicted(client, PNG, digits_artifact)
+    assert [np.float32(value) for value, _, _ in ranked] == sorted(expected, reverse=True)
+    assert [expected[int(index)] for _, index, _ in ranked] == sorted(expected, reverse=True)
+
+
+def test_the_version_may_be_named(client: httpx2.Client) -> None:
+    content, headers = body(encoded_input([PNG]), elements([PNG]))
+    path = "/v2/models/digits-encoded/versions/{}/infer"
+    assert outputs(client.post(path.format(1), content=content, headers=headers))
+    assert "there is 1" in error(client.post(path.format(2), content=content, headers=headers), 404)
+
+
+def test_a_request_is_one_log_line_and_its_pictures_are_counted_once(
+    digits_artifact: Path, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    with serving(digits_artifact, tmp_path, LOG_FORMAT="json") as server:
+        with httpx2.Client(base_url=server.url) as client:
+            post(client, "digits", *body(pixels_input(pixels), pixels.tobytes()))
+            post(client, "digits-encoded", *body(encoded_input([PNG, b"GIF89a"]), elements([PNG, b"GIF89a"])))
+            post(client, "digits-encoded", PNG, {HEADER: "0"})
+        counted = metrics(server.url)
+        lines = [json.loads(line) for line in server.lines() if '"event": "request"' in line]
+    three, broken, one = lines
+    assert three["route"] == "/v2/models/{model}/infer"
+    assert (three["model"], three["images"], three["batch_size"]) == ("digits", 3, 3)
+    assert "prediction" not in three
+    assert (broken["status"], broken["code"]) == (422, "undecodable_image")
+    assert (one["images"], one["bytes_in"], one["model"]) == (1, len(PNG), "digits-encoded")
+    assert 0.1 <= one["confidence"] <= 1
+    assert {"receive_ms", "decode_ms", "queue_ms", "inference_ms"} < set(one)
+    assert 'sightglass_images_total{outcome="predicted"} 4.0' in counted
+    assert 'sightglass_images_total{outcome="invalid"} 2.0' in counted
+    assert "sightglass_queue_images 0.0" in counted
+    assert 'route="/v2/models/{model}/infer",status="200"} 2.0' in counted
+
+
+def test_more_pictures_than_places_are_turned_away(digits_artifact: Path, tmp_path: Path, pixels: np.ndarray) -> None:
+    with (
+        serving(digits_artifact, tmp_path, MAX_QUEUE=2) as server,
+        httpx2.Client(base_url=server.url) as client,
+    ):
+        said = error(post(client, "digits", *body(pixels_input(pixels), pixels.tobytes())), 400)
+        assert said.startswith("3 pictures; this service takes at most 2 a request")
+        with inference.held(server):  # a picture whose upload does not end has the other place
+            response = post(client, "digits", *body(pixels_input(pixels[:2]), pixels[:2].tobytes()))
+            error(response, 429)
+            assert int(response.headers["retry-after"]) >= 1
+        assert outputs(post(client, "digits", *body(pixels_input(pixels[:2]), pixels[:2].tobytes())))
+        counted = metrics(server.url)
+    assert 'sightglass_images_total{outcome="rejected"} 2.0' in counted
+
+
+def test_a_request_that_waits_too_long_is_given_up(server: Server, client: httpx2.Client) -> None:
+    with inference.held(server, "X-Request-Timeout-Ms: 50") as connection:
+        answer = connection.recv(4096)
+    assert b"504 Gateway Timeout" in answer
+    assert b'{"error":"No answer within 50 ms."}' in answer
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/"])
+def test_the_server_describes_itself(client: httpx2.Client, path: str) -> None:
+    content = client.get(path).json()
+    assert content["name"] == "sightglass"
+    assert content["extensions"] == ["binary_tensor_data", "classification", "model_configuration"]
+
+
+@pytest.mark.parametrize("path", ["/v2/nothing", "/v2/models/cats", "/v2/models/digits/versions/7", "/v2/health/x"])
+def test_what_is_not_there_is_an_error_in_the_protocols_own_shape(client: httpx2.Client, path: str) -> None:
+    assert error(client.get(path), 404).startswith("There is no")
+
+
+def test_other_methods_are_told_the_right_one(client: httpx2.Client) -> None:
+    assert error(client.get("/v2/models/digits/infer"), 405) == "Use POST here."
+
+
+def test_paths_that_only_begin_alike_keep_problem_documents(client: httpx2.Client) -> None:
+    assert client.get("/v2x").headers["content-type"] == "application/problem+json"
+
+
+def test_a_service_behind_a_prefix_answers_in_the_protocols_shape(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, ROOT_PATH="/cats") as server:
+        assert httpx2.get(f"{server.url}/v2").json()["name"] == "sightglass"
+        assert "there are digits" in error(httpx2.get(f"{server.url}/v2/models/x"), 404)
+
+
+def test_a_client_that_leaves_is_not_worked_for(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path) as server:
+        with inference.held(server):
+            pass
+        counted = metrics(server.url)
+    assert 'sightglass_images_total{outcome="disconnected"} 1.0' in counted
+    assert "sightglass_queue_images 0.0" in counted
