@@ -2,30 +2,26 @@
 
 import asyncio
 import functools
-import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.admission import Admission
 from app.artifact import header
 from app.artifact.image import Claim, Decoded, decode, display
 from app.batcher import Answer, Batcher
 from app.engines import EngineError
-from app.errors import Problem
 from app.memory import Memory
 from app.startup import Served
-from app.turns import Turn, Turns
 
-_RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
 Worked = TypeVar("Worked")
-_COPIES = 2  # of an upload: its pieces as they came, and the file joined of them
 
 
 # By file size and memory to decode it: what takes less than 1 ms. A thread and its quarrels over the interpreter cost
@@ -65,88 +61,15 @@ class Classifier:
     """The request pipeline around one served variant."""
 
     def __init__(
-        self, served: Served, batcher: Batcher, memory: Memory, threads: int, max_queue: int, max_pixels: int
+        self, served: Served, batcher: Batcher, admission: Admission, memory: Memory, threads: int, max_pixels: int
     ) -> None:
-        """`threads` decode; `max_queue` images may be admitted and unanswered at once."""
+        """`threads` decode."""
         self.served = served
         self.batcher = batcher
-        self.admitted = 0
-        self.max_queue = max_queue
-        self._long = 0
+        self.admission = admission
         self._memory = memory
-        self._uploads_bytes = 0
-        self._answers = 0
-        self._answered_at = self._seconds_each = 0.0
         self._max_pixels = max_pixels
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self.turns = Turns(self._has_room, self._take, max_queue, memory.upload_bytes)
-
-    @contextmanager
-    def admit(self, images: int = 1) -> Iterator[Callable[[int], None]]:
-        """A place for each image; for the first before the upload is read. Raises Problem when too few are left.
-
-        What it yields is to be told the size of each piece of the upload as it comes; it raises Problem when the pieces
-        of all uploads no longer fit into memory.
-        """
-        if self.admitted + images > self.max_queue:
-            raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", self._later())
-        held, since = 0, time.perf_counter()
-
-        def hold(size: int) -> None:
-            nonlocal held
-            others = self._uploads_bytes - held
-            held += size * _COPIES
-            self._uploads_bytes += size * _COPIES
-            # an upload that is alone is let in whatever its size, or a small container would never answer it
-            if others and self._uploads_bytes > self._memory.upload_bytes:
-                close = {**self._later(), "Connection": "close"}  # the rest of it may still be on its way
-                raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
-
-        self.admitted += images
-        try:
-            yield hold
-            for _ in range(images):
-                self.observe_rate(since)
-        finally:
-            self.admitted -= images
-            self._uploads_bytes -= held
-            self.turns.call()
-
-    @contextmanager
-    def admit_long(self) -> Iterator[Callable[[int], None]]:
-        """`admit` for what takes longer than a prediction: at most a quarter of the places, so that the others turn."""
-        if self._long >= max(1, self.max_queue // 4):
-            raise Problem("queue_full", f"{self._long} explanations are in progress; try again.", self._later())
-        self._long += 1
-        try:
-            with self.admit() as hold:
-                yield hold
-        finally:
-            self._long -= 1
-
-    def first_turn(self, size: int) -> Turn:
-        """As `admit`, for a batch whose first picture has at most `size` bytes; it waits for the rest of its turns."""
-        if turn := self.turns.first(size):
-            return turn
-        raise Problem("queue_full", "As many pictures are waiting as batches may add to; try again.", self._later())
-
-    def _has_room(self, size: int) -> bool:
-        return self.admitted < self.max_queue and self._uploads_bytes + size <= self._memory.upload_bytes
-
-    def _take(self, places: int, size: int) -> None:
-        self.admitted += places
-        self._uploads_bytes += size
-
-    def observe_rate(self, since: float) -> None:
-        """One more answer, to what was admitted at `since`: the mean time between answers, without the idle times."""
-        now = time.perf_counter()
-        self._answers = min(self._answers + 1, _RECENT)
-        self._seconds_each += (now - max(since, self._answered_at) - self._seconds_each) / self._answers
-        self._answered_at = now
-
-    def _later(self) -> dict[str, str]:
-        """When what waits now will have been answered, in whole seconds."""
-        return {"Retry-After": str(max(1, math.ceil(self.admitted * self._seconds_each)))}
 
     async def predict(self, data: bytes, top_k: int) -> Prediction:
         """Classify one encoded picture; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""

@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from app import log, settings, startup
+from app.admission import Admission
 from app.artifact.manifest import ArtifactError
 from app.batcher import Batcher
 from app.classifier import Classifier
@@ -63,7 +64,8 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     # before memory is shared out: the first full batch takes some that the engine then keeps
     served.engine.run(np.zeros((chosen.max_batch, spec.height, spec.width, 3), np.uint8))
     memory = Memory.of_worker(chosen.processes)
-    classifier = Classifier(served, batcher, memory, chosen.threads_per_worker, max_queue, chosen.max_pixels)
+    admission = Admission(max_queue, memory.upload_bytes)
+    classifier = Classifier(served, batcher, admission, memory, chosen.threads_per_worker, chosen.max_pixels)
     drain = Drain(
         chosen.drain_ms / 1000, lambda: event("drain", f"not ready any more; the port closes in {chosen.drain_ms} ms")
     )

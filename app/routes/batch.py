@@ -119,7 +119,7 @@ class _Batch:
         """
         limit = self._max_upload_bytes
         await self._free.acquire()
-        turn: Turn | None = self._classifier.first_turn(limit if announced is None else min(limit, announced))
+        turn: Turn | None = self._classifier.admission.first_turn(limit if announced is None else min(limit, announced))
         try:
             async for piece in slices(receive):
                 self._form.write(piece)
@@ -131,7 +131,7 @@ class _Batch:
                     if self._form.complete or not self._form.ended:
                         await self._free.acquire()
                         left = limit if announced is None else min(limit, max(0, announced - self.received))
-                        turn = await self._classifier.turns.next(left)
+                        turn = await self._classifier.admission.turns.next(left)
         finally:
             if turn is not None:
                 turn.close()
@@ -154,7 +154,7 @@ class _Batch:
         try:
             with counted(self._metrics):
                 self.results[place] = await self._predict(file)
-            self._classifier.observe_rate(turn.since)
+            self._classifier.admission.observe_rate(turn.since)
         except (ImageError, EngineError, Problem) as error:
             self.results[place] = schemas.file_error_json(file.name, problem_of(error))
             self.errors += 1

@@ -50,7 +50,7 @@ def route(
         form = accept.choose(scope["headers"], (_JSON, _PNG))
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with counted(metrics), classifier.admit_long() as hold:
+        with counted(metrics), classifier.admission.admit_long() as hold:
             async with patience:
                 with trace.stage("receive"):
                     picture = await read_picture(headers, receive, max_upload_bytes, hold)

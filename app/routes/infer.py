@@ -77,7 +77,7 @@ class Infer:
         patience = Patience.of(headers, self._deadline_ms)
         with ExitStack() as places:
             places.enter_context(counted(self._metrics))
-            hold = places.enter_context(self._classifier.admit())
+            hold = places.enter_context(self._classifier.admission.admit())
             async with patience:
                 with trace.stage("receive"):
                     content = await self._body(headers, receive, hold)
@@ -88,7 +88,7 @@ class Infer:
                 numbers = answer.count_numbers(request, model)
                 if others := len(request.pictures) - 1:
                     places.enter_context(counted(self._metrics, others))
-                    places.enter_context(self._classifier.admit(others))
+                    places.enter_context(self._classifier.admission.admit(others))
                 predictions = await self._predict(request)
                 text, json_bytes = await self._encode(model, request, predictions, numbers)
         _record(predictions, bytes_in, trace, self._metrics)
@@ -111,7 +111,7 @@ class Infer:
 
     async def _parse(self, model: Model, headers: Mapping[bytes, bytes], content: bytes) -> InferRequest:
         """Checked to the last byte, and that its answer will not be too much."""
-        length, most = json_length(headers, len(content)), self._classifier.max_queue
+        length, most = json_length(headers, len(content)), self._classifier.admission.max_queue
         if length <= _QUICK_BYTES:
             return parse(model, content, length, most)
 

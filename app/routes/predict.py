@@ -52,7 +52,7 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         top_k = asked(query.get("top_k"), labels)
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with counted(metrics), classifier.admit() as hold:
+        with counted(metrics), classifier.admission.admit() as hold:
             async with patience:
                 with trace.stage("receive"):
                     picture = await read_picture(headers, receive, max_upload_bytes, hold)

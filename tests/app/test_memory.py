@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from app import startup
+from app.admission import Admission
 from app.artifact.image import InputSpec, TooManyPixels, decode
 from app.batcher import Batcher
 from app.classifier import Classifier
@@ -187,21 +188,22 @@ def test_a_picture_that_nobody_waits_for_gives_up_its_place_in_the_line() -> Non
 def small(digits_artifact: Path) -> Classifier:
     """The pipeline with one decoder, 6 MB to decode in and 3 MB for uploads."""
     served = startup.start(digits_artifact, "onnx")
-    return Classifier(served, Batcher(served.engine, 4), Memory(10_000_000), 1, 8, 10**8)
+    memory = Memory(10_000_000)
+    return Classifier(served, Batcher(served.engine, 4), Admission(8, memory.upload_bytes), memory, 1, 10**8)
 
 
 def test_uploads_share_their_memory_and_are_charged_as_they_come(small: Classifier) -> None:
-    with small.admit() as alone:
+    with small.admission.admit() as alone:
         alone(5_000_000)  # more than there is, or a small container would never answer it
-        with small.admit() as another, pytest.raises(Problem, match="uploads of others"):
+        with small.admission.admit() as another, pytest.raises(Problem, match="uploads of others"):
             another(1)
-    with small.admit() as one, small.admit() as two:
+    with small.admission.admit() as one, small.admission.admit() as two:
         one(700_000)
         two(700_000)
         with pytest.raises(Problem, match="uploads of others") as refused:
             two(200_000)
         assert refused.value.code == "queue_full"
-    with small.admit() as again:
+    with small.admission.admit() as again:
         again(1_500_000)
 
 
