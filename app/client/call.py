@@ -2,16 +2,17 @@
 
 import json
 import math
+import os
 import random
 import re
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 import httpx2
 
@@ -21,7 +22,6 @@ T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 16_000_000
 _CONNECT_SECONDS = 5.0
-_UNREACHABLE_SECONDS = 10.0  # long enough for a restart, short enough for a wrong address
 # Exponential backoff with full jitter (Brooker 2015, AWS Architecture Blog): waits in unison would meet again.
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 8.0
 # The service's own, and what proxies say while none of their servers answers.
@@ -82,7 +82,6 @@ class Call(Generic[T]):
         self._read, self._accepted, self._seconds = read, accepted, seconds
         self._deadline = time.monotonic() + seconds
         self._attempts = 0
-        self._unreachable_since: float | None = None
         self._request_id = uuid.uuid4().hex  # the same for each attempt: one name in every log
         self._headers = {**service.headers, "X-Request-ID": self._request_id}
         if picture is not None:
@@ -125,19 +124,11 @@ class Call(Generic[T]):
                 raise self._no_answer(outcome)
             self.result = self._result(Answer(outcome.status_code, outcome.headers, _json(outcome, body)))
         except ClientError as error:
-            wait = error.retry_after + _full_jitter(self._attempts)
-            if not error.temporary or time.monotonic() + wait >= self._last_chance(error):
+            wait = _wait(error.retry_after, self._attempts)
+            if not error.temporary or time.monotonic() + wait >= self._deadline:
                 raise
             return wait
         return None
-
-    def _last_chance(self, error: ClientError) -> float:
-        if not isinstance(error, Unreachable):
-            self._unreachable_since = None
-            return self._deadline
-        if self._unreachable_since is None:
-            self._unreachable_since = time.monotonic()
-        return min(self._deadline, self._unreachable_since + _UNREACHABLE_SECONDS)
 
     def _result(self, answer: Answer) -> T:
         request_id = answer.headers.get("X-Request-ID", self._request_id)
@@ -173,20 +164,32 @@ class Call(Generic[T]):
         if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
             detail = f"{self.method} {self.url}: no answer within {self._seconds:g} s."
             return Unreachable(detail, "timeout", request_id=self._request_id)
-        why = str(error) or type(error).__name__
-        temporary = not isinstance(error, httpx2.LocalProtocolError) and not _mistrusted(error)
+        why = next((os.strerror(each.errno) for each in _causes(error) if _is_told(each)), str(error))
         return Unreachable(
-            f"{self.method} {self.url}: {why}.", "unreachable", request_id=self._request_id, temporary=temporary
+            f"{self.method} {self.url}: {why or type(error).__name__}.",
+            "unreachable",
+            request_id=self._request_id,
+            temporary=not any(map(_is_lasting, _causes(error))),
         )
 
 
-def _mistrusted(error: BaseException | None) -> bool:
-    """Whether it is about TLS, which will be the same in a second; but a server that goes away is no such matter."""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it came of, and so on; of several addresses that were tried the last."""
     while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-        error = error.__cause__ or error.__context__
-    return False
+        yield error
+        several = isinstance(error, BaseExceptionGroup)
+        error = error.exceptions[-1] if several else error.__cause__ or error.__context__
+
+
+def _is_told(error: BaseException) -> TypeGuard[ConnectionError]:
+    """Whether the system has words for it, which asyncio replaces by its own: `Connection refused`."""
+    return isinstance(error, ConnectionError) and error.errno is not None
+
+
+def _is_lasting(error: BaseException) -> bool:
+    """Whether it will be the same in a second: TLS that does not fit, but not a server that goes away meanwhile."""
+    gone = ssl.SSLEOFError | ssl.SSLZeroReturnError
+    return isinstance(error, httpx2.LocalProtocolError | ssl.SSLError) and not isinstance(error, gone)
 
 
 def _json(response: httpx2.Response, body: bytes | bytearray) -> Any:
@@ -220,7 +223,8 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _full_jitter(attempt: int) -> float:
-    """Between 0 and a bound that doubles with every attempt; on top of Retry-After, which all others were told too."""
-    bound = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 10))
-    return random.uniform(0, bound)  # noqa: S311  # no secret
+def _wait(retry_after: float, attempt: int) -> float:
+    """What the service asked for, and up to as much again, because it asked all others for the same; else backoff."""
+    if retry_after:
+        return random.uniform(retry_after, 2 * retry_after)  # noqa: S311  # no secret
+    return random.uniform(0, min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 10)))  # noqa: S311

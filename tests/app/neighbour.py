@@ -1,5 +1,6 @@
 """What stands between a client and the service, or in its place: proxies and servers that answer otherwise."""
 
+import itertools
 import json
 import socket
 import socketserver
@@ -51,8 +52,13 @@ def neighbour(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[Ne
                 self.request = tls.wrap_socket(self.request, server_side=True)
             super().setup()
 
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()
+
         def handle(self) -> None:
-            head = b"".join(iter(self.rfile.readline, b"\r\n")).decode()
+            lines = itertools.takewhile(lambda line: line not in (b"\r\n", b""), self.rfile)
+            head = b"".join(lines).decode("latin-1")
             lengths = [line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("content-length")]
             self.rfile.read(int(lengths[0]) if lengths else 0)
             with lock:

@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import httpx2
 import pytest
 
 from app import schemas
-from app.client import Client, ClientError, Health, Prediction, ServiceError, UnreadableFile
+from app.client import Client, ClientError, Health, Prediction, ServiceError, Unreachable, UnreadableFile
 from app.client import answers as client_answers
 from app.settings import DEFAULT_MODEL
 from tests.app.clients import Ask, ask_async, ask_sync
@@ -59,7 +60,9 @@ def test_health_and_model_are_values(server: Server, ask: Ask) -> None:
 
 def test_the_log_of_the_service_has_the_request_id_that_the_client_gives(server: Server, ask: Ask) -> None:
     answer: Prediction = ask(server.url, "predict", CAT)
-    assert any(f"id={answer.request_id}" in line for line in server.lines())
+    until = time.monotonic() + 10
+    while not any(f"id={answer.request_id}" in line for line in server.lines()):  # it is written after the answer
+        assert time.monotonic() < until
 
 
 @pytest.mark.parametrize(
@@ -176,6 +179,12 @@ def test_an_address_with_a_path_too_many_is_told(server: Server, ask: Ask) -> No
     with pytest.raises(ServiceError) as caught:
         ask(f"{server.url}/predict", "predict", CAT)
     assert (caught.value.status, caught.value.code) == (404, "not_found")
+
+
+def test_https_where_http_is_spoken_is_told_at_once(server: Server, ask: Ask) -> None:
+    with pytest.raises(Unreachable, match="SSL") as caught:
+        ask(server.url.replace("http:", "https:"), "predict", CAT)
+    assert not caught.value.temporary
 
 
 def test_an_ipv6_address_is_an_address(tmp_path: Path, ask: Ask) -> None:
