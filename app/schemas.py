@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
+from app.artifact.manifest import Manifest
 from app.classifier import Prediction
 from app.startup import Served
 
@@ -91,6 +92,20 @@ class ProblemDocument(_Schema):
     detail: str
     code: str
     request_id: str
+
+
+class Serving(_Schema):
+    """What of the manifest this process serves; `warning`: why it is not the default variant."""
+
+    variant: str
+    device: str
+    warning: str | None
+
+
+class ModelCard(Manifest):
+    """The answer of /model: the manifest, and what of it this process serves."""
+
+    serving: Serving
 
 
 def model_card(served: Served) -> dict[str, Any]:

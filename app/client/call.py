@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx2
 
@@ -164,7 +164,7 @@ class Call(Generic[T]):
         if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
             detail = f"{self.method} {self.url}: no answer within {self._seconds:g} s."
             return Unreachable(detail, "timeout", request_id=self._request_id)
-        why = next((os.strerror(each.errno) for each in _causes(error) if _is_told(each)), str(error))
+        why = "".join(map(_told, _causes(error))) or str(error)
         return Unreachable(
             f"{self.method} {self.url}: {why or type(error).__name__}.",
             "unreachable",
@@ -177,13 +177,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, what it came of, and so on; of several addresses that were tried the last."""
     while error is not None:
         yield error
-        several = isinstance(error, BaseExceptionGroup)
-        error = error.exceptions[-1] if several else error.__cause__ or error.__context__
+        error = error.exceptions[-1] if isinstance(error, BaseExceptionGroup) else error.__cause__
 
 
-def _is_told(error: BaseException) -> TypeGuard[ConnectionError]:
-    """Whether the system has words for it, which asyncio replaces by its own: `Connection refused`."""
-    return isinstance(error, ConnectionError) and error.errno is not None
+def _told(error: BaseException) -> str:
+    """The system's words, which asyncio replaces by its own: `Connection refused`."""
+    return os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else ""
 
 
 def _is_lasting(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from app.errors import Problem
 from app.metrics import Metrics
 from app.observability import Trace, trace_of
 from app.routes.counted import counted
-from app.routes.documented import BINARY, problems
+from app.routes.documented import BINARY, PREDICTION, example, problems
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
 from app.routes.upload import read_picture
@@ -36,10 +36,13 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_ERRORS = problems(400, 413, 415, 422, 429, 500, 503, 504)
+_ANSWERS = {200: example(PREDICTION), **problems(400, 413, 415, 422, 429, 500, 503, 504)}
 _NUMBER = re.compile("[0-9]{1,9}")
-TopK = Annotated[str, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
-Timeout = Annotated[int, Header(ge=1, description="The picture is dropped if its turn comes later than that.")]
+TopK = Annotated[str | None, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
+Timeout = Annotated[
+    int | None,
+    Header(ge=1, alias="X-Request-Timeout-Ms", description="The picture is dropped if its turn comes later than that."),
+]
 
 
 def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int) -> PlainRoute:
@@ -64,11 +67,11 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": body})
 
-    def predict(top_k: TopK | None = None, x_request_timeout_ms: Timeout | None = None) -> PredictionResponse:
+    def predict(top_k: TopK = None, x_request_timeout_ms: Timeout = None) -> PredictionResponse:
         """Classify one picture."""
         raise NotImplementedError
 
-    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ERRORS, openapi_extra=_BODY)
+    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ANSWERS, openapi_extra=_BODY)
 
 
 def _count(top_k: str | None, labels: int) -> int:
