@@ -99,7 +99,7 @@ class Serving(_Schema):
 
     variant: str
     device: str
-    warning: str | None
+    warning: str | None = None
 
 
 class ModelCard(Manifest):

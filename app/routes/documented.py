@@ -40,7 +40,7 @@ _SAID: dict[str, Document] = {
         "received_bytes": 12_000_000,
     },
     "unsupported_image": {
-        "detail": "The file is no known image type.",
+        "detail": "The file is no known image type; accepted: JPEG, PNG, WebP, BMP, GIF, TIFF.",
         "accepted": ["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"],
     },
     "queue_full": {"detail": "128 pictures are waiting; try again."},
