@@ -177,7 +177,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, what it came of, and so on; of several addresses that were tried the last."""
     while error is not None:
         yield error
-        error = error.exceptions[-1] if isinstance(error, BaseExceptionGroup) else error.__cause__
+        inner = error.exceptions[-1] if isinstance(error, BaseExceptionGroup) else error.__cause__
+        error = inner or error.__context__
 
 
 def _told(error: BaseException) -> str:

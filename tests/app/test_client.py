@@ -87,6 +87,13 @@ def test_what_the_service_says_is_raised(
     assert re.fullmatch("[0-9a-f]{32}", error.request_id)
 
 
+@pytest.mark.parametrize("size", [9_000_000, 40_000_000])
+def test_a_picture_that_is_far_too_large_is_answered_and_not_cut_off(server: Server, ask: Ask, size: int) -> None:
+    with pytest.raises(ServiceError) as caught:
+        ask(server.url, "predict", bytes(size), timeout=5)
+    assert caught.value.code == "upload_too_large"
+
+
 def test_a_missing_file_is_of_the_same_family(server: Server, ask: Ask) -> None:
     with pytest.raises(UnreadableFile, match=r"nowhere\.jpg"):
         ask(server.url, "predict", "nowhere.jpg")
