@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
 
-.PHONY: serve test test-slow smoke bench check lock
+.PHONY: serve test test-slow smoke bench check lock openapi
 
 serve: $(VENV)/.serve
 	SIGHTGLASS_PORT=$(PORT) exec $(BIN)/python -m app
@@ -31,6 +31,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# After a change of what the service says: look at the diff, it is what generated clients will see.
+openapi: $(VENV)/.dev
+	$(BIN)/python -m tests.app.openapi
 
 # requirements/: every version with its hashes, for the images and for `make serve` and `make test`. torch comes from the
 # default index; dev.txt is made first and holds everything, so that the others agree with it.

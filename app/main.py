@@ -27,7 +27,7 @@ from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, answer_error
 from app.occlusion import Occlusion
-from app.routes import batch, explain, health, model, predict, v2
+from app.routes import batch, documented, explain, health, model, predict, v2
 from app.routes.infer import Infer
 from app.settings import Settings, SettingsError
 from app.startup import Served
@@ -89,6 +89,7 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     models = models_of(served.manifest, served.variant)
     api.include_router(v2.router(classifier, drain, models))
     api.router.routes += Infer(classifier, metrics, models, chosen.max_upload_bytes, chosen.deadline_ms).routes()
+    documented.complete(api)
     for kind in (HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, answer_error)
     # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms

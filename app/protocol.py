@@ -1,9 +1,12 @@
 """HTTP/1.1 as uvicorn speaks it, but an answer is one packet, and a request can be told that its client has left."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_LINGER_SECONDS = 5  # for the rest of an upload, which is thrown away
 
 
 class Protocol(HttpToolsProtocol):
@@ -15,8 +18,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
-        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
+        self._gathering = _Gathering(transport, self.loop, self._is_uploading)
+        super().connection_made(self._gathering)  # type: ignore[arg-type]
         self._closed: asyncio.Future[None] = self.loop.create_future()
+        self._receiving = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -26,15 +31,32 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See HttpToolsProtocol."""
         super().on_message_begin()
+        self._receiving = True
         self.scope["state"]["closed"] = self._closed
+
+    def on_message_complete(self) -> None:
+        """See HttpToolsProtocol."""
+        super().on_message_complete()
+        self._receiving = False
+        self._gathering.end_lingering()
+
+    def _is_uploading(self) -> bool:
+        return self._receiving and self.cycle is not None and self.cycle.response_complete
 
 
 class _Gathering:
-    """A transport that writes once a turn of the event loop."""
+    """A transport that writes once a turn of the event loop, and closes as RFC 9112, 9.6 asks.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    To close while an upload is under way resets the connection, and its client may never see the answer: a 413.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, is_uploading: Callable[[], bool]
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._is_uploading = is_uploading
+        self._lingering: asyncio.TimerHandle | None = None
         self._pieces: list[bytes] = []
 
     def write(self, piece: bytes) -> None:
@@ -44,7 +66,16 @@ class _Gathering:
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        if self._lingering or not self._is_uploading() or self._transport.is_closing():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._lingering = self._loop.call_later(_LINGER_SECONDS, self._transport.close)
+
+    def end_lingering(self) -> None:
+        if self._lingering:
+            self._lingering.cancel()
+            self._transport.close()
 
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
+from app.artifact.manifest import Manifest
 from app.classifier import Prediction
 from app.errors import PROBLEMS, Problem
 from app.explanation import Explanation, Method
@@ -191,6 +192,20 @@ class ProblemDocument(_Schema):
     detail: str
     code: str
     request_id: str
+
+
+class Serving(_Schema):
+    """What of the manifest this process serves; `warning`: why it is not the default variant."""
+
+    variant: str
+    device: str
+    warning: str | None = None
+
+
+class ModelCard(Manifest):
+    """The answer of /model: the manifest, and what of it this process serves."""
+
+    serving: Serving
 
 
 def model_card(served: Served) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from app.engines import machine
 
 PREFIX = "SIGHTGLASS_"
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "exports/cifar10/1"
-_NOT_SETTINGS = {"SIGHTGLASS_DEBUG"}  # the command line's own: tracebacks instead of one-sentence errors
+# the command line's own: tracebacks instead of one-sentence errors, and what `predict --url` shows to a service
+_NOT_SETTINGS = {"SIGHTGLASS_DEBUG", "SIGHTGLASS_API_KEY"}
 _SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 Count = Annotated[int, Field(ge=1)]
 

@@ -1,14 +1,19 @@
 """The commands that the serving install has all it needs for: `verify`, `predict` and `serve`."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.cells import cell_len
 
+from training import TrainingError
 from training.cells import columns, escaped, packed, shortened, wrapped
 from training.terminal import AsJson, echo, print_json
+
+if TYPE_CHECKING:
+    from app.client import ClientError, Prediction
 
 
 def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
@@ -33,13 +38,44 @@ def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False)
 
 
 def predict(
-    artifact: Annotated[Path, typer.Argument()],
-    files: Annotated[list[str], typer.Argument(help="Pictures; - reads one from stdin.")],
+    words: Annotated[list[str], typer.Argument(metavar="[ARTIFACT] FILE", help="Pictures; - reads one from stdin.")],
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Of a running service, in place of ARTIFACT: http://localhost:8000."),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1)] = 3,
-    variant: Annotated[str, typer.Option(help="auto, onnx, onnx-int8 or torchscript.")] = "auto",
+    variant: Annotated[str, typer.Option(help="auto, onnx, onnx-int8 or torchscript; of an ARTIFACT.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Classify files without a server, exactly as the service would."""
+    """Classify files: without a server, exactly as the service would, or with --url by a running one.
+
+    With --url, the environment variable SIGHTGLASS_API_KEY is the key if the service asks for one.
+    """
+    if trouble := _misused(words, url, variant):
+        raise typer.BadParameter(trouble, param_hint="[ARTIFACT] FILE...")
+    rows = _predict_by_service(url, words, top_k) if url else _predict_here(Path(words[0]), words[1:], top_k, variant)
+    if as_json:
+        print_json(rows)
+    else:
+        _print_predictions(rows)
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def _misused(words: list[str], url: str | None, variant: str) -> str:
+    """What is wrong with the command line, or empty."""
+    if url is None:
+        if words[0].startswith(("http://", "https://")):
+            return f"a service is named with --url: sightglass predict --url {words[0]} FILE..."
+        return "" if len(words) > 1 else "sightglass predict ARTIFACT FILE...: the pictures are missing"
+    if variant != "auto":
+        return "--variant is of an ARTIFACT; a service has one of its own"
+    if Path(words[0], "manifest.json").exists():
+        return f"with --url the service has the artifact: leave {words[0]} out"
+    return ""
+
+
+def _predict_here(artifact: Path, files: list[str], top_k: int, variant: str) -> list[dict[str, Any]]:
     from app import startup
     from app.artifact.image import ImageError, decode
     from app.classifier import rank
@@ -56,12 +92,34 @@ def predict(
             continue
         ranked = rank(served.engine.run(pixels[None]).probabilities[0], manifest.labels, top_k)
         rows.append({"file": name, "top_k": [{"class": label, "probability": p} for label, p in ranked]})
-    if as_json:
-        print_json(rows)
-    else:
-        _print_predictions(rows)
-    if any("error" in row for row in rows):
-        raise typer.Exit(1)
+    return rows
+
+
+def _predict_by_service(url: str, files: list[str], top_k: int) -> list[dict[str, Any]]:
+    import asyncio
+
+    from app.client import AsyncClient, ClientError, Prediction
+
+    async def ask() -> list[Prediction | ClientError]:
+        async with AsyncClient(url, api_key=os.environ.get("SIGHTGLASS_API_KEY") or None) as service:
+            # a wrong address or key is one error and not one for each file; and there may be fewer labels
+            most = len((await service.model()).labels)
+            content = (sys.stdin.buffer.read() if name == "-" else name for name in files)
+            return [answer async for answer in service.predict_many(content, top_k=min(top_k, most))]
+
+    try:
+        answers = asyncio.run(ask())  # which Ctrl-C ends at once
+    except (ClientError, ValueError) as error:
+        raise TrainingError(
+            str(error), "is the service running, and does it take the key of SIGHTGLASS_API_KEY?"
+        ) from error
+    return [_row(name, answer) for name, answer in zip(files, answers, strict=True)]
+
+
+def _row(name: str, answer: "Prediction | ClientError") -> dict[str, Any]:
+    if isinstance(answer, Exception):
+        return {"file": name, "error": str(answer)}
+    return {"file": name, "top_k": [{"class": each.label, "probability": each.probability} for each in answer.top_k]}
 
 
 def serve(

@@ -1,14 +1,142 @@
-"""What OpenAPI says that no signature does: bodies that are pictures, and errors."""
+"""What OpenAPI says that no signature does: pictures as bodies, headers, examples, and errors from their table."""
 
+import re
 from http import HTTPStatus
 from typing import Any
 
+from fastapi import FastAPI
+
+from app.errors import PROBLEMS
 from app.schemas import ProblemDocument
 
-BINARY = {"schema": {"type": "string", "format": "binary"}}
+Document = dict[str, Any]
+
+BINARY: Document = {"schema": {"type": "string", "format": "binary"}}  # what Swagger's file picker and generators know
+_MODEL = {"name": "cifar10", "version": 1, "variant": "onnx-int8"}
+PREDICTION = {
+    "prediction": "cat",
+    "confidence": 0.99031574,
+    "top_k": [{"class": "cat", "probability": 0.99031574}, {"class": "frog", "probability": 0.003212234}],
+    "model": _MODEL,
+}
+HEALTHY = {
+    "status": "ok",
+    "model": _MODEL,
+    "device": "cpu",
+    "selftest_max_probability_difference": 5.96e-08,
+    "warning": None,
+    "detail": None,
+}
+UNHEALTHY = {**HEALTHY, "status": "unavailable", "detail": "Stopping."}
+METRICS = '# TYPE sightglass_images_total counter\nsightglass_images_total{outcome="predicted"} 1027.0\n'
+# By code, what the example says beside what the table has; the title is the detail of the others.
+_SAID: dict[str, Document] = {
+    "empty_body": {"detail": "Send the picture as the body, or as the multipart field `file`."},
+    "bad_field": {"detail": "Expected one file in the field `file`, but there are several."},
+    "bad_parameter": {"detail": "top_k=11: this model has 10 labels; 1 to 10, or `all`."},
+    "upload_too_large": {
+        "detail": "12.0 MB; the limit is 10 MB (SIGHTGLASS_MAX_UPLOAD_BYTES).",
+        "limit_bytes": 10_000_000,
+        "received_bytes": 12_000_000,
+    },
+    "unsupported_image": {
+        "detail": "The file is no known image type; accepted: JPEG, PNG, WebP, BMP, GIF, TIFF.",
+        "accepted": ["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"],
+    },
+    "queue_full": {"detail": "128 pictures are waiting; try again."},
+    "internal_error": {"detail": "The service failed on this request; its log has the details."},
+    "not_ready": {"detail": "The engine failed; /health and the log have the details."},
+    "deadline_exceeded": {"detail": "No answer within 30000 ms."},
+}
+_UNHEARD = {"disconnected"}  # by whoever has left
+_HEADERS = {
+    "X-Request-ID": "What the log calls this request: yours, if you sent one of letters, digits, `.`, `_` and `-`.",
+    "Server-Timing": "How long each stage took, in ms: receive, decode, queue, inference.",
+    "Retry-After": "In how many seconds to come again.",
+}
+_NUMBERS = {"Retry-After"}
+_TAGS = {"pictures": "What is in a picture.", "service": "What is served, and how it fares."}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers these statuses with a problem document."""
-    content = {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+def problems(*statuses: int) -> dict[int | str, Document]:
+    """The `responses` of a route that answers these statuses with a problem document, an example for each code."""
+    return {status: _problem(status) for status in statuses}
+
+
+def example(content: Any, kind: str = "application/json") -> Document:
+    """What goes into `responses` beside the schema that FastAPI finds."""
+    return {"content": {kind: {"example": content}}}
+
+
+def complete(api: FastAPI) -> None:
+    """Put into the application's document what is true of every route, and take out FastAPI's own 422."""
+    make = api.openapi
+
+    def openapi() -> Document:
+        if not api.openapi_schema:
+            _complete(make())
+        return make()
+
+    api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _problem(status: int) -> Document:
+    codes = [code for code, kind in PROBLEMS.items() if kind.status == status and code not in _UNHEARD]
+    content = {
+        "schema": {"$ref": "#/components/schemas/ProblemDocument"},
+        "examples": {code: {"summary": PROBLEMS[code].title, "value": _example_of(code)} for code in codes},
+    }
+    answer: Document = {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": content},
+    }
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        answer["headers"] = {"Retry-After": _header("Retry-After")}
+    return answer
+
+
+def _example_of(code: str) -> Document:
+    kind = PROBLEMS[code]
+    return {
+        "type": f"http://localhost:8000/docs/errors#{code}",
+        "title": kind.title,
+        "status": kind.status.value,
+        "detail": f"{kind.title}.",
+        "code": code,
+        "request_id": "9f2c5d1e8a7b4c3d9e0f1a2b3c4d5e6f",
+        **_SAID.get(code, {}),
+    }
+
+
+def _header(name: str) -> Document:
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+def _complete(document: Document) -> None:
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["ProblemDocument"] = ProblemDocument.model_json_schema()
+    components["headers"] = {
+        name: {"description": text, "schema": {"type": "integer" if name in _NUMBERS else "string"}}
+        for name, text in _HEADERS.items()
+    }
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            # what generators call the method: /health/ready is `health_ready`
+            operation["operationId"] = "_".join(re.findall("[A-Za-z0-9]+", path))
+            operation.setdefault("tags", ["pictures" if method == "post" else "service"])
+            _complete_answers(operation["responses"])
+    used = {tag for methods in document["paths"].values() for each in methods.values() for tag in each["tags"]}
+    document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
+
+
+def _complete_answers(answers: Document) -> None:
+    if "HTTPValidationError" in str(answers.get("422", "")):
+        del answers["422"]  # a parameter that is wrong is a 400 here
+    for status, answer in answers.items():
+        headers = answer.setdefault("headers", {})
+        headers["X-Request-ID"] = _header("X-Request-ID")
+        if status == "200" and "504" in answers:  # a picture went through the pipeline
+            headers["Server-Timing"] = _header("Server-Timing")

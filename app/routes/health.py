@@ -6,14 +6,16 @@ from fastapi import APIRouter, Response
 
 from app.classifier import Classifier
 from app.drain import Drain
+from app.routes.documented import HEALTHY, UNHEALTHY, example
 from app.schemas import Health
 
 
 def router(classifier: Classifier, drain: Drain) -> APIRouter:
     """The routes, about the classifier."""
     routes = APIRouter()
-    unavailable: dict[int | str, dict[str, Any]] = {
-        503: {"model": Health, "description": "Not able to answer; `detail` says why."}
+    answers: dict[int | str, dict[str, Any]] = {
+        200: example(HEALTHY),
+        503: {"model": Health, "description": "Not able to answer; `detail` says why.", **example(UNHEALTHY)},
     }
 
     def answer(response: Response, trouble: str) -> Health:
@@ -23,14 +25,14 @@ def router(classifier: Classifier, drain: Drain) -> APIRouter:
 
     @routes.head("/health", include_in_schema=False)  # what some load balancers ask
     @routes.head("/health/ready", include_in_schema=False)
-    @routes.get("/health", responses=unavailable)
-    @routes.get("/health/ready", responses=unavailable)
+    @routes.get("/health", responses=answers)
+    @routes.get("/health/ready", responses=answers)
     async def ready(response: Response) -> Health:
         """Whether to send pictures: the self-test passed, the engine works, and the service is not about to stop."""
         return answer(response, classifier.why_not_ready() or ("Stopping." if drain.draining else ""))
 
     @routes.head("/health/live", include_in_schema=False)
-    @routes.get("/health/live", responses=unavailable)
+    @routes.get("/health/live", responses=answers)
     async def live(response: Response) -> Health:
         """Whether a restart would not help; an engine that failed is asked again every few seconds."""
         return answer(response, classifier.why_not_live())

@@ -1,28 +1,28 @@
 """What is served and how it fares: GET /model, /metrics, /docs/errors and a hint at /."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.artifact.image import ACCEPTED
 from app.classifier import Classifier
 from app.errors import as_markdown
 from app.metrics import Metrics
-from app.schemas import model_card
+from app.routes.documented import METRICS, example
+from app.schemas import ModelCard, model_card
 
 
 def router(classifier: Classifier, metrics: Metrics) -> APIRouter:
     """The routes, about the classifier."""
     routes = APIRouter()
+    card = model_card(classifier.served)
 
-    @routes.get("/model")
-    async def model() -> dict[str, Any]:
+    @routes.get("/model", responses={200: {"model": ModelCard, **example(card)}})
+    async def model() -> Response:
         """The manifest: labels, input, variants with their proofs, provenance; and what this process serves."""
-        return model_card(classifier.served)
+        return JSONResponse(card)
 
-    @routes.get("/metrics", response_class=PlainTextResponse)
+    @routes.get("/metrics", response_class=PlainTextResponse, responses={200: example(METRICS, "text/plain")})
     async def exposition() -> Response:
         """Prometheus metrics, summed over all workers."""
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

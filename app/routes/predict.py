@@ -13,7 +13,7 @@ from app.errors import Problem
 from app.metrics import Metrics
 from app.observability import Trace, trace_of
 from app.routes.counted import counted
-from app.routes.documented import BINARY, problems
+from app.routes.documented import BINARY, PREDICTION, example, problems
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
 from app.routes.upload import read_picture
@@ -36,10 +36,13 @@ PICTURE: dict[str, Any] = {
         },
     }
 }
-_ERRORS = problems(400, 413, 415, 422, 429, 500, 503, 504)
+_ANSWERS = {200: example(PREDICTION), **problems(400, 413, 415, 422, 429, 500, 503, 504)}
 _NUMBER = re.compile("[0-9]{1,9}")
 TopK = Annotated[str | None, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
-Timeout = Annotated[int | None, Header(ge=1, description="The picture is dropped if its turn comes later than that.")]
+Timeout = Annotated[
+    int | None,
+    Header(ge=1, alias="X-Request-Timeout-Ms", description="The picture is dropped if its turn comes later than that."),
+]
 
 
 def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int) -> PlainRoute:
@@ -68,7 +71,7 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         """Classify one picture."""
         raise NotImplementedError
 
-    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ERRORS, openapi_extra=PICTURE)
+    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ANSWERS, openapi_extra=PICTURE)
 
 
 def asked(top_k: str | None, labels: int) -> int:

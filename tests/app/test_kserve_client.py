@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.app import clients
-from tests.app.clients import Made
+from tests.app import protocol_clients
+from tests.app.protocol_clients import Made
 
 
 @pytest.fixture(scope="module")
 def made(digits_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    with clients.made("kserve", digits_artifact, tmp_path_factory.mktemp("kserve")) as answers:
+    with protocol_clients.made("kserve", digits_artifact, tmp_path_factory.mktemp("kserve")) as answers:
         yield answers
 
 
@@ -73,4 +73,4 @@ def test_the_documentation_lists_exactly_these_calls_and_their_outcomes(made: Ma
         call: "error" if isinstance(answer, dict) and "error" in answer else "passes"
         for call, answer in made.answers.items()
     }
-    assert clients.documented("kserve") == outcomes
+    assert protocol_clients.documented("kserve") == outcomes

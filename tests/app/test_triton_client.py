@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.app import clients
-from tests.app.clients import Made
+from tests.app import protocol_clients
+from tests.app.protocol_clients import Made
 
 
 @pytest.fixture(scope="module")
 def made(digits_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    with clients.made("triton", digits_artifact, tmp_path_factory.mktemp("triton")) as answers:
+    with protocol_clients.made("triton", digits_artifact, tmp_path_factory.mktemp("triton")) as answers:
         yield answers
 
 
@@ -109,4 +109,4 @@ def test_the_documentation_lists_exactly_these_calls_and_their_outcomes(made: Ma
         call: "error" if isinstance(answer, dict) and "error" in answer else "passes"
         for call, answer in made.answers.items()
     }
-    assert clients.documented("triton") == outcomes
+    assert protocol_clients.documented("triton") == outcomes

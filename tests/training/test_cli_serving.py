@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from app import startup
 from app.artifact import manifest
+from tests.app.neighbour import MODEL, PREDICTION, http, neighbour
 from tests.pictures import encode, picture
+from tests.serving import serving
 from tests.training.conftest import Sightglass, alone
 from training.data import index
 
@@ -89,6 +92,87 @@ def test_predict_reads_stdin_and_needs_no_torch(digits_artifact: Path, digit: Pa
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert (row["file"], row["top_k"][0]["class"]) == ("-", "7")
+
+
+@pytest.fixture(scope="module")
+def service(digits_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one that serves the digits."""
+    with serving(digits_artifact, tmp_path_factory.mktemp("service"), VARIANT="onnx") as running:
+        yield running.url
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--top-k", "1"], ["--top-k", "99", "--json"]])
+def test_a_service_answers_as_the_artifact_does_on_the_command_line_too(
+    sightglass: Sightglass, digits_artifact: Path, service: str, digit: Path, options: list[str]
+) -> None:
+    here = sightglass("predict", digits_artifact, digit, digit, "--variant", "onnx", *options)
+    there = sightglass("predict", "--url", service, digit, digit, *options)
+    assert (there.code, there.err) == (here.code, here.err) == (0, "")
+    numbers = [re.findall(r"0\.\d+", said.out) for said in (here, there)]
+    assert re.sub(r"0\.\d+", "", there.out) == re.sub(r"0\.\d+", "", here.out)
+    assert [float(each) for each in numbers[1]] == pytest.approx([float(each) for each in numbers[0]], abs=1e-5)
+
+
+def test_a_service_answers_the_good_files_beside_a_broken_one(
+    sightglass: Sightglass, service: str, digit: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jpg").write_text("no picture")
+    said = sightglass("predict", "--url", service, digit, tmp_path / "broken.jpg", tmp_path / "missing.png", digit)
+    assert said.code == 1
+    lines = said.out.splitlines()
+    assert [("error" in line, " 7 0." in line) for line in lines] == [
+        (False, True),
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+    assert "error: The file is no known image type" in lines[1]
+    assert "No such file" in lines[2]
+
+
+def test_a_service_is_asked_about_stdin_without_torch(service: str, digit: Path) -> None:
+    done = alone("predict", "--url", service, "-", "--json", stdin=digit.read_bytes())
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["file"], row["top_k"][0]["class"]) == ("-", "7")
+
+
+def test_the_key_of_the_environment_goes_to_the_service(
+    sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch, digit: Path
+) -> None:
+    model = {**MODEL, "labels": ["cat", "dog"], "serving": {"variant": "onnx", "device": "cpu"}}
+    monkeypatch.setenv("SIGHTGLASS_API_KEY", "k-1")
+    with neighbour(http(200, model), http(200, PREDICTION)) as other:
+        assert sightglass("predict", "--url", other.url, digit).out.endswith("cat 0.7500  dog 0.2500\n")
+    assert [head.split(" HTTP")[0] for head in other.requests] == ["GET /model", "POST /predict?top_k=2"]
+    assert all("authorization: bearer k-1" in head.lower() for head in other.requests)
+
+
+def test_a_wrong_address_is_one_error_and_not_one_for_each_file(sightglass: Sightglass, digit: Path) -> None:
+    with neighbour(http(404, b"<html>", "text/html")) as other:
+        said = sightglass("predict", "--url", other.url, digit, digit)
+    assert (said.code, said.out) == (1, "")
+    assert re.fullmatch(r"error: GET \S+/model: 404 Not Found with text/html; [^\n]+\n\nhint: [^\n]+\n", said.err)
+    assert len(other.requests) == 1
+    assert "looks like http://" in sightglass("predict", "--url", "localhost:8000", digit).err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["http://localhost:8000", "cat.jpg"], "--url"),
+        (["exports/cifar10/1"], "pictures"),
+        (["--url", "http://localhost:8000", "ARTIFACT", "cat.jpg"], "leave"),
+        (["--url", "http://localhost:8000"], "Missing argument"),
+        (["--url", "http://localhost:8000", "--variant", "onnx", "cat.jpg"], "--variant"),
+    ],
+)
+def test_an_artifact_or_an_address_but_not_both(
+    sightglass: Sightglass, digits_artifact: Path, words: list[str], said: str
+) -> None:
+    answer = sightglass("predict", *(str(digits_artifact) if word == "ARTIFACT" else word for word in words))
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
 
 
 def test_verify_checks_every_variant(sightglass: Sightglass, digits_artifact: Path) -> None:

@@ -1,0 +1,150 @@
+"""What the service answers, as values. What a newer service adds to its JSON is ignored."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """Which model answered."""
+
+    name: str
+    version: int
+    variant: str
+
+    @classmethod
+    def of(cls, document: Any) -> Self:
+        """Of its JSON; raises KeyError, TypeError or ValueError, as all of these do, for what is not one."""
+        return cls(str(document["name"]), int(document["version"]), str(document["variant"]))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassProbability:
+    """One label; `probability` in 0..1, calibrated."""
+
+    label: str
+    probability: float
+
+    @classmethod
+    def of(cls, document: Any) -> Self:
+        """Of its JSON."""
+        return cls(str(document["class"]), float(document["probability"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer of POST /predict: `confidence` is the first probability of `top_k`, which falls."""
+
+    prediction: str
+    confidence: float
+    top_k: tuple[ClassProbability, ...]
+    model: ModelName
+    request_id: str
+
+    @classmethod
+    def of(cls, document: Any, request_id: str) -> Self:
+        """Of its JSON."""
+        return cls(
+            prediction=str(document["prediction"]),
+            confidence=float(document["confidence"]),
+            top_k=tuple(ClassProbability.of(each) for each in document["top_k"]),
+            model=ModelName.of(document["model"]),
+            request_id=request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a picture as it is displayed, in its pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where a heat map lies in the picture, in the picture's pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer of POST /explain: what speaks for `label`, float[h][w] over `box` of the picture, row 0 at its top."""
+
+    label: str
+    probability: float
+    prediction: str
+    method: str
+    picture: Size
+    box: Box
+    heatmap: tuple[tuple[float, ...], ...]
+    model: ModelName
+    request_id: str
+
+    @classmethod
+    def of(cls, document: Any, request_id: str) -> Self:
+        """Of its JSON."""
+        size, box = document["picture"], document["box"]
+        return cls(
+            label=str(document["class"]),
+            probability=float(document["probability"]),
+            prediction=str(document["prediction"]),
+            method=str(document["method"]),
+            picture=Size(int(size["width"]), int(size["height"])),
+            box=Box(*(float(box[side]) for side in ("left", "top", "right", "bottom"))),
+            heatmap=tuple(tuple(float(value) for value in row) for row in document["heatmap"]),
+            model=ModelName.of(document["model"]),
+            request_id=request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The answer of GET /health: `status` is `ok` or `unavailable`, then `detail` says why."""
+
+    status: str
+    model: ModelName
+    device: str
+    selftest_max_probability_difference: float
+    warning: str | None
+    detail: str | None
+
+    @classmethod
+    def of(cls, document: Any, _request_id: str) -> Self:
+        """Of its JSON."""
+        return cls(
+            status=str(document["status"]),
+            model=ModelName.of(document["model"]),
+            device=str(document["device"]),
+            selftest_max_probability_difference=float(document["selftest_max_probability_difference"]),
+            warning=document.get("warning"),
+            detail=document.get("detail"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """The answer of GET /model: `manifest` is all of it, as JSON."""
+
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    variant: str
+    device: str
+    manifest: dict[str, Any]
+
+    @classmethod
+    def of(cls, document: Any, _request_id: str) -> Self:
+        """Of its JSON."""
+        return cls(
+            name=str(document["name"]),
+            version=int(document["version"]),
+            labels=tuple(map(str, document["labels"])),
+            variant=str(document["serving"]["variant"]),
+            device=str(document["serving"]["device"]),
+            manifest=dict(document),
+        )

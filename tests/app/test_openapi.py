@@ -1,0 +1,122 @@
+"""The OpenAPI document: valid, complete, true of the running service, and unchanged unless somebody meant it."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from app.errors import PROBLEMS
+from tests.app.openapi import SNAPSHOT, document, text
+from tests.pictures import encode, picture
+
+JSON = ("application/json", "application/problem+json")
+EVERYWHERE = {"not_found", "method_not_allowed"}  # of no route in particular
+UNHEARD = {"disconnected"}
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    return document()
+
+
+def operations(described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def answers(described: dict[str, Any]) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    for name, operation in operations(described):
+        for status, answer in operation["responses"].items():
+            yield name, int(status), answer
+
+
+def check(value: Any, schema: dict[str, Any], described: dict[str, Any]) -> None:
+    Draft202012Validator({**schema, "components": described["components"]}).validate(value)
+
+
+def examples(content: dict[str, Any]) -> list[Any]:
+    return [each["value"] for each in content.get("examples", {}).values()] or [content["example"]]
+
+
+def test_the_document_is_the_one_in_the_repository() -> None:
+    now, then = text().splitlines(), SNAPSHOT.read_text().splitlines()
+    changed = "\n".join(difflib.unified_diff(then, now, "tests/app/openapi.json", "the service", lineterm="", n=5))
+    assert not changed, f"if this is meant, `make openapi`:\n{changed}"
+
+
+def test_the_document_is_valid(described: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(described).validate()  # type: ignore[arg-type]
+
+
+def test_every_operation_has_a_name_that_makes_a_method_and_says_what_it_does(described: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, operation in operations(described)]
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() for name in names)
+    for name, operation in operations(described):
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+
+
+def test_every_answer_has_its_request_id_and_an_example_that_fits_its_schema(described: dict[str, Any]) -> None:
+    for name, status, answer in answers(described):
+        assert "X-Request-ID" in answer["headers"], (name, status)
+        for kind, content in answer.get("content", {}).items():
+            if kind in JSON and not name.split()[1].startswith("/v2"):
+                for each in examples(content):
+                    check(each, content["schema"], described)
+
+
+def test_every_error_is_a_problem_with_an_example_for_each_code_of_its_status(described: dict[str, Any]) -> None:
+    found = set()
+    for name, status, answer in answers(described):
+        if status < 400 or name.split()[1].startswith(("/health", "/v2")):
+            continue
+        (content,) = answer["content"].values()
+        assert list(answer["content"]) == ["application/problem+json"], (name, status)
+        codes = {code for code, kind in PROBLEMS.items() if kind.status == status} - UNHEARD
+        assert set(content["examples"]) == codes, (name, status)
+        assert [each["code"] for each in examples(content)] == list(content["examples"])
+        assert ("Retry-After" in answer["headers"]) == (status in (429, 503)), (name, status)
+        found |= codes
+    assert found == set(PROBLEMS) - EVERYWHERE - UNHEARD
+
+
+def test_the_frameworks_own_validation_error_is_nowhere(described: dict[str, Any]) -> None:
+    assert "ValidationError" not in str(described)
+
+
+def test_the_time_limit_is_a_header(described: dict[str, Any]) -> None:
+    places = {each["name"]: each["in"] for each in described["paths"]["/predict"]["post"]["parameters"]}
+    assert places == {"top_k": "query", "X-Request-Timeout-Ms": "header"}
+
+
+def test_what_the_service_answers_is_what_the_document_says(client: httpx2.Client) -> None:
+    described = client.get("/openapi.json").json()
+    asked = {("get", path): client.get(path) for path in ("/health", "/health/ready", "/health/live", "/model")}
+    asked["post", "/predict"] = client.post("/predict", content=encode(picture()))
+    for (method, path), answer in asked.items():
+        content = described["paths"][path][method]["responses"][str(answer.status_code)]["content"]
+        check(answer.json(), content["application/json"]["schema"], described)
+
+
+def test_the_examples_of_errors_are_what_the_service_says(client: httpx2.Client) -> None:
+    form = {"file": ("a.png", b"a")}
+    provoked = {
+        "empty_body": client.post("/predict"),
+        "bad_field": client.post("/predict", files=[*form.items(), *form.items()]),
+        "bad_parameter": client.post("/predict?top_k=11", content=encode(picture())),
+        "unsupported_image": client.post("/predict", content=b"no picture"),
+    }
+    given = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
+    for code, answer in provoked.items():
+        content = given[str(answer.status_code)]["content"]["application/problem+json"]
+        own = {"type", "request_id"}  # of this service and this request
+        said, shown = answer.json(), content["examples"][code]["value"]
+        assert said.keys() == shown.keys()
+        assert {k: v for k, v in said.items() if k not in own} == {k: v for k, v in shown.items() if k not in own}
