@@ -23,7 +23,7 @@ from app.log import event
 from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, answer_error
-from app.routes import health, model, predict
+from app.routes import card, health, model, page, predict
 from app.settings import Settings, SettingsError
 from app.startup import Served
 
@@ -74,6 +74,8 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     api.router.routes.insert(0, answer)
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
+    api.include_router(card.router(served))
+    api.include_router(page.router(served, chosen.max_upload_bytes))
     for kind in (HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, answer_error)
     # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms
