@@ -156,7 +156,7 @@ def _training(manifest: Manifest) -> Iterable[list[str]]:
 def _process(served: Served) -> Iterable[list[str]]:
     yield ["serves", f"{served.variant} on {served.engine.device}"]
     limit = served.manifest.variants[served.variant].tolerance
-    yield ["self-test", f"passed: within {served.difference:.1e} of the checkpoint's probabilities (limit {limit:.1e})"]
+    yield ["self-test", f"passed: within {served.difference:.2g} of the checkpoint's probabilities (limit {limit:.2g})"]
     if served.warning:
         yield ["warning", served.warning]
 

@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import header
-from app.artifact.image import Decoded, decode
+from app.artifact.image import Claim, Decoded, decode, display
 from app.batcher import Answer, Batcher
 from app.engines import EngineError
 from app.errors import Problem
 from app.memory import Memory
 from app.startup import Served
 
+T = TypeVar("T")
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
 _COPIES = 2  # of an upload: its pieces as they came, and the file joined of them
 
@@ -69,6 +71,7 @@ class Classifier:
         self.batcher = batcher
         self.admitted = 0
         self.max_queue = max_queue
+        self._long = 0
         self._memory = memory
         self._uploads_bytes = 0
         self._answers = 0
@@ -105,6 +108,18 @@ class Classifier:
             self.admitted -= 1
             self._uploads_bytes -= held
 
+    @contextmanager
+    def admit_long(self) -> Iterator[Callable[[int], None]]:
+        """`admit` for what takes longer than a prediction: at most a quarter of the places, so that the others turn."""
+        if self._long >= max(1, self.max_queue // 4):
+            raise Problem("queue_full", f"{self._long} explanations are in progress; try again.", self._later())
+        self._long += 1
+        try:
+            with self.admit() as hold:
+                yield hold
+        finally:
+            self._long -= 1
+
     def _observe_rate(self, since: float) -> None:
         """One more answer, to what was admitted at `since`: the mean time between answers, without the idle times."""
         now = time.perf_counter()
@@ -130,16 +145,24 @@ class Classifier:
         if len(data) <= _SMALL_FILE_BYTES and header.is_quick(data):
             with suppress(_NotSmall):
                 return decode(data, self.served.manifest.input, self._max_pixels, _only_small)
-        return await self._decode_in_thread(data)
+        return await self._in_thread(
+            data, lambda own, claim: decode(own, self.served.manifest.input, self._max_pixels, claim)
+        )
 
-    async def _decode_in_thread(self, data: bytes) -> Decoded:
+    async def display(self, data: bytes, longest_side: int, draw: Callable[[NDArray[np.uint8], Claim], bytes]) -> bytes:
+        """What `draw` makes, in a decoder's thread, of the picture as displayed: uint8[h, w, 3]."""
+        return await self._in_thread(
+            data, lambda own, claim: draw(display(own, longest_side, self._max_pixels, claim), claim)
+        )
+
+    async def _in_thread(self, data: bytes, use: Callable[[bytes, Claim], T]) -> T:
         """The pool keeps cancelled work in its queue: what it keeps must not hold the upload."""
         waiting, over = [data], threading.Event()
         del data
         claim = functools.partial(self._memory.for_decoding, abandoned=over.is_set)
 
-        def work() -> Decoded:
-            return decode(waiting.pop(), self.served.manifest.input, self._max_pixels, claim)
+        def work() -> T:
+            return use(waiting.pop(), claim)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._decoders, work)

@@ -26,6 +26,7 @@ PROBLEMS = {
     "bad_parameter": Kind(HTTPStatus.BAD_REQUEST, "A parameter has no such value"),
     "not_found": Kind(HTTPStatus.NOT_FOUND, "There is nothing at this path"),
     "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This path takes another method"),
+    "not_acceptable": Kind(HTTPStatus.NOT_ACCEPTABLE, "No form of the answer is one that the client accepts"),
     "upload_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The upload has too many bytes"),
     "unsupported_image": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is not an accepted image type"),
     "undecodable_image": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be decoded"),

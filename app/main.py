@@ -23,7 +23,8 @@ from app.log import event
 from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, answer_error
-from app.routes import card, health, model, page, predict
+from app.occlusion import Occlusion
+from app.routes import card, explain, health, model, page, predict
 from app.settings import Settings, SettingsError
 from app.startup import Served
 
@@ -72,6 +73,9 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     )
     answer = predict.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
     api.router.routes.insert(0, answer)
+    occlusion = Occlusion(batcher, spec, chosen.max_batch)
+    explained = explain.route(classifier, occlusion, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
+    api.router.routes.insert(1, explained)
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
     api.include_router(card.router(served))

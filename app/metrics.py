@@ -21,7 +21,7 @@ from app.startup import Served
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is first imported
 OUTCOMES = ("predicted", "invalid", "rejected", "expired", "disconnected", "failed")
-STAGES = ("receive", "decode", "queue", "inference")
+STAGES = ("receive", "decode", "queue", "inference", "explain")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SHORT_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS)
 _BYTES = tuple(float(4**power) for power in range(5, 14))  # 1 KiB .. 64 MiB

@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from app.classifier import Prediction
+from app.explanation import Explanation, Method
 from app.startup import Served
+
+_HEATMAP_DECIMALS = 5  # of logits, which INT8 changes in the first
 
 
 class _Schema(BaseModel):
@@ -57,6 +61,55 @@ def prediction_json(prediction: Prediction, served: Served) -> bytes:
             },
         }
     )
+
+
+class Size(_Schema):
+    """Of the picture as displayed (EXIF applied), in pixels."""
+
+    width: int
+    height: int
+
+
+class Box(_Schema):
+    """What the model looked at, in pixels of the picture as displayed."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class ExplanationResponse(_Schema):
+    """The answer of /explain: the grid `heatmap`, row 0 at the top, lies evenly over `box`.
+
+    Its unit is the class's logit: what speaks for the class is positive. `class-activation`: the numbers' mean is the
+    logit. `occlusion`: by how much the logit falls with that place covered.
+    """
+
+    class_: str = Field(alias="class")
+    probability: float
+    prediction: str
+    method: Method
+    picture: Size
+    box: Box
+    heatmap: list[list[float]]
+    model: ModelName
+
+
+def explanation_json(explained: Explanation, prediction: Prediction, served: Served) -> bytes:
+    """An ExplanationResponse."""
+    lies = explained.geometry
+    answer = ExplanationResponse(
+        class_=explained.label,
+        probability=explained.probability,
+        prediction=prediction.top_k[0][0],
+        method=explained.method,
+        picture=Size(width=lies.width, height=lies.height),
+        box=Box(left=lies.left, top=lies.top, right=lies.right, bottom=lies.bottom),
+        heatmap=explained.heatmap.astype(np.float64).round(_HEATMAP_DECIMALS).tolist(),
+        model=ModelName.of(served),
+    )
+    return answer.model_dump_json(by_alias=True).encode()
 
 
 class Health(_Schema):

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.artifact import header
+from app.artifact.colours import on_white
+from app.artifact.geometry import TRANSPOSE, Geometry, Size, centre, turned
 from app.artifact.header import ACCEPTED, BrokenImage, ImageError, UnsupportedImage
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "TooManyPixels",
     "UnsupportedImage",
     "decode",
+    "display",
 ]
 
 MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the service sets a lower limit
@@ -41,16 +44,6 @@ _DAMAGE = (
 _ORIENTATION_TAG = 0x0112
 # Characters of all text in a PNG, up to 4 bytes each, which Pillow inflates before anybody has seen the size.
 PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20
-# EXIF orientation -> how stored pixels become the displayed picture (as PIL.ImageOps.exif_transpose does).
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Positive = Annotated[float, Field(gt=0)]
@@ -76,18 +69,6 @@ class InputSpec(BaseModel):
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """Where the model's pixels lie in the picture as displayed (EXIF applied); all in that picture's pixels."""
-
-    width: int
-    height: int
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-@dataclass(frozen=True)
 class Decoded:
     """`pixels`: uint8[H, W, 3] RGB at the model's input size; `format`: Pillow's name of the file type."""
 
@@ -101,6 +82,8 @@ class TooManyPixels(ImageError):
 
 
 _WEBP_BYTES = 22  # a pixel: two canvases, the decoder's picture and Pillow's, and the transparency's
+_RESIZED_BYTES = 4  # a pixel, of what is resized in one direction, and then in the other
+T = TypeVar("T")
 Claim = Callable[[int], AbstractContextManager[object]]
 
 
@@ -118,6 +101,42 @@ def decode(
 
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
+    return _read(
+        data,
+        max_pixels,
+        claim,
+        lambda image: _reduce(image, spec),
+        lambda image, stored, scale: _decode(image, stored, spec, scale),
+    )
+
+
+def display(
+    data: bytes, longest_side: int, max_pixels: int = MAX_PIXELS, claim: Claim = nullcontext
+) -> NDArray[np.uint8]:
+    """The picture as displayed, for people to look at: uint8[h, w, 3] RGB, no side longer than `longest_side`.
+
+    Colours, limits, claims and errors are `decode`'s; h and w are those of its geometry, reduced and never enlarged.
+    """
+    return _read(
+        data,
+        max_pixels,
+        claim,
+        lambda image: _draft(image, max(image.size) / longest_side),
+        lambda image, stored, _scale: _display(image, stored, longest_side),
+        longest_side,
+    )
+
+
+def _read(
+    data: bytes,
+    max_pixels: int,
+    claim: Claim,
+    reduce: Callable[[Image.Image], int],
+    finish: Callable[[Image.Image, Size, int], T],
+    longest_side: int = 0,
+) -> T:
+    """What `finish` makes of the opened file, of its stored size and of what its sides are divided by, if `reduce` has
+    so asked; `longest_side` of what is made, where that is not small."""
     kind = header.kind_of(data)
     scans = header.scans(data) if kind == "JPEG" else 1
     # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
@@ -130,10 +149,11 @@ def decode(
                 raise TooManyPixels(
                     f"{width} x {height} pixels = {width * height / 1e6:.1f} MP; the limit is {max_pixels / 1e6:g} MP"
                 )
-            scale = _reduce(image, spec)
-            room = nullcontext() if kind == "WEBP" else claim(int(pixels * _bytes_per_pixel(image, scale, scans)))
-            with room:
-                return _decode(image, (width, height), spec, scale)
+            scale = reduce(image)
+            made = _RESIZED_BYTES * min(longest_side, max(width, height)) * (max(width, height) // scale)
+            needed = int(pixels * _bytes_per_pixel(image, scale, scans)) + made
+            with nullcontext() if kind == "WEBP" else claim(needed):
+                return finish(image, (width, height), scale)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -155,7 +175,7 @@ def _tile_pixels(image: Image.Image) -> int:
 
 
 def _bytes_per_pixel(image: Image.Image, scale: int, scans: int) -> float:
-    """What Pillow and `_colours` take at most per pixel of the file; measured on 30 MP of each kind (peak of RSS)."""
+    """What Pillow and `on_white` take at most per pixel of the file; measured on 30 MP of each kind (peak of RSS)."""
     if image.format in ("JPEG", "MPO"):
         # more than one scan: libjpeg keeps the coefficients of the whole picture, 16 bits each, at any scale
         several = scans > 1 or bool(image.info.get("progressive"))
@@ -166,30 +186,34 @@ def _bytes_per_pixel(image: Image.Image, scale: int, scans: int) -> float:
     return {"RGB": 5, "L": 2}.get(image.mode, 9) + library
 
 
-def _decode(image: Image.Image, stored: tuple[int, int], spec: InputSpec, scale: int) -> Decoded:
+def _decode(image: Image.Image, stored: Size, spec: InputSpec, scale: int) -> Decoded:
     """`stored` is the width and height in the file, of which the decoder gives the `scale`-th part."""
     orientation = _orientation(image)
-    size = _turned((spec.width, spec.height), orientation)
-    box = _centre(stored, size, spec.crop_fraction)
-    width, height = _turned(stored, orientation)
-    shown = _centre((width, height), (spec.width, spec.height), spec.crop_fraction)
+    size = turned((spec.width, spec.height), orientation)
+    box = centre(stored, size, spec.crop_fraction)
+    width, height = turned(stored, orientation)
+    shown = centre((width, height), (spec.width, spec.height), spec.crop_fraction)
 
     left, top, right, bottom = (edge / scale for edge in box)
-    colours = _colours(image)
+    colours = on_white(image)
     # the edges, against rounding beyond them
     reduced = max(0.0, left), max(0.0, top), min(right, colours.width), min(bottom, colours.height)
     small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
+    # turning the small picture is the same as turning the large one, because the crop is centred
+    return Decoded(_upright(small, orientation), Geometry(width, height, *shown), image.format or "")
+
+
+def _display(image: Image.Image, stored: Size, longest_side: int) -> NDArray[np.uint8]:
+    share = min(1.0, longest_side / max(stored))
+    size = max(1, round(stored[0] * share)), max(1, round(stored[1] * share))
+    orientation = _orientation(image)
+    return _upright(on_white(image).resize(size, Image.Resampling.BICUBIC), orientation)
+
+
+def _upright(small: Image.Image, orientation: int) -> NDArray[np.uint8]:
     if small.mode != "RGB":
         small = small.convert("RGB")
-    if orientation in _TRANSPOSE:
-        # turning the small picture is the same as turning the large one, because the crop is centred
-        small = small.transpose(_TRANSPOSE[orientation])
-    return Decoded(np.array(small), Geometry(width, height, *shown), image.format or "")
-
-
-def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height on the other side of the EXIF orientation."""
-    return (size[1], size[0]) if orientation >= 5 else size
+    return np.array(small.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else small)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -203,46 +227,18 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _centre(size: tuple[int, int], target: tuple[int, int], fraction: float) -> tuple[float, float, float, float]:
-    """The centred box of `target`'s aspect ratio within `size`, as left, top, right, bottom."""
-    scale = min(size[0] / target[0], size[1] / target[1]) * fraction
-    width, height = target[0] * scale, target[1] * scale
-    left, top = (size[0] - width) / 2, (size[1] - height) / 2
-    return left, top, left + width, top + height
-
-
 def _reduce(image: Image.Image, spec: InputSpec) -> int:
     """Ask a JPEG for a smaller decode while twice the target stays; answers the divisor: 1, 2, 4 or 8."""
     if image.format not in ("JPEG", "MPO"):
         return 1
-    size = _turned((spec.width, spec.height), _orientation(image))
-    left, top, right, bottom = _centre(image.size, size, spec.crop_fraction)
-    room = min((right - left) / size[0], (bottom - top) / size[1]) / 2
-    divisor = next((d for d in (8, 4, 2) if room >= d), 1)
+    size = turned((spec.width, spec.height), _orientation(image))
+    left, top, right, bottom = centre(image.size, size, spec.crop_fraction)
+    return _draft(image, min((right - left) / size[0], (bottom - top) / size[1]) / 2)
+
+
+def _draft(image: Image.Image, most: float) -> int:
+    """Ask a JPEG for its `most`-th part, or the next larger that there is; answers the divisor: 1, 2, 4 or 8."""
+    divisor = next((d for d in (8, 4, 2) if most >= d), 1) if image.format in ("JPEG", "MPO") else 1
     width, height = image.size
     drafted = divisor > 1 and image.draft(None, (width // divisor, height // divisor))
     return divisor if drafted else 1
-
-
-def _colours(image: Image.Image) -> Image.Image:
-    """The whole picture as RGB or grey, on white; without a copy where it is that already: at 64 MP, 250 MB each."""
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255 instead of scaling
-        return _eight_bits(image)
-    if image.mode in ("I", "F"):
-        raise BrokenImage("32-bit pixels have no defined range; save the picture with 8 or 16 bits per channel")
-    if image.has_transparency_data:
-        # before resizing: bicubic overshoot of colours and of alpha, each clipped, do not make the overshoot of both
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
-        return white
-    return image if image.mode in ("RGB", "L") else image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey by its high byte; a grey value that the file declares transparent is white."""
-    deep = np.asarray(image)
-    grey = (deep >> 8).astype(np.uint8)
-    if isinstance(clear := image.info.get("transparency"), int):
-        grey[deep == clear] = 255
-    return Image.fromarray(grey)

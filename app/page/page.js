@@ -277,7 +277,7 @@ function doubt({ confidence }) {
     return confidence < rejectBelow
       ? `Unsure: below ${percent(rejectBelow)}, the line from which the model's report lets answers pass unseen.` : "";
   }
-  return confidence < 0.5 ? "Unsure: no class has half of the probability." : "";
+  return confidence <= 0.5 ? "Unsure: no class has more than half of the probability." : "";
 }
 
 function announce(item) {
@@ -295,8 +295,11 @@ function seenBox(width, height) {
   return { left: (width - w) / 2, top: (height - h) / 2, right: (width + w) / 2, bottom: (height + h) / 2 };
 }
 
-function paintSeen() {
+function paintPicture() {
   const image = $("shown");
+  $("frame").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+  image.classList.toggle("tiny", image.naturalWidth < 160);
+  show($("saw"), true);
   const canvas = $("saw").querySelector("canvas");
   const pen = canvas.getContext("2d");
   const { left, top, right, bottom } = seenBox(image.naturalWidth, image.naturalHeight);
@@ -416,13 +419,14 @@ function placeOf(heatmap, most) {
 
 // ---- the same call elsewhere
 
-const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const fileOf = (name) => (/[",;\\]/.test(name) ? `file=@"${name.replace(/["\\]/g, "\\$&")}"` : `file=@${name}`);
 
 const CODE = {
   curl({ name, origin, type }, url, key) {
     const header = key ? ' -H "Authorization: Bearer $SIGHTGLASS_KEY"' : "";
     return origin ? `curl -s ${quoted(origin)} | curl${header} --data-binary @- -H ${quoted(`Content-Type: ${type}`)} ${quoted(url)}`
-      : `curl${header} -F ${quoted(`file=@"${name.replace(/["\\]/g, "\\$&")}"`)} ${quoted(url)}`;
+      : `curl${header} -F ${quoted(fileOf(name))} ${quoted(url)}`;
   },
   python({ name, origin, type }, url, key) {
     const read = origin ? `urllib.request.urlopen(${JSON.stringify(origin)}).read()` : `open(${JSON.stringify(name)}, "rb").read()`;
@@ -686,7 +690,7 @@ function listen() {
   $("paste").onclick = pasteButton;
   $("clear").onclick = clear;
   $("retry").onclick = () => retry(current);
-  $("shown").onload = () => { show($("saw"), true); paintSeen(); };
+  $("shown").onload = paintPicture;
   $("shown").onerror = () => current && cannotShow(current);
   $("heat-on").onchange = paintHeat;
   $("heat-class").onchange = paintHeat;

@@ -19,7 +19,7 @@ from app.routes.plain import PlainRoute
 from app.routes.upload import read_picture
 from app.schemas import PredictionResponse
 
-_BODY: dict[str, Any] = {
+PICTURE: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "One JPEG, PNG, WebP, BMP, GIF or TIFF, known by its bytes; as a form or as the body itself.",
@@ -38,8 +38,8 @@ _BODY: dict[str, Any] = {
 }
 _ERRORS = problems(400, 413, 415, 422, 429, 500, 503, 504)
 _NUMBER = re.compile("[0-9]{1,9}")
-TopK = Annotated[str, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
-Timeout = Annotated[int, Header(ge=1, description="The picture is dropped if its turn comes later than that.")]
+TopK = Annotated[str | None, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
+Timeout = Annotated[int | None, Header(ge=1, description="The picture is dropped if its turn comes later than that.")]
 
 
 def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadline_ms: int) -> PlainRoute:
@@ -58,17 +58,17 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
                     picture = await read_picture(headers, receive, max_upload_bytes, hold)
                 patience.watch(scope["state"].get("closed"))
                 prediction = await classifier.predict(picture, top_k)
-        _record(prediction, len(picture), trace, metrics)
+        record(prediction, len(picture), trace, metrics)
         body = schemas.prediction_json(prediction, classifier.served)
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": body})
 
-    def predict(top_k: TopK | None = None, x_request_timeout_ms: Timeout | None = None) -> PredictionResponse:
+    def predict(top_k: TopK = None, x_request_timeout_ms: Timeout = None) -> PredictionResponse:
         """Classify one picture."""
         raise NotImplementedError
 
-    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ERRORS, openapi_extra=_BODY)
+    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ERRORS, openapi_extra=PICTURE)
 
 
 def _count(top_k: str | None, labels: int) -> int:
@@ -79,7 +79,8 @@ def _count(top_k: str | None, labels: int) -> int:
     return int(top_k)
 
 
-def _record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:
+def record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:
+    """What the log, Server-Timing and the metrics say of an answered picture."""
     answer, geometry = prediction.answer, prediction.decoded.geometry
     label, confidence = prediction.top_k[0]
     trace.stages["decode"] = prediction.decode_seconds

@@ -23,6 +23,7 @@ STATUS = {
     "bad_parameter": 400,
     "not_found": 404,
     "method_not_allowed": 405,
+    "not_acceptable": 406,
     "upload_too_large": 413,
     "unsupported_image": 415,
     "undecodable_image": 422,

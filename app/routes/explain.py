@@ -1,0 +1,106 @@
+"""POST /explain: the heat map of one class over the picture."""
+
+import difflib
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+from fastapi import Query
+from starlette.types import Receive, Scope, Send
+
+from app import explanation, schemas
+from app.classifier import Classifier, Prediction
+from app.errors import Problem
+from app.explanation import LONGEST_SIDE, Explanation
+from app.metrics import Metrics
+from app.observability import trace_of
+from app.occlusion import Occlusion
+from app.routes import accept
+from app.routes.counted import counted
+from app.routes.documented import BINARY, problems
+from app.routes.patience import Patience
+from app.routes.plain import PlainRoute
+from app.routes.predict import PICTURE, Timeout, record
+from app.routes.upload import read_picture
+from app.schemas import ExplanationResponse
+
+_JSON, _PNG = "application/json", "image/png"
+_OVERLAY: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": f"The numbers; or, where Accept prefers it, the picture as displayed, at most {LONGEST_SIDE} "
+        "pixels a side, with the class's heat over what the model looked at and the rest dimmed.",
+        "content": {_PNG: BINARY},
+    }
+}
+_SHOWN_LABELS = 10
+Label = Annotated[str | None, Query(alias="class", description="One of the labels; default: the predicted one.")]
+
+
+def route(
+    classifier: Classifier, occlusion: Occlusion, metrics: Metrics, max_upload_bytes: int, deadline_ms: int
+) -> PlainRoute:
+    """The route, around what it explains."""
+    labels = classifier.served.manifest.labels
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        trace = trace_of(scope)
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        label = _known(query.get("class"), labels)
+        form = accept.choose(scope["headers"], (_JSON, _PNG))
+        headers = dict(scope["headers"])
+        patience = Patience.of(headers, deadline_ms)
+        with counted(metrics), classifier.admit_long() as hold:
+            async with patience:
+                with trace.stage("receive"):
+                    picture = await read_picture(headers, receive, max_upload_bytes, hold)
+                patience.watch(scope["state"].get("closed"))
+                prediction = await classifier.predict(picture, top_k=1)
+                started = time.perf_counter()
+                explained = await _explain(prediction, label or prediction.top_k[0][0])
+                body = await _as_png(explained, picture) if form == _PNG else _as_json(explained, prediction)
+                seconds = time.perf_counter() - started
+        record(prediction, len(picture), trace, metrics)
+        trace.stages["explain"] = seconds
+        trace.facts.update(explained=explained.label, explanation=explained.method)
+        head = [(b"content-type", form.encode()), (b"content-length", b"%d" % len(body)), (b"vary", b"accept")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _explain(prediction: Prediction, label: str) -> Explanation:
+        row, decoded = prediction.answer, prediction.decoded
+        number = labels.index(label)
+        probability = float(str(row.probabilities[number]))
+        if row.heatmap is not None:
+            return Explanation.of(label, number, probability, "class-activation", row.heatmap, decoded.geometry)
+        maps = await occlusion.maps(decoded.pixels, row.logits)
+        return Explanation.of(label, number, probability, "occlusion", maps, decoded.geometry)
+
+    async def _as_png(explained: Explanation, picture: bytes) -> bytes:
+        return await classifier.display(
+            picture, LONGEST_SIDE, lambda shown, claim: explanation.overlay(explained, shown, claim)
+        )
+
+    def _as_json(explained: Explanation, prediction: Prediction) -> bytes:
+        return schemas.explanation_json(explained, prediction, classifier.served)
+
+    def explain(label: Label = None, x_request_timeout_ms: Timeout = None) -> ExplanationResponse:
+        """Say where in the picture the evidence for a class lies."""
+        raise NotImplementedError
+
+    errors = problems(400, 406, 413, 415, 422, 429, 500, 503, 504)
+    return PlainRoute("/explain", answer, explain, methods=["POST"], responses=_OVERLAY | errors, openapi_extra=PICTURE)
+
+
+def _known(label: str | None, labels: Sequence[str]) -> str | None:
+    """The label, if there is such a one. Raises Problem that names the nearest."""
+    if label is None or label in labels:
+        return label
+    by_folded = {each.casefold(): each for each in labels}
+    close = difflib.get_close_matches(label[:100].casefold(), by_folded, n=1)
+    if close:
+        hint = f'did you mean "{by_folded[close[0]]}"?'
+    else:
+        more = f" and {len(labels) - _SHOWN_LABELS} more, see /model" if len(labels) > _SHOWN_LABELS else ""
+        hint = f"there are {', '.join(labels[:_SHOWN_LABELS])}{more}."
+    raise Problem("bad_parameter", f"class={label[:40]}: the model has no such label; {hint}")
