@@ -240,6 +240,7 @@ function paint(item) {
   const open = state === "waiting" || state === "asking";
   show($("skeleton"), open);
   show($("found"), state === "done");
+  show($("look"), state === "done");
   show($("failure"), state === "failed" || state === "stopped");
   $("result").setAttribute("aria-busy", open);
   $("answer").className = state === "done" ? doubt(answer) && "unsure" : state;
@@ -302,7 +303,10 @@ function paintPicture() {
   show($("saw"), true);
   const canvas = $("saw").querySelector("canvas");
   const pen = canvas.getContext("2d");
-  const { left, top, right, bottom } = seenBox(image.naturalWidth, image.naturalHeight);
+  const [width, height] = [image.naturalWidth, image.naturalHeight];
+  const { left, top, right, bottom } = seenBox(width, height);
+  $("saw-how").textContent = `The middle ${Math.round(right - left)} × ${Math.round(bottom - top)} of ${width} × ${height} pixels, `
+    + `as ${model.width} × ${model.height}.`;
   pen.fillStyle = "white"; // what transparency is laid on
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.imageSmoothingQuality = "high";
