@@ -43,7 +43,9 @@ def sections(served: Served, report: Report) -> list[CardSection]:
 
 def preprocessing(spec: InputSpec) -> str:
     """What the decoder does to a picture, in words."""
-    kept = "" if spec.crop_fraction == 1 else f", of which the middle {spec.crop_fraction:.1%} of each side are kept"
+    kept = (
+        "" if spec.crop_fraction == 1 else f", of which the middle {percent(spec.crop_fraction)} of each side are kept"
+    )
     shape = "square" if spec.width == spec.height else f"{spec.width}:{spec.height}"
     colours = "RGB" if spec.channels == 3 else "grey (Rec. 601 luma)"
     return (
@@ -168,5 +170,5 @@ def _score(score: Score) -> str:
 
 
 def percent(share: float) -> str:
-    """0.9706 -> `97.1 %`."""
-    return f"{100 * share:.1f} %"
+    """0.9706 -> `97.1 %`, not to be broken between lines."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"

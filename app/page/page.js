@@ -652,7 +652,7 @@ async function pasteButton() {
 
 const isTyping = (target) => target.closest?.("input:not([type=file], [type=checkbox]), select, textarea") !== null;
 
-let clearAsked = 0;
+let clearAsked = -Infinity;
 
 function escape() {
   if ($("keys").open || stop()) return;
