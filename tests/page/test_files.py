@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 import yaml
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app import card, markdown, samples, startup
@@ -84,7 +85,9 @@ def test_files_are_asked_for_by_what_they_hold_and_kept(client: httpx2.Client) -
 def test_what_the_page_says_of_a_model_is_text_whatever_it_holds(digits: Served) -> None:
     labels = ("<script>alert(1)</script>", '"&amp;', *digits.manifest.labels[2:])
     odd = dataclasses.replace(digits, manifest=digits.manifest.model_copy(update={"labels": labels}))
-    html = TestClient(Starlette(routes=page_route.router(odd, 1000).routes)).get("/", headers=BROWSER).text
+    api = FastAPI()
+    api.include_router(page_route.router(odd, 1000))
+    html = TestClient(api).get("/", headers=BROWSER).text
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;, &quot;&amp;amp;, 2" in html
     assert html.count("<script") == 1
@@ -160,6 +163,15 @@ def test_a_card_without_a_report_makes_nothing_up(digits: Served) -> None:
     assert markdown.card(bare, list(parts.values()))
 
 
+def test_pictures_in_the_documentation_are_there_and_small() -> None:
+    root = FOLDER.parent.parent
+    for document in (root / "README.md", root / "docs/page.md"):
+        named = re.findall(r'(?:src|srcset)="([^"]+)"', document.read_text())
+        assert named
+        for name in named:
+            assert (document.parent / name).stat().st_size < 150_000
+
+
 def test_a_label_cannot_break_the_cards_tables() -> None:
     assert markdown.plain("a|b\n<i>") == r"a\|b\\n\<i\>"
 
@@ -175,7 +187,7 @@ def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.
     [
         (
             {"crop_fraction": 0.875},
-            "the largest centred square crop, of which the middle 87.5\N{NO-BREAK SPACE}% of each side are kept",
+            f"square crop, of which the middle {card.percent(0.875)} of each side is kept",
         ),
         ({"width": 40}, "the largest centred 40:32 crop, resized to 40 x 32"),
         ({"channels": 1}, "grey (Rec. 601 luma)"),
