@@ -43,9 +43,8 @@ def sections(served: Served, report: Report) -> list[CardSection]:
 
 def preprocessing(spec: InputSpec) -> str:
     """What the decoder does to a picture, in words."""
-    kept = (
-        "" if spec.crop_fraction == 1 else f", of which the middle {percent(spec.crop_fraction)} of each side are kept"
-    )
+    share = percent(spec.crop_fraction)
+    kept = "" if spec.crop_fraction == 1 else f", of which the middle {share} of each side is kept"
     shape = "square" if spec.width == spec.height else f"{spec.width}:{spec.height}"
     colours = "RGB" if spec.channels == 3 else "grey (Rec. 601 luma)"
     return (

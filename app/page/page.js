@@ -689,7 +689,6 @@ function listen() {
   }
   $("file").multiple = true;
   $("file").required = false;
-  $("file").onkeydown = (event) => { if (event.key === "Enter") { event.preventDefault(); $("file").click(); } };
   $("box").onsubmit = (event) => event.preventDefault();
   $("paste").onclick = pasteButton;
   $("clear").onclick = clear;

@@ -57,6 +57,7 @@ def tab(browser: Browser, url: str, width: int = 1440, scheme: str = "light", **
     context.set_default_timeout(15_000)
     page, asked, wrong = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
+    page.on("filechooser", lambda chooser: None)  # from now on, or Chromium hears of it later than of the first key
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto(url)
     yield page
