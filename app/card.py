@@ -1,25 +1,15 @@
 """The model card: what the artifact says about its model, in words; what it does not say is not made up."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from app.artifact.image import InputSpec
 from app.artifact.manifest import Manifest, Score
+from app.report import Report
 from app.schemas import CardSection
 from app.startup import Served
 
-REPORT = "report.json"
 _UNSTATED = "Not stated by the author."
-Report = Mapping[str, Any]
-
-
-def read_report(served: Served) -> dict[str, Any]:
-    """report.json of what is served; empty where the artifact has none."""
-    if REPORT not in served.manifest.files:
-        return {}
-    content: dict[str, Any] = json.loads((served.folder / REPORT).read_bytes())
-    return content
 
 
 def sections(served: Served, report: Report) -> list[CardSection]:
@@ -58,7 +48,7 @@ def _section(title: str, *text: str, head: list[str] | None = None, rows: Iterab
 
 
 def _model(manifest: Manifest) -> Iterable[list[str]]:
-    recipe = manifest.provenance.get("recipe", {})
+    recipe = _part(manifest.provenance, "recipe")
     yield ["name and version", f"{manifest.name} {manifest.version}"]
     yield ["network", str(recipe.get("model", _UNSTATED))]
     yield ["exported", manifest.created]
@@ -73,28 +63,31 @@ def _limits(manifest: Manifest) -> Iterable[str]:
 
 
 def _classes_text(report: Report) -> Iterable[str]:
-    if evaluation := report.get("evaluation"):
-        yield f"Recall: the share of a class's pictures that are answered with it, on {evaluation['split']}."
+    if report.evaluation:
+        yield f"Recall: the share of a class's pictures that are answered with it, on {report.evaluation.split}."
 
 
 def _classes(manifest: Manifest, report: Report) -> Iterable[list[str]]:
-    measured = {row["label"]: row for row in report.get("evaluation", {}).get("per_class", [])}
+    measured = {row.label: row for row in report.evaluation.per_class} if report.evaluation else {}
     for label in manifest.labels:
-        row = measured.get(label)
-        confused = f"{row['confused']} ({row['confused_n']})" if row and row["confused"] else ""
-        yield [label, f"{row['n']:,}", percent(row["recall"]), confused] if row else [label, "", "not measured", ""]
+        if row := measured.get(label):
+            confused = f"{row.confused} ({row.confused_n})" if row.confused else ""
+            yield [label, f"{row.n:,}", percent(row.recall), confused]
+        else:
+            yield [label, "", "not measured", ""]
 
 
 def _measured(manifest: Manifest, report: Report) -> Iterable[list[str]]:
     metrics = manifest.metrics
-    yield ["accuracy", _score(metrics.score)]
+    score = metrics.score
+    yield ["accuracy", _score(score)]
     yield ["macro F1", f"{metrics.macro_f1:.4f}"]
-    most = report.get("evaluation", {}).get("majority_label", "the most frequent class")
-    yield [f'always "{most}"', percent(metrics.majority)]
-    yield ["measured on", f"{metrics.score.split}, {metrics.score.n:,} pictures that no decision looked at"
-           if metrics.score.split == "test" else f"{metrics.score.split}, {metrics.score.n:,} pictures"]  # fmt: skip
-    if wrong := report.get("probable_wrong_labels"):
-        yield ["probably wrong labels", f"{wrong} of them"]
+    most = f'"{report.evaluation.majority_label}"' if report.evaluation else "the most frequent class"
+    yield [f"always {most}", percent(metrics.majority)]
+    unseen = " that no decision looked at" if score.split == "test" else ""
+    yield ["measured on", f"{score.split}, {score.n:,} pictures{unseen}"]
+    if report.probable_wrong_labels:
+        yield ["probably wrong labels", f"{report.probable_wrong_labels} of them"]
 
 
 def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
@@ -102,29 +95,29 @@ def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
         f"Probabilities are calibrated with temperature {manifest.temperature:.3f}; "
         f"expected calibration error {manifest.metrics.ece:.4f}."
     )
-    if line := report.get("reject_below"):
-        right = "" if line["accuracy"] is None else f", of which {percent(line['accuracy'])} are right"
+    if line := report.reject_below:
+        right = "" if line.accuracy is None else f", of which {percent(line.accuracy)} are right"
         yield (
-            f"Suggested line: below {percent(line['confidence'])} let a person look; "
-            f"{percent(line['coverage'])} of the test's pictures lie above it{right}."
+            f"Suggested line: below {percent(line.confidence)} let a person look; "
+            f"{percent(line.coverage)} of the test's pictures lie above it{right}."
         )
     else:
         yield "A line below which a person should look: not stated."
-    if unfamiliar := report.get("unfamiliar"):
+    if unfamiliar := report.unfamiliar:
         yield (
-            f"Unfamiliar pictures: {unfamiliar['method']} of the logits above {unfamiliar['threshold']:.2f}; "
-            f"that calls {percent(unfamiliar['false_alarm_rate'])} of the test's own pictures unfamiliar."
+            f"Unfamiliar pictures: {unfamiliar.method} of the logits above {unfamiliar.threshold:.2f}; "
+            f"that calls {percent(unfamiliar.false_alarm_rate)} of the test's own pictures unfamiliar."
         )
 
 
 def _gates(manifest: Manifest, report: Report) -> Iterable[str]:
     yield f"CPU time is one thread's of {manifest.machine.cpu} ({manifest.machine.instruction_set})."
-    if gates := report.get("gates"):
-        yield f"Gates of the export: {gates}."
+    if report.gates:
+        yield f"Gates of the export: {report.gates}."
 
 
 def _variants(manifest: Manifest, report: Report) -> Iterable[list[str]]:
-    verdicts = {row["name"]: row["verdict"] for row in report.get("variants", [])}
+    verdicts = {row.name: row.verdict for row in report.variants}
     for name, variant in manifest.variants.items():
         kept = "kept, default" if name == manifest.default_variant else "kept"
         speed = f"{min(variant.cpu_ms_per_image.values()):.2f}" if variant.cpu_ms_per_image else ""
@@ -133,24 +126,24 @@ def _variants(manifest: Manifest, report: Report) -> Iterable[list[str]]:
 
 
 def _data(manifest: Manifest) -> Iterable[list[str]]:
-    data = manifest.provenance.get("data", {})
+    data = _part(manifest.provenance, "data")
     yield ["source", str(data.get("source", _UNSTATED))]
-    for split, count in data.get("images", {}).items():
+    for split, count in _part(data, "images").items():
         yield [split, f"{count:,} pictures"]
     yield ["licence", _UNSTATED]
 
 
 def _training(manifest: Manifest) -> Iterable[list[str]]:
     provenance = manifest.provenance
-    trained, recipe = provenance.get("trained", {}), provenance.get("recipe", {})
+    trained, recipe = _part(provenance, "trained"), _part(provenance, "recipe")
     chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed", "weights")
     yield ["recipe", ", ".join(f"{key} {recipe[key]}" for key in chosen if recipe.get(key) not in (None, ""))]
     if "best_epoch" in provenance:
         yield ["best epoch", f"{provenance['best_epoch']}, {provenance.get('seconds', 0) / 60:.0f} min in all"]
     yield ["when", str(trained.get("created", _UNSTATED))]
-    hardware = trained.get("hardware", {})
+    hardware = _part(trained, "hardware")
     yield ["hardware", ", ".join(f"{key} {value}" for key, value in hardware.items() if value) or _UNSTATED]
-    yield ["versions", ", ".join(f"{name} {number}" for name, number in trained.get("versions", {}).items())]
+    yield ["versions", ", ".join(f"{name} {number}" for name, number in _part(trained, "versions").items())]
     yield ["commit", str(trained.get("commit", _UNSTATED))]
 
 
@@ -160,6 +153,12 @@ def _process(served: Served) -> Iterable[list[str]]:
     yield ["self-test", f"passed: within {served.difference:.2g} of the checkpoint's probabilities (limit {limit:.2g})"]
     if served.warning:
         yield ["warning", served.warning]
+
+
+def _part(provenance: dict[str, Any], name: str) -> dict[str, Any]:
+    """A part of what nothing checks the shape of."""
+    part = provenance.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _score(score: Score) -> str:

@@ -25,7 +25,8 @@ def plain(text: str) -> str:
 
 def _metadata(manifest: Manifest) -> Iterable[str]:
     """JSON's strings are YAML's, so that no name can be taken for anything else."""
-    source = json.dumps(str(manifest.provenance.get("data", {}).get("source", "unknown")))
+    data = manifest.provenance.get("data")
+    source = json.dumps(str(data.get("source", "unknown")) if isinstance(data, dict) else "unknown")
     metrics, name = manifest.metrics, json.dumps(manifest.name)
     yield "---"
     yield "pipeline_tag: image-classification"

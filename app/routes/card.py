@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from app import card, markdown
+from app import card, markdown, report
 from app.errors import Problem
 from app.routes.documented import problems
 from app.schemas import CardSection
@@ -11,10 +11,9 @@ from app.startup import Served
 
 
 def router(served: Served) -> APIRouter:
-    """The routes, about what is served."""
+    """The routes, about what is served. Raises ArtifactError."""
     routes = APIRouter()
-    report = card.read_report(served)
-    sections = card.sections(served, report)
+    sections = card.sections(served, report.read(served.folder, served.manifest))
     text = markdown.card(served.manifest, sections)
 
     @routes.get("/model/card")
@@ -30,8 +29,8 @@ def router(served: Served) -> APIRouter:
     @routes.get("/model/report.json", response_class=FileResponse, responses=problems(404))
     async def figures() -> FileResponse:
         """The export's figures, without any of the test's pictures."""
-        if not report:
+        if report.FILE not in served.manifest.files:
             raise Problem("not_found", "This artifact has no report.")
-        return FileResponse(served.folder / card.REPORT, media_type="application/json")
+        return FileResponse(served.folder / report.FILE, media_type="application/json")
 
     return routes

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app import card, samples
+from app import report, samples
 from app.artifact.image import ACCEPTED
 from app.errors import Problem
 from app.schemas import SampleDocument
@@ -105,7 +105,7 @@ def router(served: Served, max_upload_bytes: int) -> APIRouter:
 def _page(served: Served, max_upload_bytes: int, files: dict[str, _File]) -> str:
     """The HTML, with what it says about this service."""
     manifest, spec = served.manifest, served.manifest.input
-    line = card.read_report(served).get("reject_below", {}).get("confidence", "")
+    line = report.read(served.folder, manifest).reject_below
     more = len(manifest.labels) - _LABELS_SHOWN
     labels = ", ".join(manifest.labels[:_LABELS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
     said: dict[str, Any] = {
@@ -116,7 +116,7 @@ def _page(served: Served, max_upload_bytes: int, files: dict[str, _File]) -> str
         "height": spec.height,
         "channels": spec.channels,
         "crop": spec.crop_fraction,
-        "reject": line,
+        "reject": line.confidence if line else "",
         "max_bytes": max_upload_bytes,
         "limit": f"{max_upload_bytes / 1e6:g} MB",
         "accepted": ", ".join(ACCEPTED),

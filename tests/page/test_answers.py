@@ -5,20 +5,22 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from app.artifact import manifest
 from app.artifact.image import decode
 from app.settings import DEFAULT_MODEL
-from tests.page.browser import CAT, answered, choose, drawn
+from tests.app.artifacts import reseal
+from tests.page.browser import CAT, answered, choose, drawn, tab
 from tests.pictures import encode, picture
-from tests.serving import Server
+from tests.serving import Server, serving
 
 
 def predicted(service: Server, data: bytes) -> dict[str, Any]:
@@ -126,10 +128,22 @@ def test_an_unsure_answer_is_not_written_in_bold(page: Page, service: Server) ->
     assert page.inner_text("#remark") == "Unsure: no class has more than half of the probability."
 
 
+def test_an_answer_below_the_reports_line_is_for_a_person(browser: Browser, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(DEFAULT_MODEL, tmp_path / "cifar10" / "1"))
+    content = json.loads((folder / "report.json").read_text())
+    content["reject_below"] = {"confidence": 0.995, "coverage": 0.5, "accuracy": 0.99}
+    (folder / "report.json").write_text(json.dumps(content))
+    reseal(folder)
+    with serving(folder, tmp_path / "log") as service, tab(browser, f"{service.url}/") as page:
+        choose(page, CAT)
+        assert answered(page).startswith("Perhaps cat ")
+        assert page.inner_text("#remark").startswith("Unsure: below 99.5 %, the line from which ")
+
+
 @pytest.mark.parametrize("language", ["curl", "python", "js"])
 @pytest.mark.parametrize("name", ["cat.jpg", 'it\'s a "cat".jpg', ""])
 def test_the_copied_call_gives_the_answer_of_the_page_byte_for_byte(
-    page: Page, tmp_path: Any, language: str, name: str
+    page: Page, tmp_path: Path, language: str, name: str
 ) -> None:
     with page.expect_response("**/predict") as response:
         if name:
@@ -183,7 +197,7 @@ def test_a_heat_map_lies_where_the_model_looks(page: Page, service: Server) -> N
     assert page.is_hidden("#opacity")
 
 
-def test_without_javascript_the_form_still_posts(browser: Any, service: Server) -> None:
+def test_without_javascript_the_form_still_posts(browser: Browser, service: Server) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{service.url}/")

@@ -12,9 +12,11 @@ import yaml
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app import card, markdown, samples, startup
+from app import card, markdown, report, samples, startup
 from app.artifact import manifest
 from app.artifact.golden import Golden
+from app.artifact.manifest import ArtifactError
+from app.report import Report
 from app.routes import page as page_route
 from app.settings import DEFAULT_MODEL
 from app.startup import Served
@@ -141,23 +143,23 @@ def test_the_page_shows_the_cards_own_sections(client: httpx2.Client) -> None:
 
 
 def test_the_card_says_what_manifest_and_report_hold(digits: Served) -> None:
-    report = json.loads((digits.folder / "report.json").read_text())
-    parts = {section.title: section for section in card.sections(digits, report)}
+    content = json.loads((digits.folder / "report.json").read_text())
+    parts = {section.title: section for section in card.sections(digits, report.read(digits.folder, digits.manifest))}
     recalls = {row[0]: row[2] for row in parts["Classes"].rows}
-    assert recalls == {row["label"]: card.percent(row["recall"]) for row in report["evaluation"]["per_class"]}
+    assert recalls == {row["label"]: card.percent(row["recall"]) for row in content["evaluation"]["per_class"]}
     confidence = " ".join(parts["Confidence"].text)
     assert f"temperature {digits.manifest.temperature:.3f}" in confidence
-    assert f"below {card.percent(report['reject_below']['confidence'])} let a person look" in confidence
-    assert f"above {report['unfamiliar']['threshold']:.2f}" in confidence
+    assert f"below {card.percent(content['reject_below']['confidence'])} let a person look" in confidence
+    assert f"above {content['unfamiliar']['threshold']:.2f}" in confidence
     assert dict(parts["This process"].rows)["serves"] == "onnx on cpu"
 
 
 def test_a_card_without_a_report_makes_nothing_up(digits: Served) -> None:
     files = {name: file for name, file in digits.manifest.files.items() if name != "report.json"}
-    bare = digits.manifest.model_copy(update={"files": files, "provenance": {}})
+    bare = digits.manifest.model_copy(update={"files": files, "provenance": {"data": "photos"}})
     served = dataclasses.replace(digits, manifest=bare)
-    assert card.read_report(served) == {}
-    parts = {section.title: section for section in card.sections(served, {})}
+    assert report.read(digits.folder, bare) == Report()
+    parts = {section.title: section for section in card.sections(served, Report())}
     assert {row[2] for row in parts["Classes"].rows} == {"not measured"}
     assert "Not stated by the author." in dict(parts["Data"].rows)["source"]
     assert markdown.card(bare, list(parts.values()))
@@ -172,13 +174,18 @@ def test_pictures_in_the_documentation_are_there_and_small() -> None:
             assert (document.parent / name).stat().st_size < 150_000
 
 
+def test_a_report_that_is_none_is_one_sentence(digits: Served, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"evaluation": {"split": 3}}')
+    with pytest.raises(ArtifactError, match=r"report.json is no report: evaluation.split: .*string"):
+        report.read(tmp_path, digits.manifest)
+
+
 def test_a_label_cannot_break_the_cards_tables() -> None:
     assert markdown.plain("a|b\n<i>") == r"a\|b\\n\<i\>"
 
 
 def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.Client) -> None:
-    report = client.get("/model/report.json")
-    assert report.json()["evaluation"]["n"] == 5000
+    assert client.get("/model/report.json").json()["evaluation"]["n"] == 5000
     assert client.get("/model/report.html").status_code == 404
 
 
