@@ -27,7 +27,7 @@ from app.memory import Memory
 from app.metrics import Metrics, forget_dead_workers
 from app.observability import Observability, answer_error
 from app.occlusion import Occlusion
-from app.routes import batch, documented, explain, health, model, predict, v2
+from app.routes import batch, card, documented, explain, health, model, page, predict, v2
 from app.routes.infer import Infer
 from app.settings import Settings, SettingsError
 from app.startup import Served
@@ -86,6 +86,8 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     api.router.routes[:0] = [answer, many, explained]
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
+    api.include_router(card.router(served))
+    api.include_router(page.router(served, chosen.max_upload_bytes))
     models = models_of(served.manifest, served.variant)
     api.include_router(v2.router(classifier, drain, models))
     api.router.routes += Infer(classifier, metrics, models, chosen.max_upload_bytes, chosen.deadline_ms).routes()

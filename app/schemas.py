@@ -208,6 +208,24 @@ class ModelCard(Manifest):
     serving: Serving
 
 
+class CardSection(_Schema):
+    """A part of the model card: sentences, then a table; without `head` its rows are pairs of a name and a fact."""
+
+    title: str
+    text: list[str]
+    head: list[str]
+    rows: list[list[str]]
+
+
+class SampleDocument(_Schema):
+    """A picture to try: `path` below the service's own, and what the checkpoint said of it at the export."""
+
+    path: str
+    media_type: str
+    prediction: str
+    probability: float
+
+
 def model_card(served: Served) -> dict[str, Any]:
     """The manifest and what of it this process serves."""
     serving = {"variant": served.variant, "device": served.engine.device, "warning": served.warning or None}

@@ -134,5 +134,6 @@ def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None") ->
     host = "localhost" if chosen.host in ("127.0.0.1", "0.0.0.0") else chosen.host  # noqa: S104  # not bound here
     if chosen.port:
         event(
-            "try", f"curl -F file=@cat.jpg http://{host}:{chosen.port}/predict   docs: http://{host}:{chosen.port}/docs"
+            "try",
+            f"curl -F file=@cat.jpg http://{host}:{chosen.port}/predict   in a browser: http://{host}:{chosen.port}",
         )

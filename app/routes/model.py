@@ -1,10 +1,9 @@
-"""What is served and how it fares: GET /model, /metrics, /docs/errors and a hint at /."""
+"""What is served and how it fares: GET /model, /metrics and /docs/errors."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.artifact.image import ACCEPTED
 from app.classifier import Classifier
 from app.errors import as_markdown
 from app.metrics import Metrics
@@ -30,15 +29,5 @@ def router(classifier: Classifier, metrics: Metrics) -> APIRouter:
     @routes.get("/docs/errors", include_in_schema=False)
     async def errors() -> PlainTextResponse:
         return PlainTextResponse(as_markdown(), media_type="text/markdown; charset=utf-8")
-
-    @routes.get("/", include_in_schema=False)
-    async def hint(request: Request) -> PlainTextResponse:
-        base = str(request.base_url)
-        return PlainTextResponse(
-            f"Sightglass serves {classifier.served.manifest.name} {classifier.served.manifest.version}.\n"
-            f"POST a picture ({', '.join(ACCEPTED)}) to {base}predict:\n\n"
-            f"  curl -F file=@cat.jpg {base}predict\n\n"
-            f"The API: {base}docs   the model: {base}model   health: {base}health\n"
-        )
 
     return routes

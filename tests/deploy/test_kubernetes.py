@@ -128,8 +128,10 @@ def test_prometheus_finds_metrics_where_the_annotations_say(documents: list[Docu
 def test_the_ingress_lets_through_every_route_but_metrics(documents: list[Document], server: Server) -> None:
     with httpx2.Client(base_url=server.url) as client:
         pages = "".join(client.get(page).text for page in ("/docs", "/docs/errors"))
+        own = client.get("/", headers={"Accept": "text/html"}).text
         routes = {"/", "/docs", "/docs/errors", "/openapi.json"} | set(client.get("/openapi.json").json()["paths"])
     routes |= set(re.findall(r'(?:href|src)="(/[^"]+)"', pages))
+    routes |= {f"/{path}" for path in re.findall(r'(?:href|src)="(page/[^"?]+)', own)} | {"/page/samples/0"}
     assert "/metrics" in routes
     assert {route for route in routes if not let_through(documents, route)} == {"/metrics"}
 

@@ -66,6 +66,7 @@ REQUESTS: dict[str, tuple[Any, ...]] = {
     "health": ("GET", "/health"),
     "the manifest": ("GET", "/model"),
     "the documentation": ("GET", "/docs"),
+    "the page's script": ("GET", "/page/page.js"),
     "a binary file": ("GET", "/static-offline-docs/favicon.png"),
 }
 

@@ -1,0 +1,205 @@
+"""The page's files and the model card, as a client sees them who is no browser."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app import card, markdown, report, samples, startup
+from app.artifact import manifest
+from app.artifact.golden import Golden
+from app.artifact.manifest import ArtifactError
+from app.report import Report
+from app.routes import page as page_route
+from app.settings import DEFAULT_MODEL
+from app.startup import Served
+from tests.serving import Server
+
+FOLDER = Path(page_route.__file__).parent.parent / "page"
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+MOST_BYTES = 60_000
+
+
+@pytest.fixture
+def client(service: Server) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=service.url) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="module")
+def digits(digits_artifact: Path) -> Served:
+    return startup.start(digits_artifact, "onnx", "cpu")
+
+
+def test_the_page_is_three_files_of_at_most_60_kb() -> None:
+    assert sorted(path.name for path in FOLDER.iterdir()) == ["page.css", "page.html", "page.js"]
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MOST_BYTES
+
+
+def test_a_browser_gets_the_page_and_curl_gets_a_hint(client: httpx2.Client, service: Server) -> None:
+    assert client.get("/", headers=BROWSER).headers["content-type"] == "text/html; charset=utf-8"
+    hint = client.get("/")
+    assert hint.headers["content-type"] == "text/plain; charset=utf-8"
+    assert f"curl -F file=@cat.jpg {service.url}/predict" in hint.text
+    assert "Accept" in hint.headers["vary"]
+    assert client.head("/").status_code == 200
+
+
+def test_the_policy_allows_nothing_from_elsewhere_and_nothing_inline(client: httpx2.Client) -> None:
+    for path in ("/", "/page/page.js", "/page/page.css", "/page/samples/0"):
+        headers = client.get(path, headers=BROWSER).headers
+        policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+        assert policy == {
+            "default-src": "'none'",
+            "script-src": "'self'",
+            "style-src": "'self'",
+            "img-src": "'self' blob: data:",
+            "connect-src": "'self'",
+            "form-action": "'self'",
+            "base-uri": "'none'",
+            "frame-ancestors": "'none'",
+        }
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_files_are_asked_for_by_what_they_hold_and_kept(client: httpx2.Client) -> None:
+    html = client.get("/", headers=BROWSER)
+    assert html.headers["cache-control"] == "no-cache"
+    assert client.get("/", headers=BROWSER | {"If-None-Match": html.headers["etag"]}).status_code == 304
+    for name in ("page.js", "page.css"):
+        file = client.get(f"/page/{name}")
+        assert file.content == (FOLDER / name).read_bytes()
+        assert f"page/{name}?{file.headers['etag'].strip(chr(34))}" in html.text
+        assert "immutable" in file.headers["cache-control"]
+        assert int(file.headers["content-length"]) < len(file.content) / 2  # packed
+        assert client.get(f"/page/{name}", headers={"Accept-Encoding": "identity"}).content == file.content
+    assert client.get("/page/page.html").status_code == 404
+    assert client.get("/page/..%2fmain.py").status_code == 404
+
+
+def test_what_the_page_says_of_a_model_is_text_whatever_it_holds(digits: Served) -> None:
+    labels = ("<script>alert(1)</script>", '"&amp;', *digits.manifest.labels[2:])
+    odd = dataclasses.replace(digits, manifest=digits.manifest.model_copy(update={"labels": labels}))
+    api = FastAPI()
+    api.include_router(page_route.router(odd, 1000))
+    html = TestClient(api).get("/", headers=BROWSER).text
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;, &quot;&amp;amp;, 2" in html
+    assert html.count("<script") == 1
+
+
+def test_samples_are_golden_pictures_that_the_service_answers_as_they_say(client: httpx2.Client) -> None:
+    golden = Golden.load(DEFAULT_MODEL)
+    listed = client.get("/page/samples").json()
+    assert 3 <= len(listed) <= 5
+    assert len({sample["prediction"] for sample in listed}) == len(listed)
+    for sample in listed:
+        file = client.get(f"/{sample['path']}")
+        assert file.headers["content-type"] == sample["media_type"]
+        assert file.content in golden.files
+        expected = golden.probabilities[golden.files.index(file.content)].max()
+        assert sample["probability"] == pytest.approx(expected, abs=1e-4)
+        assert client.post("/predict", content=file.content).json()["prediction"] == sample["prediction"]
+    assert client.get(f"/page/samples/{len(listed)}").json()["code"] == "not_found"
+    assert client.get("/page/samples/x").json()["code"] == "bad_parameter"
+
+
+def test_samples_leave_out_what_browsers_show_otherwise(digits: Served) -> None:
+    chosen = samples.choose(digits.folder, digits.manifest.labels)
+    assert {sample.media_type for sample in chosen} <= {"image/jpeg", "image/png"}
+    assert len({sample.data for sample in chosen}) == len(chosen) == 5
+
+
+def test_the_card_is_one_that_hugging_face_reads(client: httpx2.Client) -> None:
+    answer = client.get("/model/card.md")
+    assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
+    _nothing, head, body = answer.text.split("---\n", 2)
+    described = manifest.load(DEFAULT_MODEL)
+    [entry] = yaml.safe_load(head)["model-index"]
+    assert entry["name"] == described.name
+    [result] = entry["results"]
+    assert result["task"] == {"type": "image-classification"}
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert (values["accuracy"], values["f1"]) == (described.metrics.score.accuracy, described.metrics.macro_f1)
+    assert "Not stated by the author." in body
+    assert "More Information Needed" not in body
+
+
+def test_the_page_shows_the_cards_own_sections(client: httpx2.Client) -> None:
+    text = client.get("/model/card.md").text
+    for section in client.get("/model/card").json():
+        assert f"## {section['title']}\n" in text
+        for sentence in section["text"]:
+            assert markdown.plain(sentence) in text
+        for row in section["rows"]:
+            assert f"| {' | '.join(markdown.plain(cell) for cell in row)} |\n" in text
+
+
+def test_the_card_says_what_manifest_and_report_hold(digits: Served) -> None:
+    content = json.loads((digits.folder / "report.json").read_text())
+    parts = {section.title: section for section in card.sections(digits, report.read(digits.folder, digits.manifest))}
+    recalls = {row[0]: row[2] for row in parts["Classes"].rows}
+    assert recalls == {row["label"]: card.percent(row["recall"]) for row in content["evaluation"]["per_class"]}
+    confidence = " ".join(parts["Confidence"].text)
+    assert f"temperature {digits.manifest.temperature:.3f}" in confidence
+    assert f"below {card.percent(content['reject_below']['confidence'])} let a person look" in confidence
+    assert f"above {content['unfamiliar']['threshold']:.2f}" in confidence
+    assert dict(parts["This process"].rows)["serves"] == "onnx on cpu"
+
+
+def test_a_card_without_a_report_makes_nothing_up(digits: Served) -> None:
+    files = {name: file for name, file in digits.manifest.files.items() if name != "report.json"}
+    bare = digits.manifest.model_copy(update={"files": files, "provenance": {"data": "photos"}})
+    served = dataclasses.replace(digits, manifest=bare)
+    assert report.read(digits.folder, bare) == Report()
+    parts = {section.title: section for section in card.sections(served, Report())}
+    assert {row[2] for row in parts["Classes"].rows} == {"not measured"}
+    assert "Not stated by the author." in dict(parts["Data"].rows)["source"]
+    assert markdown.card(bare, list(parts.values()))
+
+
+def test_pictures_in_the_documentation_are_there_and_small() -> None:
+    root = FOLDER.parent.parent
+    for document in (root / "README.md", root / "docs/page.md"):
+        named = re.findall(r'(?:src|srcset)="([^"]+)"', document.read_text())
+        assert named
+        for name in named:
+            assert (document.parent / name).stat().st_size < 150_000
+
+
+def test_a_report_that_is_none_is_one_sentence(digits: Served, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"evaluation": {"split": 3}}')
+    with pytest.raises(ArtifactError, match=r"report.json is no report: evaluation.split: .*string"):
+        report.read(tmp_path, digits.manifest)
+
+
+def test_a_label_cannot_break_the_cards_tables() -> None:
+    assert markdown.plain("a|b\n<i>") == r"a\|b\\n\<i\>"
+
+
+def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.Client) -> None:
+    assert client.get("/model/report.json").json()["evaluation"]["n"] == 5000
+    assert client.get("/model/report.html").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"crop_fraction": 0.875},
+            f"square crop, of which the middle {card.percent(0.875)} of each side is kept",
+        ),
+        ({"width": 40}, "the largest centred 40:32 crop, resized to 40 x 32"),
+        ({"channels": 1}, "grey (Rec. 601 luma)"),
+    ],
+)
+def test_preprocessing_is_told_in_words(fields: dict[str, object], words: str) -> None:
+    spec = manifest.load(DEFAULT_MODEL).input.model_copy(update=fields)
+    assert words in card.preprocessing(spec)
