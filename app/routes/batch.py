@@ -14,7 +14,7 @@ from app.errors import Problem, problem_of
 from app.metrics import Metrics
 from app.observability import trace_of
 from app.routes.counted import counted, outcome_of
-from app.routes.documented import problems
+from app.routes.documented import BATCH, example, problems
 from app.routes.files import FIELD, File, FilesForm, slices
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
@@ -39,7 +39,7 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_ERRORS = problems(400, 401, 413, 429, 500, 503, 504)
+_ANSWERS = {200: example(BATCH), **problems(400, 413, 429, 500, 503, 504)}
 
 
 def route(
@@ -73,7 +73,9 @@ def route(
         """
         raise NotImplementedError
 
-    return PlainRoute("/predict/batch", answer, predict_batch, methods=["POST"], responses=_ERRORS, openapi_extra=_BODY)
+    return PlainRoute(
+        "/predict/batch", answer, predict_batch, methods=["POST"], responses=_ANSWERS, openapi_extra=_BODY
+    )
 
 
 class _Batch:

@@ -28,6 +28,30 @@ HEALTHY = {
     "detail": None,
 }
 UNHEALTHY = {**HEALTHY, "status": "unavailable", "detail": "Stopping."}
+BATCH = {
+    "results": [
+        {"file": "cat.jpg", **{name: PREDICTION[name] for name in ("prediction", "confidence", "top_k")}},
+        {
+            "file": "notes.txt",
+            "error": {
+                "code": "unsupported_image",
+                "status": 415,
+                "detail": "The file is no known image type; accepted: JPEG, PNG, WebP, BMP, GIF, TIFF.",
+            },
+        },
+    ],
+    "model": _MODEL,
+}
+EXPLANATION = {
+    "class": "cat",
+    "probability": 0.99031574,
+    "prediction": "cat",
+    "method": "class-activation",
+    "picture": {"width": 451, "height": 300},
+    "box": {"left": 75.5, "top": 0.0, "right": 375.5, "bottom": 300.0},
+    "heatmap": [[-0.01, 1.0], [2.0, 2.57]],
+    "model": _MODEL,
+}
 METRICS = '# TYPE sightglass_images_total counter\nsightglass_images_total{outcome="predicted"} 1027.0\n'
 # By code, what the example says beside what the table has; the title is the detail of the others.
 _SAID: dict[str, Document] = {
@@ -44,11 +68,18 @@ _SAID: dict[str, Document] = {
         "accepted": ["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"],
     },
     "queue_full": {"detail": "128 pictures are waiting; try again."},
+    "unauthorized": {"detail": "Send a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`."},
     "internal_error": {"detail": "The service failed on this request; its log has the details."},
     "not_ready": {"detail": "The engine failed; /health and the log have the details."},
     "deadline_exceeded": {"detail": "No answer within 30000 ms."},
 }
-_UNHEARD = {"disconnected"}  # by whoever has left
+_ELSEWHERE = {"disconnected", "bad_tensor"}  # nobody is there to hear of the first; /v2 has errors of its own
+_ONLY = {"too_many_files": "/predict/batch"}
+_OPEN = "/health"  # nobody needs a key to ask that
+_SCHEMES: Document = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, where the service has keys."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same in another place."},
+}
 _HEADERS = {
     "X-Request-ID": "What the log calls this request: yours, if you sent one of letters, digits, `.`, `_` and `-`.",
     "Server-Timing": "How long each stage took, in ms: receive, decode, queue, inference.",
@@ -81,7 +112,7 @@ def complete(api: FastAPI) -> None:
 
 
 def _problem(status: int) -> Document:
-    codes = [code for code, kind in PROBLEMS.items() if kind.status == status and code not in _UNHEARD]
+    codes = [code for code, kind in PROBLEMS.items() if kind.status == status and code not in _ELSEWHERE]
     content = {
         "schema": {"$ref": "#/components/schemas/ProblemDocument"},
         "examples": {code: {"summary": PROBLEMS[code].title, "value": _example_of(code)} for code in codes},
@@ -122,21 +153,32 @@ def _complete(document: Document) -> None:
         name: {"description": text, "schema": {"type": "integer" if name in _NUMBERS else "string"}}
         for name, text in _HEADERS.items()
     }
+    components["securitySchemes"] = _SCHEMES
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
+            if not path.startswith(_OPEN):
+                operation["security"] = [{}, *({name: []} for name in _SCHEMES)]
+                operation["responses"] = dict(sorted((operation["responses"] | problems(401)).items(), key=_status))
             # what generators call the method: /health/ready is `health_ready`
             operation["operationId"] = "_".join(re.findall("[A-Za-z0-9]+", path))
             operation.setdefault("tags", ["pictures" if method == "post" else "service"])
-            _complete_answers(operation["responses"])
+            _complete_answers(path, operation["responses"])
     used = {tag for methods in document["paths"].values() for each in methods.values() for tag in each["tags"]}
     document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
 
 
-def _complete_answers(answers: Document) -> None:
+def _status(answer: tuple[int | str, Document]) -> int:
+    return int(answer[0])
+
+
+def _complete_answers(path: str, answers: Document) -> None:
     if "HTTPValidationError" in str(answers.get("422", "")):
         del answers["422"]  # a parameter that is wrong is a 400 here
     for status, answer in answers.items():
+        for content in answer.get("content", {}).values():
+            for code in [code for code, only in _ONLY.items() if only != path]:
+                content.get("examples", {}).pop(code, None)
         headers = answer.setdefault("headers", {})
         headers["X-Request-ID"] = _header("X-Request-ID")
-        if status == "200" and "504" in answers:  # a picture went through the pipeline
+        if str(status) == "200" and "504" in answers:  # a picture went through the pipeline
             headers["Server-Timing"] = _header("Server-Timing")

@@ -18,7 +18,7 @@ from app.observability import trace_of
 from app.occlusion import Occlusion
 from app.routes import accept
 from app.routes.counted import counted
-from app.routes.documented import BINARY, problems
+from app.routes.documented import BINARY, EXPLANATION, example, problems
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
 from app.routes.predict import PICTURE, Timeout, record
@@ -30,7 +30,7 @@ _OVERLAY: dict[int | str, dict[str, Any]] = {
     200: {
         "description": f"The numbers; or, where Accept prefers it, the picture as displayed, at most {LONGEST_SIDE} "
         "pixels a side, with the class's heat over what the model looked at and the rest dimmed.",
-        "content": {_PNG: BINARY},
+        "content": {**example(EXPLANATION)["content"], _PNG: BINARY},
     }
 }
 _SHOWN_LABELS = 10
