@@ -110,7 +110,7 @@ class Classifier:
 
     @contextmanager
     def admit_long(self) -> Iterator[Callable[[int], None]]:
-        """`admit` for what takes longer than a prediction: at most a quarter of the places, so that others find one."""
+        """`admit` for what takes longer than a prediction: at most a quarter of the places, so that the others turn."""
         if self._long >= max(1, self.max_queue // 4):
             raise Problem("queue_full", f"{self._long} explanations are in progress; try again.", self._later())
         self._long += 1
