@@ -42,26 +42,25 @@ _OPACITY = [round(255 * _OPAQUE * (heat / 255) ** 0.8) for heat in range(256)]
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the evidence for one class lies.
+    """Where the evidence for class `number` lies; `label` and `probability` are its own.
 
-    `heatmap`: float32[h, w], of the class, in units of its logit: class activations (Zhou et al. 2016,
+    `maps`: float32[K, h, w], of every class, in units of its logit: class activations (Zhou et al. 2016,
     arXiv:1512.04150), whose mean is the logit, or how much the logit falls with each place covered. Row 0 is the top of
-    the box that `geometry` has. `strongest`: the greatest evidence at any place for any class.
+    the box that `geometry` has.
     """
 
     label: str
+    number: int
     probability: float
     method: Method
-    heatmap: NDArray[np.float32]
-    strongest: float
+    maps: NDArray[np.float32]
     geometry: Geometry
 
-    @classmethod
-    def of(
-        cls, label: str, number: int, probability: float, method: Method, maps: NDArray[np.float32], geometry: Geometry
-    ) -> "Explanation":
-        """Of class `number` among the maps float32[K, h, w] of all."""
-        return cls(label, probability, method, maps[number], float(maps.max()), geometry)
+    @property
+    def heatmap(self) -> NDArray[np.float32]:
+        """The class's own map, float32[h, w]."""
+        own: NDArray[np.float32] = self.maps[self.number]
+        return own
 
     def evidence(self) -> NDArray[np.float32]:
         """What an overlay shows, float32[h, w] in 0..1: what speaks for the class, what speaks against it being 0.
@@ -70,9 +69,10 @@ class Explanation:
         any class: a class that nothing speaks for does not glow. It is not set against the mean over the classes, which
         training leaves at zero (0.02 beside peaks of 10 to 17 in the embedded model's maps).
         """
-        if self.strongest <= 0:
+        strongest = self.maps.max()
+        if strongest <= 0:
             return np.zeros_like(self.heatmap)
-        shares: NDArray[np.float32] = np.clip(self.heatmap / np.float32(self.strongest), 0, 1)
+        shares: NDArray[np.float32] = np.clip(self.heatmap / strongest, 0, 1)
         return shares
 
 
