@@ -238,7 +238,7 @@ def _reduce(image: Image.Image, spec: InputSpec) -> int:
 
 def _draft(image: Image.Image, most: float) -> int:
     """Ask a JPEG for its `most`-th part, or the next larger that there is; answers the divisor: 1, 2, 4 or 8."""
-    divisor = next((d for d in (8, 4, 2) if most >= d), 1) if image.format in ("JPEG", "MPO") else 1
+    divisor = next((d for d in (8, 4, 2) if min(most, *image.size) >= d), 1) if image.format in ("JPEG", "MPO") else 1
     width, height = image.size
     drafted = divisor > 1 and image.draft(None, (width // divisor, height // divisor))
     return divisor if drafted else 1

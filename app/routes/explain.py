@@ -1,6 +1,7 @@
 """POST /explain: the heat map of one class over the picture."""
 
 import difflib
+import functools
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -57,8 +58,12 @@ def route(
                 patience.watch(scope["state"].get("closed"))
                 prediction = await classifier.predict(picture, top_k=1)
                 started = time.perf_counter()
-                explained = await _explain(prediction, label or prediction.top_k[0][0])
-                body = await _as_png(explained, picture) if form == _PNG else _as_json(explained, prediction)
+                explained = await _explain(prediction, label or prediction.top_k[0][0], labels, occlusion)
+                if form == _PNG:
+                    draw = functools.partial(explanation.overlay, explained)
+                    body = await classifier.display(picture, LONGEST_SIDE, draw)
+                else:
+                    body = schemas.explanation_json(explained, prediction, classifier.served)
                 seconds = time.perf_counter() - started
         record(prediction, len(picture), trace, metrics)
         trace.stages["explain"] = seconds
@@ -67,29 +72,21 @@ def route(
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": body})
 
-    async def _explain(prediction: Prediction, label: str) -> Explanation:
-        row, decoded = prediction.answer, prediction.decoded
-        number = labels.index(label)
-        probability = float(str(row.probabilities[number]))
-        if row.heatmap is not None:
-            return Explanation.of(label, number, probability, "class-activation", row.heatmap, decoded.geometry)
-        maps = await occlusion.maps(decoded.pixels, row.logits)
-        return Explanation.of(label, number, probability, "occlusion", maps, decoded.geometry)
-
-    async def _as_png(explained: Explanation, picture: bytes) -> bytes:
-        return await classifier.display(
-            picture, LONGEST_SIDE, lambda shown, claim: explanation.overlay(explained, shown, claim)
-        )
-
-    def _as_json(explained: Explanation, prediction: Prediction) -> bytes:
-        return schemas.explanation_json(explained, prediction, classifier.served)
-
     def explain(label: Label = None, x_request_timeout_ms: Timeout = None) -> ExplanationResponse:
         """Say where in the picture the evidence for a class lies."""
         raise NotImplementedError
 
     errors = problems(400, 406, 413, 415, 422, 429, 500, 503, 504)
     return PlainRoute("/explain", answer, explain, methods=["POST"], responses=_OVERLAY | errors, openapi_extra=PICTURE)
+
+
+async def _explain(prediction: Prediction, label: str, labels: Sequence[str], occlusion: Occlusion) -> Explanation:
+    row, decoded, number = prediction.answer, prediction.decoded, labels.index(label)
+    probability = float(str(row.probabilities[number]))
+    if row.heatmap is not None:
+        return Explanation(label, number, probability, "class-activation", row.heatmap, decoded.geometry)
+    maps = await occlusion.maps(decoded.pixels, row.logits)
+    return Explanation(label, number, probability, "occlusion", maps, decoded.geometry)
 
 
 def _known(label: str | None, labels: Sequence[str]) -> str | None:

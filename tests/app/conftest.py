@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.app import squares
 from tests.serving import Server, serving
 
 MAX_UPLOAD_BYTES = 2_000_000
@@ -29,3 +30,15 @@ def client(server: Server) -> Iterator[httpx2.Client]:
 def copy(digits_artifact: Path, tmp_path: Path) -> Path:
     """A copy of the session's artifact, to tamper with."""
     return Path(shutil.copytree(digits_artifact, tmp_path / "digits" / "1"))
+
+
+@pytest.fixture(scope="session")
+def squares_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bright square or nothing, with 4 x 4 heat maps. The run is in `../../run`. Do not write into it."""
+    return squares.artifact(tmp_path_factory.mktemp("squares"), "residual-cnn")
+
+
+@pytest.fixture(scope="session")
+def squares_without_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same by a network that flattens its features, so that there are no maps. Do not write into it."""
+    return squares.artifact(tmp_path_factory.mktemp("squares"), "mnist-cnn")
