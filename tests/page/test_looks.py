@@ -90,6 +90,8 @@ def test_motion_stops_for_those_who_ask_for_it(browser: Browser, service: Server
 
 def test_the_page_works_below_a_path_that_a_proxy_puts_in_front(browser: Browser) -> None:
     with running(prefix="/vision") as service, tab(browser, f"{service.url}/") as page:
+        page.click("#sample-list button")
+        answered(page)
         result(page)
         card(page)
         assert "cifar10 1" in page.inner_text("#card-title")
