@@ -1,6 +1,7 @@
 """A class's heat map and the picture that it lies over."""
 
 import io
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from app.artifact.image import Geometry
+from app.artifact.geometry import Box, Geometry
 
 LONGEST_SIDE = 1024  # pixels of an overlay
 Method = Literal["class-activation", "occlusion"]
@@ -45,8 +46,8 @@ class Explanation:
     """Where the evidence for class `number` lies; `label` and `probability` are its own.
 
     `maps`: float32[K, h, w], of every class, in units of its logit: class activations (Zhou et al. 2016,
-    arXiv:1512.04150), whose mean is the logit, or how much the logit falls with each place covered. Row 0 is the top of
-    the box that `geometry` has.
+    arXiv:1512.04150), whose mean is the logit, or how much the logit falls with each place covered. Row 0 is at the top
+    of `box`, where the grid lies in the picture as displayed, in its pixels; it can stick out of what the model saw.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Explanation:
     method: Method
     maps: NDArray[np.float32]
     geometry: Geometry
+    box: Box
 
     @property
     def heatmap(self) -> NDArray[np.float32]:
@@ -84,7 +86,7 @@ def overlay(
     with claim(height * width * _BYTES_PER_PIXEL):
         shown = Image.fromarray(picture)
         box = _within(explanation.geometry, shown.size)
-        warm = _heated(shown.crop(box), explanation.evidence())
+        warm = _heated(shown.crop(box), explanation)
         if warm.size != shown.size:
             shown = shown.point([round(value * _DIM) for value in range(256)] * 3)
         shown.paste(warm, box)
@@ -103,13 +105,20 @@ def _within(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int, int, i
     return left, top, max(left + 1, right), max(top + 1, bottom)
 
 
-def _heated(picture: Image.Image, evidence: NDArray[np.float32]) -> Image.Image:
+def _heated(picture: Image.Image, explanation: Explanation) -> Image.Image:
     """The evidence, smooth between the middles of its places, as colour that covers the more the more there is."""
+    evidence, seen = explanation.evidence(), explanation.geometry
     rows, columns = evidence.shape
+    left, top, right, bottom = explanation.box
+    across, down = columns / (right - left), rows / (bottom - top)
+    # what the model saw, in places of the grid
+    saw = np.array([(seen.left - left) * across, (seen.top - top) * down])
+    saw_to = np.array([(seen.right - left) * across, (seen.bottom - top) * down])
+    beyond = max(0.0, *-saw, *(saw_to - [columns, rows]))
     # with the outermost places repeated: where the kernel is cut off, Pillow puts the peak at the picture's edge
-    wide = Image.fromarray(np.pad(evidence * 255, _REACH, mode="edge"))
-    box = (_REACH, _REACH, _REACH + columns, _REACH + rows)
-    heat = wide.resize(picture.size, Image.Resampling.BICUBIC, box).convert("L")
+    margin = _REACH + math.ceil(beyond)
+    wide = Image.fromarray(np.pad(evidence * 255, margin, mode="edge"))
+    heat = wide.resize(picture.size, Image.Resampling.BICUBIC, (*(saw + margin), *(saw_to + margin))).convert("L")
     colours = heat.copy()
     colours.putpalette(_COLOURS)
     return Image.composite(colours.convert("RGB"), picture, heat.point(_OPACITY))

@@ -119,7 +119,7 @@ class Size(_Schema):
 
 
 class Box(_Schema):
-    """What the model looked at, in pixels of the picture as displayed."""
+    """In pixels of the picture as displayed; it can stick out of the picture."""
 
     left: float
     top: float
@@ -128,7 +128,7 @@ class Box(_Schema):
 
 
 class ExplanationResponse(_Schema):
-    """The answer of /explain: the grid `heatmap`, row 0 at the top, lies evenly over `box`.
+    """The answer of /explain: the grid `heatmap`, row 0 at the top, lies evenly over `box`, in pixels of the picture.
 
     Its unit is the class's logit: what speaks for the class is positive. `class-activation`: the numbers' mean is the
     logit. `occlusion`: by how much the logit falls with that place covered.
@@ -146,14 +146,14 @@ class ExplanationResponse(_Schema):
 
 def explanation_json(explained: Explanation, prediction: Prediction, served: Served) -> bytes:
     """An ExplanationResponse."""
-    lies = explained.geometry
+    shown, (left, top, right, bottom) = explained.geometry, explained.box
     answer = ExplanationResponse(
         class_=explained.label,
         probability=explained.probability,
         prediction=prediction.top_k[0][0],
         method=explained.method,
-        picture=Size(width=lies.width, height=lies.height),
-        box=Box(left=lies.left, top=lies.top, right=lies.right, bottom=lies.bottom),
+        picture=Size(width=shown.width, height=shown.height),
+        box=Box(left=left, top=top, right=right, bottom=bottom),
         heatmap=explained.heatmap.astype(np.float64).round(_HEATMAP_DECIMALS).tolist(),
         model=ModelName.of(served),
     )

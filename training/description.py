@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from app.artifact import manifest
+from app.artifact.geometry import Box
+from app.artifact.image import InputSpec
 from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
 from app.engines import machine
 from training import gates
 from training.checkpoint import Run, rank
 from training.gates import Verdict
 from training.graph import Servable
+from training.layers import field_of
 from training.report import Evidence
 from training.score import Accuracy
 
@@ -22,6 +26,7 @@ def describe(name: str, version: int, servable: Servable, rows: list[Verdict], e
     run, evaluation, split = evidence.run, evidence.evaluation, evidence.split
     kept = {row.name: row for row in rows if row.test and row.file}
     heatmap = servable(torch.zeros((1, run.input.height, run.input.width, 3), dtype=torch.uint8)).heatmap
+    size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
     return Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         name=name,
@@ -30,7 +35,8 @@ def describe(name: str, version: int, servable: Servable, rows: list[Verdict], e
         labels=run.labels,
         input=run.input,
         temperature=servable.temperature,
-        heatmap=None if heatmap is None else (heatmap.shape[2], heatmap.shape[3]),
+        heatmap=size,
+        heatmap_box=size and heatmap_box(servable.network.get_submodule("features"), run.input, size),
         variants={variant: _variant(row, split) for variant, row in kept.items()},
         default_variant="onnx-int8" if "onnx-int8" in kept else "onnx",
         metrics=Metrics(
@@ -43,6 +49,20 @@ def describe(name: str, version: int, servable: Servable, rows: list[Verdict], e
         provenance=_provenance(run),
         files={},
     )
+
+
+def heatmap_box(features: nn.Module, spec: InputSpec, size: tuple[int, int]) -> Box | None:
+    """Where the grid float[h, w] of the last features lies in the model's pixels, each place in the middle of what it
+    sees. None where a place sees everything.
+
+    With padded strides that is not where h x w even tiles would be: three of 2, with kernels of 3 and padding of 1,
+    shift a grid of 8-pixel places by 3.5 pixels.
+    """
+    field = field_of(features, spec.channels, spec.height, spec.width)
+    if field is None:
+        return None
+    (top, bottom), (left, right) = field.rows.extent(size[0]), field.columns.extent(size[1])
+    return left, top, right, bottom
 
 
 def _provenance(run: Run) -> dict[str, Any]:

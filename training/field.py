@@ -23,6 +23,11 @@ class Reach(NamedTuple):
         """The receptive field in pixels."""
         return self.high - self.low + 1
 
+    def extent(self, places: int) -> tuple[float, float]:
+        """From where to where so many places of one stride each lie, each around the middle of what it sees."""
+        start = (self.low + self.high + 1 - self.stride) / 2
+        return start, start + places * self.stride
+
     def through(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Reach":
         """After a convolution or a pooling; a dilated kernel is as wide as k + (k - 1)(d - 1)."""
         first = self.low - padding * self.stride

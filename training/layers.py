@@ -98,6 +98,15 @@ def on_meta(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, memo={**tensors, **buffers}).eval()
 
 
+def field_of(network: nn.Module, channels: int, height: int, width: int) -> Field | None:
+    """What the places of its output see of float[1, channels, height, width]; None: everything, or not known."""
+    pixels = torch.empty(1, channels, height, width, device="meta")
+    tracer = Tracer(pixels)
+    with torch.no_grad(), tracer:
+        out = on_meta(network)(pixels)
+    return tracer.field(out)
+
+
 def table_of(triples: Sequence[Sequence[int]], size: int) -> list[Layer]:
     """The rows of a chain of (kernel, stride, padding[, dilation]) on `size` pixels, without a network.
 

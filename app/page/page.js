@@ -377,21 +377,31 @@ async function heatClass(item, signal) {
 
 function drawHeat({ class: label, picture, box, heatmap, method }) {
   const [rows, columns] = [heatmap.length, heatmap[0].length];
+  const [across, down] = [(box.right - box.left) / columns, (box.bottom - box.top) / rows];
   const most = Math.max(...heatmap.flat());
-  const grid = make("canvas", { width: columns, height: rows });
-  const cells = new ImageData(columns, rows);
-  heatmap.flat().forEach((value, place) => {
+  const seen = seenBox(picture.width, picture.height);
+  // the outermost places are repeated as far as the model saw: its grid need not reach from edge to edge
+  const beyond = Math.max(0, (box.left - seen.left) / across, (seen.right - box.right) / across, (box.top - seen.top) / down, (seen.bottom - box.bottom) / down);
+  const margin = 1 + Math.ceil(beyond);
+  const cells = new ImageData(columns + 2 * margin, rows + 2 * margin);
+  const inside = (place, size) => Math.min(size - 1, Math.max(0, place - margin));
+  for (let place = 0; place < cells.width * cells.height; place += 1) {
+    const value = heatmap[inside(Math.floor(place / cells.width), rows)][inside(place % cells.width, columns)];
     const grey = most > 0 ? 255 * Math.max(0, value) / most : 0; // only what speaks for the class, against its most
     cells.data.set([grey, grey, grey, 255], 4 * place);
-  });
+  }
+  const grid = make("canvas", { width: cells.width, height: cells.height });
   grid.getContext("2d").putImageData(cells, 0, 0);
 
   const scale = Math.min(1, 1000 / Math.max(picture.width, picture.height));
   const canvas = Object.assign($("heat"), { width: Math.max(1, picture.width * scale), height: Math.max(1, picture.height * scale) });
-  const place = [box.left, box.top, box.right - box.left, box.bottom - box.top].map((side) => side * scale);
+  const scaled = (...sides) => sides.map((side) => side * scale);
   const pen = canvas.getContext("2d", { willReadFrequently: true });
+  pen.beginPath();
+  pen.rect(...scaled(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top));
+  pen.clip();
   pen.imageSmoothingQuality = "high"; // values are enlarged smoothly, then coloured
-  pen.drawImage(grid, ...place);
+  pen.drawImage(grid, ...scaled(box.left - margin * across, box.top - margin * down, cells.width * across, cells.height * down));
   const pixels = pen.getImageData(0, 0, canvas.width, canvas.height);
   for (let at = 0; at < pixels.data.length; at += 4) colour(pixels.data, at);
   pen.putImageData(pixels, 0, 0);

@@ -48,7 +48,7 @@ EXPLANATION = {
     "prediction": "cat",
     "method": "class-activation",
     "picture": {"width": 451, "height": 300},
-    "box": {"left": 75.5, "top": 0.0, "right": 375.5, "bottom": 300.0},
+    "box": {"left": 42.6875, "top": -32.8125, "right": 342.6875, "bottom": 267.1875},
     "heatmap": [[-0.01, 1.0], [2.0, 2.57]],
     "model": _MODEL,
 }

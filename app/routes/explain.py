@@ -11,9 +11,11 @@ from fastapi import Query
 from starlette.types import Receive, Scope, Send
 
 from app import explanation, schemas
+from app.artifact.geometry import Box
+from app.artifact.manifest import Manifest
 from app.classifier import Classifier, Prediction
 from app.errors import Problem
-from app.explanation import LONGEST_SIDE, Explanation
+from app.explanation import LONGEST_SIDE, Explanation, Method
 from app.metrics import Metrics
 from app.observability import trace_of
 from app.occlusion import Occlusion
@@ -42,12 +44,12 @@ def route(
     classifier: Classifier, occlusion: Occlusion, metrics: Metrics, max_upload_bytes: int, deadline_ms: int
 ) -> PlainRoute:
     """The route, around what it explains."""
-    labels = classifier.served.manifest.labels
+    manifest = classifier.served.manifest
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         trace = trace_of(scope)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        label = _known(query.get("class"), labels)
+        label = _known(query.get("class"), manifest.labels)
         form = accept.choose(scope["headers"], (_JSON, _PNG))
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
@@ -58,7 +60,7 @@ def route(
                 patience.watch(scope["state"].get("closed"))
                 prediction = await classifier.predict(picture, top_k=1)
                 started = time.perf_counter()
-                explained = await _explain(prediction, label or prediction.top_k[0][0], labels, occlusion)
+                explained = await _explain(prediction, label or prediction.top_k[0][0], manifest, occlusion)
                 if form == _PNG:
                     draw = functools.partial(explanation.overlay, explained)
                     body = await classifier.display(picture, LONGEST_SIDE, draw)
@@ -80,13 +82,18 @@ def route(
     return PlainRoute("/explain", answer, explain, methods=["POST"], responses=_OVERLAY | errors, openapi_extra=PICTURE)
 
 
-async def _explain(prediction: Prediction, label: str, labels: Sequence[str], occlusion: Occlusion) -> Explanation:
-    row, decoded, number = prediction.answer, prediction.decoded, labels.index(label)
+async def _explain(prediction: Prediction, label: str, manifest: Manifest, occlusion: Occlusion) -> Explanation:
+    row, decoded, number = prediction.answer, prediction.decoded, manifest.labels.index(label)
     probability = float(str(row.probabilities[number]))
-    if row.heatmap is not None:
-        return Explanation(label, number, probability, "class-activation", row.heatmap, decoded.geometry)
-    maps = await occlusion.maps(decoded.pixels, row.logits)
-    return Explanation(label, number, probability, "occlusion", maps, decoded.geometry)
+    size = manifest.input.width, manifest.input.height
+    box: Box = (0, 0, *size)
+    method: Method = "occlusion"
+    maps = row.heatmap
+    if maps is None:
+        maps = await occlusion.maps(decoded.pixels, row.logits)
+    else:
+        method, box = "class-activation", manifest.heatmap_box or box
+    return Explanation(label, number, probability, method, maps, decoded.geometry, decoded.geometry.lay(box, size))
 
 
 def _known(label: str | None, labels: Sequence[str]) -> str | None:

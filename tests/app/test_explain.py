@@ -47,7 +47,8 @@ def test_the_numbers_are_of_the_predicted_class_by_default(client: httpx2.Client
     assert body["probability"] == predicted["confidence"]
     assert body["method"] == "class-activation"
     assert body["picture"] == {"width": 451, "height": 300}
-    assert body["box"] == {"left": 75.5, "top": 0, "right": 375.5, "bottom": 300}
+    # the model saw 75.5 to 375.5 across and 0 to 300 down, and its maps are 3.5 of its 32 pixels further up and left
+    assert body["box"] == {"left": 42.6875, "top": -32.8125, "right": 342.6875, "bottom": 267.1875}
     assert np.array(body["heatmap"]).shape == (4, 4)
     assert body["model"] == predicted["model"] == {"name": "cifar10", "version": 1, "variant": "onnx-int8"}
 
@@ -145,9 +146,10 @@ def test_every_kind_of_picture_is_explained_in_both_forms(
 ) -> None:
     body = client.post("/explain", content=file).json()
     assert (body["picture"]["width"], body["picture"]["height"]) == size
-    box = body["box"]
-    assert 0 <= box["left"] < box["right"] <= size[0]
-    assert 0 <= box["top"] < box["bottom"] <= size[1]
+    shift, side = 3.5 / 32 * min(size), min(size)
+    box = {"left": (size[0] - side) / 2 - shift, "top": (size[1] - side) / 2 - shift}
+    box |= {"right": box["left"] + side, "bottom": box["top"] + side}
+    assert body["box"] == pytest.approx(box)
     share = min(1, 1024 / max(size))
     expected = tuple(max(1, round(side * share)) for side in size)
     assert opened(client.post("/explain", content=file, headers=PNG)).size == expected

@@ -25,7 +25,7 @@ EMBEDDED = Path(__file__).parents[2] / "exports/cifar10/1"
 CAT = (EMBEDDED.parents[2] / "cat.jpg").read_bytes()
 SHAPES = ((200, 200), (360, 120), (100, 330))
 STEP = 4
-PLACES = ((0.25, 0.25), (0.56, 0.25), (0.25, 0.56))
+PLACES = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75), (0.5, 0.5))
 
 
 class Explained(NamedTuple):
