@@ -226,7 +226,7 @@ def test_a_folder_beside_the_splits_that_is_none_is_an_error(stray: str, tmp_pat
 @pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"a\ttab", b"\x1b[31mred", b"sep\xe2\x80\xa8arated"])
 @pytest.mark.parametrize("where", ["", "train"])
 def test_a_class_whose_name_cannot_be_written_is_refused(name: bytes, where: str, tmp_path: Path) -> None:
-    root = write(tmp_path, {f"{where}/{folder}": 5 for folder in ("rose", os.fsdecode(name))})
+    root = write(tmp_path, {str(Path(where, folder)): 5 for folder in ("rose", os.fsdecode(name))})
     with pytest.raises(TrainingError, match="is no name for a class") as refusal:
         index(str(root))
     assert str(refusal.value).isprintable()
