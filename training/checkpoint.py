@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from app.artifact.image import InputSpec
-from training import TrainingError
+from training import TrainingError, records
 from training.data import index
 from training.models.heads import Network
 from training.recipe import Recipe, parse
@@ -85,12 +86,44 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote. Raises TrainingError for a missing or damaged file."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainingError(f"there is no {path}", "no epoch has finished yet; add --resume to go on") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise records.unreadable(path, error) from error
     except Exception as error:  # torch.load raises whatever the unpickler or zip reader meets
-        raise TrainingError(f"{path} is damaged: {error}") from error
+        raise records.damaged(path, "it is no checkpoint") from error
+    if not isinstance(state, dict):
+        raise records.damaged(path, "it is no checkpoint")
     return state
+
+
+def load_best(run: Path) -> dict[str, Tensor]:
+    """The best checkpoint's tensors by name. Raises TrainingError."""
+    path = run / "weights.pt"
+    network = load(path).get("network")
+    if not isinstance(network, dict) or not all(isinstance(tensor, Tensor) for tensor in network.values()):
+        raise records.damaged(path, "it holds no network")
+    return network
+
+
+def load_state(run: Path) -> dict[str, Any]:
+    """What `save_state` wrote last. Raises TrainingError."""
+    path = run / "last.pt"
+    state = load(path)
+    if state.keys() != {"learner", "history", "best"}:
+        raise records.damaged(path, "it holds no state of a training")
+    records.require_history(path, state["history"])
+    return state
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Fill what meta.json describes with what `path` holds. Raises TrainingError where that does not fit."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # whatever torch meets first
+        raise records.damaged(path, "it is not of the network that meta.json describes") from error
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
@@ -142,42 +175,33 @@ def write_splits(
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder as read back: everything but the weights."""
+    """A run folder as read back: everything but the weights. `asked` is the recipe before its weights had their say."""
 
     folder: Path
     meta: dict[str, Any]
     recipe: Recipe
+    asked: Recipe
     labels: tuple[str, ...]
     input: InputSpec
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
         """Raises TrainingError where `folder` is no run."""
+        path = folder / "meta.json"
+        if not path.exists():
+            raise TrainingError(f'"{folder}" is no run: it has no meta.json', "sightglass train DATA --out RUN")
+        meta = records.read_meta(path)
         try:
-            meta = json.loads((folder / "meta.json").read_text())
-        except FileNotFoundError as error:
-            raise TrainingError(
-                f'"{folder}" is no run: it has no meta.json', "sightglass train DATA --out RUN"
-            ) from error
-        except ValueError as error:
-            raise TrainingError(f"{folder}/meta.json is damaged: {error}") from error
-        return cls(
-            folder,
-            meta,
-            parse(meta["recipe"]),
-            tuple(meta["labels"]),
-            InputSpec.model_validate(meta["input"]),
-        )
-
-    @property
-    def asked(self) -> Recipe:
-        """The recipe as it was asked for, before its weights had their say."""
-        return parse(self.meta["asked"])
+            recipe, asked = parse(meta["recipe"]), parse(meta["asked"])
+        except TrainingError as error:
+            raise records.damaged(path, error) from error
+        return cls(folder, meta, recipe, asked, tuple(meta["labels"]), InputSpec.model_validate(meta["input"]))
 
     def network(self) -> Network:
         """The best checkpoint, in evaluation mode. Raises TrainingError without one."""
-        network = self.recipe.network(len(self.labels))
-        network.load_state_dict(load(self.folder / "weights.pt")["network"])
+        network, state = self.recipe.network(len(self.labels)), load_best(self.folder)
+        with fitting(self.folder / "weights.pt"):
+            network.load_state_dict(state)
         return network.eval()
 
     def was_trained_on(self, source: str) -> bool:
@@ -186,8 +210,12 @@ class Run:
         return source == own or str(Path(source).resolve()) == own
 
     def history(self) -> list[dict[str, Any]]:
-        """One row per finished epoch."""
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        """One row per finished epoch. Raises TrainingError."""
+        path = self.folder / "metrics.jsonl"
+        rows = records.read_history(path)
+        if not rows and (self.folder / "weights.pt").exists():
+            raise records.damaged(path, "it has no epoch, and weights.pt is of one")
+        return rows
 
     def data(self, source: str | None = None) -> Data:
         """The run's own splits, read from `source` (default: where it was trained)."""
@@ -204,8 +232,4 @@ class Run:
 
     def _splits(self) -> dict[str, list[tuple[str, str, str]]]:
         """Split -> rows of path, label, sha256."""
-        try:
-            rows: dict[str, list[tuple[str, str, str]]] = json.loads((self.folder / "splits.json").read_text())
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{self.folder}/splits.json cannot be read: {error}") from error
-        return rows
+        return records.read_splits(self.folder / "splits.json", self.labels)

@@ -47,6 +47,7 @@ def export(
     Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
     """
     name, version = _name_and_version(out)
+    run.history()  # the report needs it: damage is found before the work
     tracker = tracking.connect(run.folder, talk, resumed=True)
     splits = _load_splits(run, source, talk)
     held_out = "test" if "test" in splits else "val"

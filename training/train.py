@@ -49,8 +49,9 @@ def train(plan: Plan, talk: Talk) -> Result:
     learner = _learner(plan, spec, len(sets["train"]), talk)
     if plan.resumed is None:
         _start_run(plan, sets, spec, learner)
-    state = checkpoint.load(plan.out / "last.pt")
-    learner.load_state_dict(state["learner"])
+    state = checkpoint.load_state(plan.out)
+    with checkpoint.fitting(plan.out / "last.pt"):
+        learner.load_state_dict(state["learner"])
     checkpoint.save_state(plan.out, state)
     history: History = state["history"]
     if plan.resumed is not None:

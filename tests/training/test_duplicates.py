@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -68,6 +69,21 @@ def test_without_hashes_nothing_is_claimed_about_nearness(tmp_path: Path) -> Non
     assert duplicates.load(tmp_path) is None
     (twins,) = duplicates.between({"train": ["a"], "test": ["a"]}, None)
     assert (twins.exact, twins.near) == (((0, 0, 0),), None)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -30])
+def test_damaged_hashes_are_no_hashes(keep: int, colours_run: Path, tmp_path: Path) -> None:
+    content = (colours_run / duplicates.FILE).read_bytes()
+    (tmp_path / duplicates.FILE).write_bytes(content[:keep])
+    assert duplicates.load(tmp_path) is None
+
+
+@pytest.mark.parametrize("place", range(60, 3000, 150))
+def test_hashes_with_a_byte_wrong_do_no_harm(place: int, colours_run: Path, tmp_path: Path) -> None:
+    content = bytearray((colours_run / duplicates.FILE).read_bytes())
+    content[place] ^= 0xFF
+    (tmp_path / duplicates.FILE).write_bytes(content)
+    duplicates.load(tmp_path)
 
 
 def test_a_run_keeps_the_hashes_of_all_its_pictures(colours_run: Path) -> None:

@@ -82,6 +82,18 @@ def test_resuming_in_a_store_that_does_not_know_the_run_is_an_error(
     assert "mlflow.json to track it anew" in refused.value.hint
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"run_id": 7}'])
+def test_a_damaged_record_of_the_mlflow_run_is_an_error_before_training(
+    content: str, track: Connect, local: str, colours_run: Path, colours_data: Path, tmp_path: Path
+) -> None:
+    track(local)
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    (run / "mlflow.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"mlflow\.json is damaged") as refused:
+        learn(colours_data, run, resume=True)
+    assert "delete it" in refused.value.hint
+
+
 def test_a_model_that_cannot_be_registered_is_an_error_and_the_artifact_stays(
     track: Connect, local: str, colours_run: Path, colours_artifact: Path, tmp_path: Path
 ) -> None:
