@@ -1,5 +1,6 @@
 """A run folder: weights.pt, last.pt, meta.json, metrics.jsonl, splits.json. Every file appears whole or not at all."""
 
+import errno
 import io
 import json
 import os
@@ -33,12 +34,31 @@ FILES = (
 )
 
 
+class DiskFull(TrainingError):
+    """There is no room for `path`, in the system's words."""
+
+    def __init__(self, path: Path, why: str, hint: str = "make room there, or name another disk with --out") -> None:
+        super().__init__(f"{why.lower()}: {path}", hint)
+        self.path, self.why = path, why
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Raises DiskFull where writing in here meets a full disk: the libraries' own errors name no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DiskFull(path, os.strerror(error.errno)) from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Temporary name, fsync, rename: a reader or a crash never meets half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with room_for(path), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -55,18 +75,24 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that becomes `out` at the end, or vanishes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    made = not out.parent.exists()
+    with room_for(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        yield folder
+        with room_for(out):
+            yield folder
         for path in folder.iterdir():  # another user may read it
             path.chmod(0o644)
         folder.chmod(0o755)
         folder.rename(out)
+    except DiskFull as error:
+        raise DiskFull(out, error.why) if error.path.is_relative_to(folder) else error from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # it is not empty: where something was exported, now or before
-            out.parent.rmdir()
+        if made:
+            with suppress(OSError):  # it is not empty: something was written
+                out.parent.rmdir()
 
 
 def write(path: Path, text: str) -> None:
@@ -132,10 +158,15 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
     last.pt is the truth; weights.pt and metrics.jsonl are written whole from it, so that a process killed between the
     three leaves nothing that the next call, first of all the resume's, does not mend.
     """
-    save(run / "last.pt", state)
-    if state["best"]:
-        save(run / "weights.pt", state["best"])
-    write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state["history"]))
+    try:
+        save(run / "last.pt", state)
+        if state["best"]:
+            save(run / "weights.pt", state["best"])
+        write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state["history"]))
+    except DiskFull as error:
+        raise TrainingError(
+            str(error), "make room there; --resume goes on after the last epoch that was saved"
+        ) from error
 
 
 def require_replaceable(run: Path) -> None:
@@ -149,10 +180,26 @@ def require_replaceable(run: Path) -> None:
             )
 
 
-def clear(run: Path) -> None:
-    """Make way for a new run: removes an old run's files, and nothing else. Raises TrainingError."""
+@contextmanager
+def new_run(run: Path) -> Iterator[None]:
+    """Make way for a new run: removes an old run's files, and nothing else; what fails in here leaves no run.
+
+    Raises TrainingError.
+    """
     require_replaceable(run)
+    made = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
+    _clear(run)
+    try:
+        yield
+    except BaseException:
+        _clear(run)
+        if made:
+            run.rmdir()
+        raise
+
+
+def _clear(run: Path) -> None:
     for path in run.iterdir():
         path.unlink()
 

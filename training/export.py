@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from app import engines
 from app.artifact import manifest
@@ -176,7 +176,7 @@ def _save(
         if row.objection:
             (folder / row.file).unlink()
     replace(images, contract=described.contract).save(folder)
-    save_file(run.network().state_dict(), folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(safetensors.torch.save(run.network().state_dict()))
     report.write(folder, described, rows, evidence)
     recorded = {name: [digest[:16] for digest in sums] for name, sums in run.checksums().items() if name != "train"}
     (folder / RECORDED).write_text(json.dumps(recorded))

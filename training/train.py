@@ -156,16 +156,16 @@ def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
 
 def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Learner) -> None:
     """The run's records and its state before the first epoch; meta.json comes last and makes the folder a run."""
-    checkpoint.clear(plan.out)
     skipped = [f"{path}\t{why}\n" for split in sets.values() for path, why in split.skipped]
-    if skipped:
-        checkpoint.write(plan.out / "skipped.txt", "".join(skipped))
     splits = {name: (split.samples, split.sha256) for name, split in sets.items()}
-    checkpoint.write_splits(plan.out, plan.data.labels, splits)
-    duplicates.save(plan.out, sets)
-    checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
-    meta = provenance.describe(plan, sets, spec, learner.precision)
-    checkpoint.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
+    with checkpoint.new_run(plan.out):
+        if skipped:
+            checkpoint.write(plan.out / "skipped.txt", "".join(skipped))
+        checkpoint.write_splits(plan.out, plan.data.labels, splits)
+        duplicates.save(plan.out, sets)
+        checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
+        meta = provenance.describe(plan, sets, spec, learner.precision)
+        checkpoint.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 def _epoch(
