@@ -55,9 +55,10 @@ def train(plan: Plan, talk: Talk) -> Result:
     checkpoint.save_state(plan.out, state)
     history: History = state["history"]
     if plan.resumed is not None:
-        talk.fact("resume", f"after epoch {len(history)} of {plan.recipe.epochs}")
+        _say_where(history, plan, talk)
     with tracking.following(tracker), _interruptible(plan, talk) as stopping:
-        talk.line(HEADER)
+        if len(history) < plan.recipe.epochs:
+            talk.line(HEADER)
         for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
             _announce(learner.spans, epoch, talk)
             row = _epoch(learner, sets, epoch, talk, stopping)
@@ -74,16 +75,30 @@ def train(plan: Plan, talk: Talk) -> Result:
     return result
 
 
-def rehearse(plan: Plan, talk: Talk) -> None:
-    """Read everything, train a few batches on a network that is thrown away, and say how long the run will take."""
+def _say_where(history: History, plan: Plan, talk: Talk) -> None:
+    done, epochs = len(history), plan.recipe.epochs
+    talk.fact("resume", f"after epoch {done} of {epochs}" if done < epochs else f"all {epochs} epochs are finished")
+
+
+def rehearse(plan: Plan, talk: Talk) -> bool:
+    """Read everything, train a few batches on a network that is thrown away, and say how long the run will take.
+
+    Whether anything is left to do: not where a finished run would be resumed.
+    """
     sets, spec = _load(plan, talk)
     learner = _learner(plan, spec, len(sets["train"]), talk)
+    history: History = checkpoint.load_state(plan.out)["history"] if plan.resumed else []
+    if plan.resumed:
+        _say_where(history, plan, talk)
+    left = [(number, span) for number, span in enumerate(learner.spans) if span.last > len(history)]
     seconds = 0.0
-    for number, span in enumerate(learner.spans):
+    for number, span in left:
         learner.enter(number)
         rate = learner.images_per_second(sets["train"])
-        seconds += len(sets["train"]) * span.epochs / rate
-    talk.fact("plan", f"{rate:.0f} images/s: about {max(1, round(seconds / 60))} min; nothing was written")
+        seconds += len(sets["train"]) * (span.last - max(len(history), span.first - 1)) / rate
+    if left:
+        talk.fact("plan", f"{rate:.0f} images/s: about {max(1, round(seconds / 60))} min; nothing was written")
+    return bool(left)
 
 
 def _load(plan: Plan, talk: Talk) -> tuple[dict[str, Pixels], InputSpec]:

@@ -123,6 +123,19 @@ def test_a_file_is_never_replaced(colours_data: Path, tmp_path: Path) -> None:
         make(colours_data, tmp_path / "run", force=True)
 
 
+def test_what_force_would_not_replace_is_refused_without_it_by_the_same_words(
+    colours_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TrainingError, match="is a file") as refusal:
+        make(colours_data, tmp_path / "file")
+    assert refusal.value.hint == "name a folder with --out"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").touch()
+    with pytest.raises(TrainingError, match=r'holds "thesis\.tex"'):
+        make(colours_data, tmp_path / "folder")
+
+
 def test_an_empty_folder_is_a_fine_place_for_a_run(colours_data: Path, tmp_path: Path) -> None:
     assert make(colours_data, tmp_path).out == tmp_path
 
