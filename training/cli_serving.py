@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from training import reason
 from training.terminal import AsJson, print_json
 
 
@@ -51,7 +52,7 @@ def predict(
             content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
             pixels = decode(content, manifest.input).pixels
         except (ImageError, OSError) as error:
-            rows.append({"file": name, "error": str(error)})
+            rows.append({"file": name, "error": reason(error)})
             continue
         ranked = rank(served.engine.run(pixels[None]).probabilities[0], manifest.labels, top_k)
         rows.append({"file": name, "top_k": [{"class": label, "probability": p} for label, p in ranked]})

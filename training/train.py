@@ -149,7 +149,7 @@ def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:
     network = plan.recipe.network(len(plan.data.labels))
     start = "resumed" if plan.resumed else "from scratch"
     if plan.weights:
-        kept = plan.weights.copy_into(network, plan.data.labels)
+        kept = plan.weights.copy_into(network, plan.data.labels, plan.recipe.model)
         start = f"from {plan.weights.name}" + ("" if kept else ", with a new head")
     learner = Learner(network, Normalise(spec.mean, spec.std), plan.recipe, images, plan.device)
     _introduce(learner, plan, start, talk)
