@@ -138,10 +138,23 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
     per_class = {label: int((train_labels == number).sum()) for number, label in enumerate(labels)}
     smallest = min(labels, key=lambda label: per_class[label])
     talk.fact("", f"smallest class: {smallest} {per_class[smallest]:,}")
+    _say_unchecked(labels, sets, talk)
     if not per_class[smallest]:
         raise TrainingError(
             f'no readable picture of "{smallest}" is left to train on', "look at the files of that class"
         )
+
+
+def _say_unchecked(labels: Sequence[str], sets: dict[str, Pixels], talk: Talk) -> None:
+    """Classes that no figure is about: a class of one picture, which is trained on, has none for val and test."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for split in sets.keys() - {"train"}:
+        names = tuple(label for number, label in enumerate(labels) if number not in sets[split].labels)
+        lacking.setdefault(names, []).append(split)
+    for names, splits in sorted(lacking.items()):
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        if names:
+            talk.fact("", f"not a picture in {' and '.join(sorted(splits, reverse=True))}: {shown}")
 
 
 def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:

@@ -27,7 +27,9 @@ def verdict(rows: Sequence[Verdict], described: Manifest, val: Pixels) -> list[s
             f"{row.name:<11}  {size}  {top1:6.4f}  {row.proof.agreement:7.2%}  {row.proof.difference:7.1e}"
             f"  {row.proof.cpu_ms[1]:8.2f}  {onnx.cpu_ms[1] / row.proof.cpu_ms[1]:6.1f}x  {word(row, described)}"
         )
-    where = f"{len(val):,} val images, 1 thread, {described.machine.instruction_set}"
+    where = f"{len(val):,} val image{'s' if len(val) > 1 else ''}, 1 thread, {described.machine.instruction_set}"
+    if len(val) < gates.INT8_IMAGES:
+        where += f"; int8 needs at least {gates.INT8_IMAGES} images, fp32 is also held to the golden images"
     return [*lines, f"gates    {gate_sentence()}", f"         ({where})"]
 
 
