@@ -49,6 +49,26 @@ def test_ctrl_c_is_killed_and_resume_goes_on_in_the_same_mlflow_run(
     assert_same_history(client, out)
 
 
+def test_a_killed_process_leaves_its_mlflow_run_running_and_resume_ends_it(
+    track: Connect, local: str, colours_data: Path, tmp_path: Path
+) -> None:
+    client, out = track(local), tmp_path / "run"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from tests.training.stores import Hooked, learn;"
+        "kill = {2: lambda: os.kill(os.getpid(), signal.SIGKILL)};"
+        "learn(Path(sys.argv[1]), Path(sys.argv[2]), 3, Hooked(kill))"
+    )
+    found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, colours_data, out], env=found, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    first = run_id(out)
+    assert tracked(client, out).info.status == "RUNNING"
+    learn(colours_data, out, resume=True)
+    assert run_id(out) == first
+    assert tracked(client, out).info.status == "FINISHED"
+    assert_same_history(client, out)
+
+
 def test_an_error_is_failed(track: Connect, local: str, colours_data: Path, tmp_path: Path) -> None:
     def fail() -> None:
         raise OSError("the disk is full")

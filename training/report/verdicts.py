@@ -29,7 +29,7 @@ def verdict(rows: Sequence[Verdict], described: Manifest, val: Pixels) -> list[s
         )
     where = f"{len(val):,} val image{'s' if len(val) > 1 else ''}, 1 thread, {described.machine.instruction_set}"
     if len(val) < gates.INT8_IMAGES:
-        where += f"; int8 needs at least {gates.INT8_IMAGES} images, fp32 is also held to the golden images"
+        where += f"; int8 needs at least {gates.INT8_IMAGES}"
     return [*lines, f"gates    {gate_sentence()}", f"         ({where})"]
 
 
