@@ -55,11 +55,13 @@ def test_a_killed_process_leaves_its_mlflow_run_running_and_resume_ends_it(
     client, out = track(local), tmp_path / "run"
     code = (
         "import os, signal, sys; from pathlib import Path; from tests.training.stores import Hooked, learn;"
+        "os.environ['MLFLOW_TRACKING_URI'] = sys.argv[3];"  # the tests' own conftest takes it away
         "kill = {2: lambda: os.kill(os.getpid(), signal.SIGKILL)};"
         "learn(Path(sys.argv[1]), Path(sys.argv[2]), 3, Hooked(kill))"
     )
     found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code, colours_data, out], env=found, capture_output=True, check=False)
+    words = [sys.executable, "-c", code, colours_data, out, local]
+    done = subprocess.run(words, env=found, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     first = run_id(out)
     assert tracked(client, out).info.status == "RUNNING"
