@@ -24,9 +24,18 @@ class Stopped(Exception):
     """The user asked to stop; the current epoch is given up, the run stays valid. Exit code 130."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The hint for a name that is not known: the one that was probably meant, or all of them."""
+def nearest(word: str, known: Iterable[str], unlisted: Iterable[str] = ()) -> str:
+    """The hint for a name that is not known: the one that was probably meant, or all of `known`.
+
+    `unlisted` may be meant too, but are too many to list. Of torchvision/resnet18, resnet18 is what is compared.
+    """
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    bare = {name.rpartition("/")[2]: name for name in (*names, *unlisted)}
+    close = difflib.get_close_matches(word.rpartition("/")[2], bare, n=1, cutoff=0.5)
     more = f", and {len(names) - _KNOWN} more" if len(names) > _KNOWN else ""
-    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(names[:_KNOWN])}{more}"
+    return f'did you mean "{bare[close[0]]}"?' if close else f"known: {', '.join(names[:_KNOWN])}{more}"
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without the number that an OSError has."""
+    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)

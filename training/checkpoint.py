@@ -1,5 +1,6 @@
 """A run folder: weights.pt, last.pt, meta.json, metrics.jsonl, splits.json. Every file appears whole or not at all."""
 
+import errno
 import io
 import json
 import os
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from app.artifact.image import InputSpec
-from training import TrainingError
+from training import TrainingError, records
 from training.data import index
 from training.models.heads import Network
 from training.recipe import Recipe, parse
@@ -32,12 +34,31 @@ FILES = (
 )
 
 
+class DiskFull(TrainingError):
+    """There is no room for `path`, in the system's words."""
+
+    def __init__(self, path: Path, why: str, hint: str = "make room there, or name another disk with --out") -> None:
+        super().__init__(f"{why.lower()}: {path}", hint)
+        self.path, self.why = path, why
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Raises DiskFull where writing in here meets a full disk: the libraries' own errors name no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DiskFull(path, os.strerror(error.errno)) from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Temporary name, fsync, rename: a reader or a crash never meets half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with room_for(path), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -54,18 +75,24 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that becomes `out` at the end, or vanishes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    made = not out.parent.exists()
+    with room_for(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        yield folder
+        with room_for(out):
+            yield folder
         for path in folder.iterdir():  # another user may read it
             path.chmod(0o644)
         folder.chmod(0o755)
         folder.rename(out)
+    except DiskFull as error:
+        raise DiskFull(out, error.why) if error.path.is_relative_to(folder) else error from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # it is not empty: where something was exported, now or before
-            out.parent.rmdir()
+        if made:
+            with suppress(OSError):  # it is not empty: something was written
+                out.parent.rmdir()
 
 
 def write(path: Path, text: str) -> None:
@@ -85,12 +112,44 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote. Raises TrainingError for a missing or damaged file."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainingError(f"there is no {path}", "no epoch has finished yet; add --resume to go on") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise records.unreadable(path, error) from error
     except Exception as error:  # torch.load raises whatever the unpickler or zip reader meets
-        raise TrainingError(f"{path} is damaged: {error}") from error
+        raise records.damaged(path, "it is no checkpoint") from error
+    if not isinstance(state, dict):
+        raise records.damaged(path, "it is no checkpoint")
     return state
+
+
+def load_best(run: Path) -> dict[str, Tensor]:
+    """The best checkpoint's tensors by name. Raises TrainingError."""
+    path = run / "weights.pt"
+    network = load(path).get("network")
+    if not isinstance(network, dict) or not all(isinstance(tensor, Tensor) for tensor in network.values()):
+        raise records.damaged(path, "it holds no network")
+    return network
+
+
+def load_state(run: Path) -> dict[str, Any]:
+    """What `save_state` wrote last. Raises TrainingError."""
+    path = run / "last.pt"
+    state = load(path)
+    if state.keys() != {"learner", "history", "best"}:
+        raise records.damaged(path, "it holds no state of a training")
+    records.require_history(path, state["history"])
+    return state
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Fill what meta.json describes with what `path` holds. Raises TrainingError where that does not fit."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # whatever torch meets first
+        raise records.damaged(path, "it is not of the network that meta.json describes") from error
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
@@ -99,10 +158,15 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
     last.pt is the truth; weights.pt and metrics.jsonl are written whole from it, so that a process killed between the
     three leaves nothing that the next call, first of all the resume's, does not mend.
     """
-    save(run / "last.pt", state)
-    if state["best"]:
-        save(run / "weights.pt", state["best"])
-    write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state["history"]))
+    try:
+        save(run / "last.pt", state)
+        if state["best"]:
+            save(run / "weights.pt", state["best"])
+        write(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state["history"]))
+    except DiskFull as error:
+        raise TrainingError(
+            str(error), "make room there; --resume goes on after the last epoch that was saved"
+        ) from error
 
 
 def require_replaceable(run: Path) -> None:
@@ -116,10 +180,26 @@ def require_replaceable(run: Path) -> None:
             )
 
 
-def clear(run: Path) -> None:
-    """Make way for a new run: removes an old run's files, and nothing else. Raises TrainingError."""
+@contextmanager
+def new_run(run: Path) -> Iterator[None]:
+    """Make way for a new run: removes an old run's files, and nothing else; what fails in here leaves no run.
+
+    Raises TrainingError.
+    """
     require_replaceable(run)
+    made = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
+    _clear(run)
+    try:
+        yield
+    except BaseException:
+        _clear(run)
+        if made:
+            run.rmdir()
+        raise
+
+
+def _clear(run: Path) -> None:
     for path in run.iterdir():
         path.unlink()
 
@@ -142,42 +222,33 @@ def write_splits(
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder as read back: everything but the weights."""
+    """A run folder as read back: everything but the weights. `asked` is the recipe before its weights had their say."""
 
     folder: Path
     meta: dict[str, Any]
     recipe: Recipe
+    asked: Recipe
     labels: tuple[str, ...]
     input: InputSpec
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
         """Raises TrainingError where `folder` is no run."""
+        path = folder / "meta.json"
+        if not path.exists():
+            raise TrainingError(f'"{folder}" is no run: it has no meta.json', "sightglass train DATA --out RUN")
+        meta = records.read_meta(path)
         try:
-            meta = json.loads((folder / "meta.json").read_text())
-        except FileNotFoundError as error:
-            raise TrainingError(
-                f'"{folder}" is no run: it has no meta.json', "sightglass train DATA --out RUN"
-            ) from error
-        except ValueError as error:
-            raise TrainingError(f"{folder}/meta.json is damaged: {error}") from error
-        return cls(
-            folder,
-            meta,
-            parse(meta["recipe"]),
-            tuple(meta["labels"]),
-            InputSpec.model_validate(meta["input"]),
-        )
-
-    @property
-    def asked(self) -> Recipe:
-        """The recipe as it was asked for, before its weights had their say."""
-        return parse(self.meta["asked"])
+            recipe, asked = parse(meta["recipe"]), parse(meta["asked"])
+        except TrainingError as error:
+            raise records.damaged(path, error) from error
+        return cls(folder, meta, recipe, asked, tuple(meta["labels"]), InputSpec.model_validate(meta["input"]))
 
     def network(self) -> Network:
         """The best checkpoint, in evaluation mode. Raises TrainingError without one."""
-        network = self.recipe.network(len(self.labels))
-        network.load_state_dict(load(self.folder / "weights.pt")["network"])
+        network, state = self.recipe.network(len(self.labels)), load_best(self.folder)
+        with fitting(self.folder / "weights.pt"):
+            network.load_state_dict(state)
         return network.eval()
 
     def was_trained_on(self, source: str) -> bool:
@@ -186,8 +257,12 @@ class Run:
         return source == own or str(Path(source).resolve()) == own
 
     def history(self) -> list[dict[str, Any]]:
-        """One row per finished epoch."""
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        """One row per finished epoch. Raises TrainingError."""
+        path = self.folder / "metrics.jsonl"
+        rows = records.read_history(path)
+        if not rows and (self.folder / "weights.pt").exists():
+            raise records.damaged(path, "it has no epoch, and weights.pt is of one")
+        return rows
 
     def data(self, source: str | None = None) -> Data:
         """The run's own splits, read from `source` (default: where it was trained)."""
@@ -204,8 +279,4 @@ class Run:
 
     def _splits(self) -> dict[str, list[tuple[str, str, str]]]:
         """Split -> rows of path, label, sha256."""
-        try:
-            rows: dict[str, list[tuple[str, str, str]]] = json.loads((self.folder / "splits.json").read_text())
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{self.folder}/splits.json cannot be read: {error}") from error
-        return rows
+        return records.read_splits(self.folder / "splits.json", self.labels)

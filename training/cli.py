@@ -75,7 +75,8 @@ def train(
     talk = _talk(quiet, no_progress)
     planned = plan.make(data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device)
     if dry_run:
-        training.rehearse(planned, talk)
+        if not training.rehearse(planned, talk):
+            _next(talk, "evaluate", str(out))
         return
     result = training.train(planned, talk)
     talk.fact("saved", f"{out}: weights.pt meta.json metrics.jsonl splits.json")
@@ -104,7 +105,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="A new folder for evaluation.json, predictions.csv, suspects.csv and plots.")
     ] = None,
-    min_accuracy: Annotated[float, typer.Option(help="Exit with 3 below this fraction.")] = 0.0,
+    min_accuracy: Annotated[float, typer.Option(min=0, max=1, help="Exit with 3 below this fraction.")] = 0.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every class, not only the worst 20.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,

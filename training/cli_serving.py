@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.cells import cell_len
 
-from training import TrainingError
+from training import TrainingError, reason
 from training.cells import columns, escaped, packed, shortened, wrapped
 from training.terminal import AsJson, echo, print_json
 
@@ -88,7 +88,7 @@ def _predict_here(artifact: Path, files: list[str], top_k: int, variant: str) ->
             content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
             pixels = decode(content, manifest.input).pixels
         except (ImageError, OSError) as error:
-            rows.append({"file": name, "error": getattr(error, "strerror", None) or str(error)})
+            rows.append({"file": name, "error": reason(error)})
             continue
         ranked = rank(served.engine.run(pixels[None]).probabilities[0], manifest.labels, top_k)
         rows.append({"file": name, "top_k": [{"class": label, "probability": p} for label, p in ranked]})

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,17 @@ def _class_names(folder: Path, source: str) -> tuple[str, ...]:
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if len(names) < 2:
         raise TrainingError(f'"{source}" has {len(names)} class folders; at least 2 are needed', _SHAPE)
+    for name in names:
+        _require_writable(name, source)
     return names
+
+
+def _require_writable(name: str, source: str) -> None:
+    """A label stands in JSON, tables, figures, pages and terminals: text, on one line. Raises TrainingError."""
+    categories = {unicodedata.category(character) for character in name}
+    wrong = "it is not UTF-8" if "Cs" in categories else "it holds a line end, a tab or a control character"
+    if categories & {"Cs", "Cc", "Zl", "Zp"}:  # a lone surrogate is how Python holds a byte that is no UTF-8
+        raise TrainingError(f"{name!r} of {source} is no name for a class: {wrong}", "rename the folder")
 
 
 def _list_split(root: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Sample, ...]:

@@ -13,7 +13,7 @@ from app.artifact import manifest
 from app.artifact.image import InputSpec
 from app.engines import Runs, machine
 from app.engines import load as load_engine
-from training import TrainingError, cells, checkpoint, mistakes, pixels, plots
+from training import TrainingError, cells, checkpoint, mistakes, pixels, plots, trained
 from training.cells import count
 from training.data import index, select
 from training.gates import EagerEngine, probabilities_of
@@ -49,7 +49,7 @@ def evaluate(target: Path, source: str | None, split: str | None, variant: str |
 
     Raises TrainingError, ArtifactError or EngineError.
     """
-    if (target / manifest.FILE).exists():
+    if trained.is_artifact(target):
         return _evaluate_artifact(target, source, split, variant, talk)
     if variant is not None:
         raise TrainingError(f'"{target}" is a run; variants belong to artifacts', "leave --variant out")
@@ -167,14 +167,14 @@ def require_new(out: Path) -> None:
 def write(predictions: Predictions, target: Path, out: Path) -> None:
     """evaluation.json, predictions.csv, suspects.csv and the plots into `out`. Raises TrainingError if it exists."""
     require_new(out)
-    out.mkdir(parents=True)
-    history = checkpoint.Run.open(target).history() if (target / "meta.json").exists() else []
-    checkpoint.write(out / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
-    checkpoint.write(out / "predictions.csv", _csv(predictions))
+    history = [] if trained.is_artifact(target) else checkpoint.Run.open(target).history()
     suspects = mistakes.as_csv(predictions.suspects(), predictions.evaluation.labels)
-    checkpoint.write(out / SUSPECTS, suspects)
-    for name, figure in plots.draw(predictions.evaluation, history).items():
-        plots.save(figure, out / f"{name}.png", "png")
+    with checkpoint.new_folder(out) as folder:
+        checkpoint.write(folder / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
+        checkpoint.write(folder / "predictions.csv", _csv(predictions))
+        checkpoint.write(folder / SUSPECTS, suspects)
+        for name, figure in plots.draw(predictions.evaluation, history).items():
+            plots.save(figure, folder / f"{name}.png", "png")
 
 
 def _csv(predictions: Predictions) -> str:

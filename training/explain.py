@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from app.artifact.image import ImageError, decode
-from training import TrainingError, activations, checkpoint, nearest, sheets
+from training import TrainingError, activations, checkpoint, nearest, reason, sheets
 from training.eager import Eager
 from training.evaluate import require_new
 from training.filters import Filters, describe, first
@@ -89,7 +89,7 @@ def _read(path: Path, eager: Eager) -> Seen:
         content = path.read_bytes()
         decoded = decode(content, eager.input)
     except (ImageError, OSError) as error:
-        raise TrainingError(f'"{path}" cannot be read: {error}') from error
+        raise TrainingError(f'"{path}" cannot be read: {reason(error)}') from error
     return Seen(path, content, decoded, eager.normalise(torch.from_numpy(decoded.pixels)[None]))
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from app import engines
 from app.artifact import manifest
@@ -30,8 +30,9 @@ from training.graph import Servable
 from training.loop import use_cores
 from training.pixels import Pixels
 from training.progress import Talk
-from training.score import Evaluation, Floats, accuracy
-from training.temperature import calibrated
+from training.samples import Data
+from training.score import Evaluation, accuracy
+from training.temperature import Calibrated, calibrated
 from training.variants import WRITERS, Writer
 
 CALIBRATION_IMAGES = 256
@@ -48,18 +49,21 @@ def export(
     Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
     """
     name, version = _name_and_version(out)
+    run.history()  # the report needs it: damage is found before the work
     tracker = tracking.connect(run.folder, talk, resumed=True)
-    splits = _load_splits(run, source, talk)
-    held_out = "test" if "test" in splits else "val"
+    data = run.data(source)
+    splits = _load_splits(run, data, talk)
     use_cores()
-    servable, val_logits = calibrated(run, splits["val"])
+    model = calibrated(run, splits["val"])
     with new_folder(out) as folder:
         calibration = splits["train"].take(np.arange(len(splits["train"])))
-        loaded = {"checkpoint": EagerEngine(servable), **_write(servable, calibration, folder, writers, talk)}
-        images = _golden_images(run, servable)
-        rows = [_measure_once(row, loaded, splits[held_out]) for row in _judge(loaded, splits["val"], images, writers)]
-        evidence = _evidence(run, source, splits, held_out, servable, val_logits, images, pictures)
-        described = describe(name, version, servable, rows, evidence)
+        loaded: dict[str, Runs] = {"checkpoint": EagerEngine(model.servable)}
+        loaded |= _write(model.servable, calibration, folder, writers, talk)
+        images = _golden_images(run, model.servable)
+        evidence = _evidence(run, data, splits, model, images, pictures=pictures)
+        rows = _judge(loaded, splits["val"], images, writers)
+        rows = [_measure_once(row, loaded, evidence.held_out) for row in rows]
+        described = describe(name, version, model.servable, rows, evidence)
         described = _save(folder, described, images, rows, evidence)
         seconds = _self_test_in_a_fresh_process(folder)
     for line in report.verdict(rows, described):
@@ -67,7 +71,7 @@ def export(
     for name, sentence in report.reasons(rows, described, splits["val"]):
         talk.fact(name, sentence)
     talk.fact("golden", f"{count(len(images.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s")
-    holds = f"with pictures of {held_out}; --no-pictures leaves them out" if pictures else "without pictures"
+    holds = f"with pictures of {evidence.split}; --no-pictures leaves them out" if pictures else "without pictures"
     talk.fact("report", f"{out / 'report.html'} ({holds})")
     tracker.register(out, described)
     return described
@@ -85,9 +89,9 @@ def _name_and_version(out: Path) -> tuple[str, int]:
     return name, int(version)
 
 
-def _load_splits(run: Run, source: str | None, talk: Talk) -> dict[str, Pixels]:
+def _load_splits(run: Run, data: Data, talk: Talk) -> dict[str, Pixels]:
     """All of val and test; of train the seeded sample that calibrates INT8."""
-    data, recorded = run.data(source), run.checksums()
+    recorded = run.checksums()
     train, count = data.splits["train"], CALIBRATION_IMAGES
     chosen = np.random.default_rng(run.recipe.seed).choice(len(train), min(count, len(train)), replace=False)
     data = replace(data, splits=data.splits | {"train": tuple(train[i] for i in chosen)})
@@ -141,30 +145,24 @@ def _measure_once(row: Verdict, loaded: Mapping[str, Runs], test: Pixels) -> Ver
 
 
 def _evidence(
-    run: Run,
-    source: str | None,
-    splits: Mapping[str, Pixels],
-    held_out: str,
-    servable: Servable,
-    val_logits: Floats,
-    images: Golden,
-    pictures: bool,
+    run: Run, data: Data, splits: Mapping[str, Pixels], model: Calibrated, images: Golden, *, pictures: bool
 ) -> report.Evidence:
-    """What the checkpoint answers, on all of the split `held_out` and on the golden images."""
-    checkpoint = EagerEngine(servable)
-    outputs = answers_of(checkpoint, splits[held_out])
+    """What the checkpoint answers on all of the held-out split, test or else val, and on the golden images."""
+    split = "test" if "test" in splits else "val"
+    checkpoint, held_out = EagerEngine(model.servable), splits[split]
+    outputs = answers_of(checkpoint, held_out)
     return report.Evidence(
         run=run,
-        data=run.data(source),
-        split=held_out,
+        data=data,
+        split=split,
         val=splits["val"],
-        held_out=splits[held_out],
-        evaluation=Evaluation.of(run.labels, splits[held_out].labels, outputs.probabilities),
+        held_out=held_out,
+        evaluation=Evaluation.of(run.labels, held_out.labels, outputs.probabilities),
         outputs=outputs,
-        val_logits=val_logits,
+        val_logits=model.val_logits,
         drawings=checkpoint.run(images.pixels),
         checkpoint=checkpoint,
-        temperature=servable.temperature,
+        temperature=model.servable.temperature,
         pictures=pictures,
     )
 
@@ -178,7 +176,7 @@ def _save(
         if row.objection:
             (folder / row.file).unlink()
     replace(images, contract=described.contract).save(folder)
-    save_file(run.network().state_dict(), folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(safetensors.torch.save(run.network().state_dict()))
     report.write(folder, described, rows, evidence)
     recorded = {name: [digest[:16] for digest in sums] for name, sums in run.checksums().items() if name != "train"}
     (folder / RECORDED).write_text(json.dumps(recorded))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.artifact.image import ImageError, InputSpec, decode
 from app.engines import machine
-from training import TrainingError
+from training import TrainingError, reason
 from training.samples import Data, Sample
 
 Progress = Callable[[int], None]
@@ -98,7 +98,7 @@ def _read_all(
             if pixels is not None:
                 pixels[position] = picture
         except (ImageError, OSError) as error:
-            why = str(error)
+            why = reason(error)
         return digest, why
 
     results = []

@@ -49,12 +49,11 @@ def make(
     device = _resolve(device)
     if resume:
         return _resumed(source, out, name, overrides, weights, device)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        remedy = (
-            "--resume goes on with it, --force replaces it" if (out / "meta.json").exists() else "--force replaces it"
-        )
-        raise TrainingError(f'"{out}" exists', remedy)
+    if (out / "meta.json").exists() and not force:
+        raise TrainingError(f'"{out}" exists', "--resume goes on with it, --force replaces it")
     checkpoint.require_replaceable(out)
+    if out.exists() and any(out.iterdir()) and not force:
+        raise TrainingError(f'"{out}" exists', "--force replaces it")
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise TrainingError(f'"{out}" lies in the data, where it would be taken for a class', "--out runs/NAME")
     data = index(source)

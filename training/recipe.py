@@ -174,6 +174,8 @@ def parse(values: dict[str, Any]) -> Recipe:
         if first["type"] == "extra_forbidden":
             known = Phase.model_fields if len(first["loc"]) > 1 else Recipe.model_fields
             raise TrainingError(f'"{key}" is no recipe key', nearest(str(first["loc"][-1]), list(known))) from error
+        if first["type"] == "missing":
+            raise TrainingError(f"recipe key {key} is missing") from error
         raise TrainingError(f"recipe key {key}: {first['msg'].lower()} (got {first.get('input')!r})") from error
 
 

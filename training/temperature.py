@@ -1,5 +1,7 @@
 """The temperature that an artifact's probabilities are softened or sharpened with, found on val."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
@@ -11,7 +13,14 @@ from training.pixels import Pixels
 from training.score import Floats
 
 
-def calibrated(run: Run, val: Pixels) -> tuple[Servable, Floats]:
+class Calibrated(NamedTuple):
+    """The checkpoint with its temperature, and its logits float32[N, K] on val, which that was fitted on."""
+
+    servable: Servable
+    val_logits: Floats
+
+
+def calibrated(run: Run, val: Pixels) -> Calibrated:
     """The eager checkpoint with the temperature that minimises the cross-entropy of val, and its logits on val.
 
     The targets are smoothed as in Platt (1999): a val without a single mistake would otherwise ask for temperature 0,
@@ -27,4 +36,5 @@ def calibrated(run: Run, val: Pixels) -> tuple[Servable, Floats]:
         return torch.nn.functional.cross_entropy(logits / np.exp(log_temperature), targets).item()
 
     best = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
-    return Servable(run.network(), run.input.mean, run.input.std, float(np.exp(best.x))), logits.float().numpy()
+    servable = Servable(run.network(), run.input.mean, run.input.std, float(np.exp(best.x)))
+    return Calibrated(servable, logits.float().numpy())

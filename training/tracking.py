@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.artifact.manifest import Manifest
-from training import Stopped, TrainingError, checkpoint
+from training import Stopped, TrainingError, checkpoint, records
 from training.checkpoint import Run
 from training.progress import Talk
 
@@ -142,8 +142,7 @@ class MLflow(Tracker):
             self._client.set_terminated(run_id, status)
 
     def _recorded(self) -> str | None:
-        path = self._folder / FILE
-        return str(json.loads(path.read_text())["run_id"]) if path.exists() else None
+        return records.read_run_id(self._folder / FILE)
 
     def _create(self, run: Run) -> str:
         tags = {"mlflow.source.name": "sightglass train", "mlflow.source.git.commit": run.meta["commit"]}

@@ -50,14 +50,16 @@ def train(plan: Plan, talk: Talk) -> Result:
     learner = _learner(plan, spec, len(sets["train"]), talk)
     if plan.resumed is None:
         _start_run(plan, sets, spec, learner)
-    state = checkpoint.load(plan.out / "last.pt")
-    learner.load_state_dict(state["learner"])
+    state = checkpoint.load_state(plan.out)
+    with checkpoint.fitting(plan.out / "last.pt"):
+        learner.load_state_dict(state["learner"])
     checkpoint.save_state(plan.out, state)
     history: History = state["history"]
     if plan.resumed is not None:
-        talk.fact("resume", f"after epoch {len(history)} of {plan.recipe.epochs}")
+        _say_where(history, plan, talk)
     with tracking.following(tracker), _interruptible(plan, talk) as stopping:
-        talk.line(HEADER)
+        if len(history) < plan.recipe.epochs:
+            talk.line(HEADER)
         for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
             _announce(learner.spans, epoch, talk)
             row = _epoch(learner, sets, epoch, talk, stopping)
@@ -74,16 +76,30 @@ def train(plan: Plan, talk: Talk) -> Result:
     return result
 
 
-def rehearse(plan: Plan, talk: Talk) -> None:
-    """Read everything, train a few batches on a network that is thrown away, and say how long the run will take."""
+def _say_where(history: History, plan: Plan, talk: Talk) -> None:
+    done, epochs = len(history), plan.recipe.epochs
+    talk.fact("resume", f"after epoch {done} of {epochs}" if done < epochs else f"all {epochs} epochs are finished")
+
+
+def rehearse(plan: Plan, talk: Talk) -> bool:
+    """Read everything, train a few batches on a network that is thrown away, and say how long the run will take.
+
+    Whether anything is left to do: not where a finished run would be resumed.
+    """
     sets, spec = _load(plan, talk)
     learner = _learner(plan, spec, len(sets["train"]), talk)
+    history: History = checkpoint.load_state(plan.out)["history"] if plan.resumed else []
+    if plan.resumed:
+        _say_where(history, plan, talk)
+    left = [(number, span) for number, span in enumerate(learner.spans) if span.last > len(history)]
     seconds = 0.0
-    for number, span in enumerate(learner.spans):
+    for number, span in left:
         learner.enter(number)
         rate = learner.images_per_second(sets["train"])
-        seconds += len(sets["train"]) * span.epochs / rate
-    talk.fact("plan", f"{rate:.0f} images/s: about {max(1, round(seconds / 60))} min; nothing was written")
+        seconds += len(sets["train"]) * (span.last - max(len(history), span.first - 1)) / rate
+    if left:
+        talk.fact("plan", f"{rate:.0f} images/s: about {max(1, round(seconds / 60))} min; nothing was written")
+    return bool(left)
 
 
 def _load(plan: Plan, talk: Talk) -> tuple[dict[str, Pixels], InputSpec]:
@@ -127,10 +143,23 @@ def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
     per_class = {label: int((train_labels == number).sum()) for number, label in enumerate(labels)}
     smallest = min(labels, key=lambda label: per_class[label])
     talk.fact("", f'smallest class "{shortened(smallest)}": {count(per_class[smallest], "image")}')
+    _say_unchecked(labels, sets, talk)
     if not per_class[smallest]:
         raise TrainingError(
             f'no readable picture of "{smallest}" is left to train on', "look at the files of that class"
         )
+
+
+def _say_unchecked(labels: Sequence[str], sets: dict[str, Pixels], talk: Talk) -> None:
+    """Classes that no figure is about: a class of one picture, which is trained on, has none for val and test."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for split in sets.keys() - {"train"}:
+        names = tuple(label for number, label in enumerate(labels) if number not in sets[split].labels)
+        lacking.setdefault(names, []).append(split)
+    for names, splits in sorted(lacking.items()):
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        if names:
+            talk.fact("", f"not a picture in {' and '.join(sorted(splits, reverse=True))}: {shown}")
 
 
 def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:
@@ -138,7 +167,7 @@ def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:
     network = plan.recipe.network(len(plan.data.labels))
     start = "resumed" if plan.resumed else "from scratch"
     if plan.weights:
-        kept = plan.weights.copy_into(network, plan.data.labels)
+        kept = plan.weights.copy_into(network, plan.data.labels, plan.recipe.model)
         start = f"from {plan.weights.name}" + ("" if kept else ", with a new head")
     learner = Learner(network, Normalise(spec.mean, spec.std), plan.recipe, images, plan.device)
     _introduce(learner, plan, start, talk)
@@ -160,16 +189,16 @@ def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
 
 def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Learner) -> None:
     """The run's records and its state before the first epoch; meta.json comes last and makes the folder a run."""
-    checkpoint.clear(plan.out)
     skipped = [f"{path}\t{why}\n" for split in sets.values() for path, why in split.skipped]
-    if skipped:
-        checkpoint.write(plan.out / "skipped.txt", "".join(skipped))
     splits = {name: (split.samples, split.sha256) for name, split in sets.items()}
-    checkpoint.write_splits(plan.out, plan.data.labels, splits)
-    duplicates.save(plan.out, sets)
-    checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
-    meta = provenance.describe(plan, sets, spec, learner.precision)
-    checkpoint.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
+    with checkpoint.new_run(plan.out):
+        if skipped:
+            checkpoint.write(plan.out / "skipped.txt", "".join(skipped))
+        checkpoint.write_splits(plan.out, plan.data.labels, splits)
+        duplicates.save(plan.out, sets)
+        checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
+        meta = provenance.describe(plan, sets, spec, learner.precision)
+        checkpoint.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 def _epoch(

@@ -9,33 +9,47 @@ from torch import Tensor
 
 from app.artifact import manifest
 from app.artifact.image import InputSpec
-from training import checkpoint
+from training import TrainingError, checkpoint
 from training.models.heads import Network
 from training.recipe import Recipe, parse
 
 
 @dataclass(frozen=True)
 class Trained:
-    """`state`: the best checkpoint's tensors by name. A run has no temperature yet: 1."""
+    """`state`: the best checkpoint's tensors by name, read from `file`. A run has no temperature yet: 1."""
 
     recipe: Recipe
     labels: tuple[str, ...]
     input: InputSpec
     temperature: float
     state: Mapping[str, Tensor]
+    file: Path
 
     def network(self) -> Network:
-        """In evaluation mode."""
+        """In evaluation mode. Raises TrainingError."""
         network = self.recipe.network(len(self.labels))
-        network.load_state_dict(self.state)
+        with checkpoint.fitting(self.file):
+            network.load_state_dict(self.state)
         return network.eval()
 
 
-def read(folder: Path) -> Trained:
-    """Raises TrainingError or ArtifactError where `folder` is neither a run nor an artifact."""
+def is_artifact(folder: Path) -> bool:
+    """Whether `folder` is an artifact, not a run. Raises TrainingError where it is neither."""
     if (folder / manifest.FILE).exists():
+        return True
+    if not (folder / "meta.json").exists():
+        message = (
+            f'"{folder}" is neither a run nor an artifact' if folder.exists() else f'there is no folder "{folder}"'
+        )
+        raise TrainingError(message, "name what `sightglass train` or `sightglass export` wrote to --out")
+    return False
+
+
+def read(folder: Path) -> Trained:
+    """Raises TrainingError or ArtifactError where `folder` is neither a run nor an artifact, or damaged."""
+    if is_artifact(folder):
         described = manifest.load(folder)
-        recipe, state = parse(described.provenance["recipe"]), load_file(folder / "weights.safetensors")
-        return Trained(recipe, described.labels, described.input, described.temperature, state)
+        recipe, file = parse(described.provenance["recipe"]), folder / "weights.safetensors"
+        return Trained(recipe, described.labels, described.input, described.temperature, load_file(file), file)
     run = checkpoint.Run.open(folder)
-    return Trained(run.recipe, run.labels, run.input, 1.0, checkpoint.load(folder / "weights.pt")["network"])
+    return Trained(run.recipe, run.labels, run.input, 1.0, checkpoint.load_best(folder), folder / "weights.pt")

@@ -29,10 +29,10 @@ class Weights:
     labels: tuple[str, ...] = ()
     input: InputSpec | None = None
 
-    def copy_into(self, network: Network, labels: tuple[str, ...]) -> bool:
+    def copy_into(self, network: Network, labels: tuple[str, ...], model: str) -> bool:
         """Fill the features, and the head where it is for the same labels; whether the head was filled.
 
-        Raises TrainingError where they are not this network's.
+        Raises TrainingError where they are not those of `model`, which the network is.
         """
         wanted = network.state_dict()
         state = self._named_as(wanted)
@@ -43,7 +43,7 @@ class Weights:
         for name in chosen:
             if name not in state or state[name].shape != wanted[name].shape:
                 found = f"is {tuple(state[name].shape)}" if name in state else "is missing"
-                message = f'{self.name} does not fit: "{name}" {found}, {tuple(wanted[name].shape)} is needed'
+                message = f'{self.name} does not fit {model}: "{name}" {found}, {tuple(wanted[name].shape)} is needed'
                 raise TrainingError(message, "name the model and input_size that these weights were made for")
         for name in chosen:
             wanted[name].copy_(state[name])

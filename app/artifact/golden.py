@@ -18,7 +18,7 @@ FILE = "golden.npz"
 JPEG_PIXEL_TOLERANCE = 2  # of 255: JPEG libraries may round their inverse DCT differently; PNG is exact
 ROW_SUM_TOLERANCE = 1e-5
 # what numpy and zipfile raise on damaged archives
-_DAMAGE = (
+DAMAGE = (
     *(OSError, EOFError, TypeError, ValueError, KeyError, RuntimeError, NotImplementedError),
     *(tokenize.TokenError, zlib.error, zipfile.BadZipFile),
 )
@@ -62,7 +62,7 @@ class Golden:
                     arrays["probabilities"],
                     arrays["contract"].tobytes().decode(),
                 )
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ArtifactError(f"{folder / FILE} cannot be read: {error}") from error
 
 

@@ -43,6 +43,12 @@ def test_predict_answers_as_the_service_would(sightglass: Sightglass, digits_art
     assert row["top_k"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-6)
 
 
+def test_predict_says_that_a_folder_is_one(sightglass: Sightglass, digits_artifact: Path, tmp_path: Path) -> None:
+    said = sightglass("predict", digits_artifact, tmp_path)
+    assert said.code == 1
+    assert said.out.rstrip().endswith("error: is a directory")
+
+
 def test_predict_answers_the_good_files_beside_a_broken_one(
     sightglass: Sightglass, digits_artifact: Path, digit: Path, tmp_path: Path
 ) -> None:
@@ -55,7 +61,7 @@ def test_predict_answers_the_good_files_beside_a_broken_one(
     assert [line.startswith(str(file)[:50]) for line, file in zip(lines, files, strict=True)] == [True] * 4
     assert re.search(r"  7 0\.\d{4}", lines[0])
     assert "error: the file is no known image type" in lines[1]
-    assert lines[2].endswith("error: No such file or directory")
+    assert lines[2].endswith("error: no such file or directory")
     rows = json.loads(sightglass("predict", digits_artifact, *files, "--json").out)
     assert [sorted(row) for row in rows] == [["file", "top_k"], ["error", "file"], ["error", "file"], ["file", "top_k"]]
 

@@ -1,6 +1,7 @@
 """Folders and named data sets become labels and splits."""
 
 import io
+import os
 import shutil
 import time
 from collections import Counter
@@ -220,3 +221,18 @@ def test_a_folder_beside_the_splits_that_is_none_is_an_error(stray: str, tmp_pat
     root = write(tmp_path, {"train/a": 1, "train/b": 1, stray: 1})
     with pytest.raises(TrainingError, match=f'"{stray}", which is no split'):
         index(str(root))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"a\ttab", b"\x1b[31mred", b"sep\xe2\x80\xa8arated"])
+@pytest.mark.parametrize("where", ["", "train"])
+def test_a_class_whose_name_cannot_be_written_is_refused(name: bytes, where: str, tmp_path: Path) -> None:
+    root = write(tmp_path, {str(Path(where, folder)): 5 for folder in ("rose", os.fsdecode(name))})
+    with pytest.raises(TrainingError, match="is no name for a class") as refusal:
+        index(str(root))
+    assert str(refusal.value).isprintable()
+    assert "rename the folder" in refusal.value.hint
+
+
+def test_a_class_may_have_any_name_that_can_be_written(tmp_path: Path) -> None:
+    names = ("Löwenzahn", "蒲公英", "گل\u200cسرخ", "🌼", 'a "quoted" $name$', "-1", " ")
+    assert set(index(str(write(tmp_path, dict.fromkeys(names, 1)))).labels) == set(names)

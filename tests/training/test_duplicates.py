@@ -117,6 +117,21 @@ def test_without_hashes_nothing_is_claimed_about_nearness(tmp_path: Path) -> Non
     assert (twins.exact, twins.near) == (((0, 0, 0),), None)
 
 
+@pytest.mark.parametrize("keep", [0, 10, 1000, -30])
+def test_damaged_hashes_are_no_hashes(keep: int, colours_run: Path, tmp_path: Path) -> None:
+    content = (colours_run / duplicates.FILE).read_bytes()
+    (tmp_path / duplicates.FILE).write_bytes(content[:keep])
+    assert duplicates.load(tmp_path) is None
+
+
+@pytest.mark.parametrize("place", range(60, 3000, 150))
+def test_hashes_with_a_byte_wrong_do_no_harm(place: int, colours_run: Path, tmp_path: Path) -> None:
+    content = bytearray((colours_run / duplicates.FILE).read_bytes())
+    content[place] ^= 0xFF
+    (tmp_path / duplicates.FILE).write_bytes(content)
+    duplicates.load(tmp_path)
+
+
 def test_a_run_keeps_the_hashes_of_all_its_pictures(colours_run: Path) -> None:
     run, known = Run.open(colours_run), duplicates.load(colours_run)
     assert known is not None

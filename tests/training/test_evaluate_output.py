@@ -74,12 +74,33 @@ def test_the_next_line_is_the_export_of_this_run(colours_run: Path, sightglass: 
     assert f"next     sightglass export {colours_run} --out exports/colours/1" in said.err.splitlines()
 
 
-@pytest.mark.parametrize(("least", "code"), [("0.9", 0), ("1.01", 3)])
-def test_min_accuracy_is_a_gate(least: str, code: int, colours_run: Path, sightglass: Sightglass) -> None:
-    said = sightglass("evaluate", colours_run, "--min-accuracy", least)
+@pytest.mark.parametrize(("least", "code"), [("0", 0), ("0.9", 3)])
+def test_min_accuracy_is_a_gate(
+    least: str, code: int, colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
+) -> None:
+    shutil.copytree(colours_data / "red", tmp_path / "blue")
+    said = sightglass("evaluate", colours_run, "--data", tmp_path, "--min-accuracy", least)
     assert said.code == code
     assert ("is below --min-accuracy" in said.err) == (code == 3)
     assert said.out.startswith("accuracy"), "the scores are printed either way"
+
+
+@pytest.mark.parametrize("least", ["7", "-0.1", "1.01"])
+def test_min_accuracy_is_a_fraction(least: str, colours_run: Path, sightglass: Sightglass) -> None:
+    said = sightglass("evaluate", colours_run, "--min-accuracy", least)
+    assert said.code == 2
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_is_neither_a_run_nor_an_artifact_is_said(there: bool, tmp_path: Path, sightglass: Sightglass) -> None:
+    target = tmp_path / "target"
+    if there:
+        target.mkdir()
+    said = sightglass("evaluate", target)
+    what = f'"{target}" is neither a run nor an artifact' if there else f'there is no folder "{target}"'
+    assert said.err.splitlines()[0] == f"error: {what}"
+    assert "hint: name what `sightglass train` or `sightglass export` wrote" in said.err
 
 
 @pytest.fixture(scope="module")

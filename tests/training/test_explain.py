@@ -155,7 +155,8 @@ def test_without_pictures_it_shows_filters_and_what_maximises_each_class(
         (["a.png", "--layer", "feature"], 'there is no layer "feature"', 'did you mean "features"?'),
         (["a.png", "--layer", "head"], 'layer "head" gives 10, no maps', "before pooling"),
         (["--layer", "features"], 'layer "features" answers to pictures', "name picture files"),
-        (["missing.png"], '"missing.png" cannot be read', None),
+        (["missing.png"], '"missing.png" cannot be read: no such file', None),
+        (["."], '"." cannot be read: is a directory', None),
         (["--input-size", "8"], "a run or an artifact has its own input size", "leave --input-size out"),
     ],
 )

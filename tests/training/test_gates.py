@@ -16,9 +16,9 @@ from training.gates import EagerEngine, Proof
 from training.graph import Servable
 from training.pixels import Pixels
 
-CHECKPOINT = Proof(accuracy=0.9, agreement=1.0, difference=0.0, row_sum=1e-7, cpu_ms={1: 10.0, 8: 8.0})
-ONNX = Proof(accuracy=0.9, agreement=1.0, difference=1e-6, row_sum=1e-7, cpu_ms={1: 4.0, 8: 3.0})
-INT8 = Proof(accuracy=0.897, agreement=0.985, difference=0.04, row_sum=1e-6, cpu_ms={1: 2.0, 8: 1.5})
+CHECKPOINT = Proof(images=50, accuracy=0.9, agreement=1.0, difference=0.0, row_sum=1e-7, cpu_ms={1: 10.0, 8: 8.0})
+ONNX = Proof(images=50, accuracy=0.9, agreement=1.0, difference=1e-6, row_sum=1e-7, cpu_ms={1: 4.0, 8: 3.0})
+INT8 = Proof(images=50, accuracy=0.897, agreement=0.985, difference=0.04, row_sum=1e-6, cpu_ms={1: 2.0, 8: 1.5})
 
 
 class Burner:
@@ -68,6 +68,13 @@ def val(digits_run: Path) -> Pixels:
 
 def why(name: str, proof: Proof) -> str:
     return gates.objection(name, {"checkpoint": CHECKPOINT, "onnx": ONNX, name: proof}, 0.0)
+
+
+@pytest.mark.parametrize("images", [1, 49])
+def test_int8_is_not_decided_on_a_handful_of_pictures(images: int) -> None:
+    perfect = replace(INT8, images=images, agreement=1.0, accuracy=0.9)
+    assert why("onnx-int8", perfect) == f"val has too few pictures to decide on it: {images} (at least 50)"
+    assert why("onnx", replace(ONNX, images=images)) == "", "fp32 is compared number by number"
 
 
 def test_good_proofs_meet_no_objection() -> None:

@@ -91,8 +91,19 @@ def test_any_classification_network_of_torchvision_can_be_named(name: str) -> No
     ("name", "message", "hint"),
     [
         ("residual-cn", 'there is no model "residual-cn"', 'did you mean "residual-cnn"'),
-        ("torchvision/resnet19", 'torchvision has no classification network "resnet19"', 'did you mean "resnet18"'),
-        ("torchvision/squeezenet1_0", "the last layer of torchvision/squeezenet1_0 is not linear", ""),
+        (
+            "torchvision/resnet19",
+            'torchvision has no classification network "resnet19"',
+            'did you mean "torchvision/resnet18"',
+        ),
+        ("squeezenet", 'there is no model "squeezenet"', 'did you mean "torchvision/squeezenet1_'),
+        ("mobilenet", 'there is no model "mobilenet"', 'did you mean "torchvision/mobilenet_v'),
+        ("resnet18", 'there is no model "resnet18"', 'did you mean "torchvision/resnet18"'),
+        (
+            "torchvision/squeezenet1_0",
+            "the last layer of torchvision/squeezenet1_0 is not linear",
+            "torchvision/mobilenet_v3_small",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_said(name: str, message: str, hint: str) -> None:

@@ -123,15 +123,39 @@ def test_a_file_is_never_replaced(colours_data: Path, tmp_path: Path) -> None:
         make(colours_data, tmp_path / "run", force=True)
 
 
+def test_what_force_would_not_replace_is_refused_without_it_by_the_same_words(
+    colours_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TrainingError, match="is a file") as refusal:
+        make(colours_data, tmp_path / "file")
+    assert refusal.value.hint == "name a folder with --out"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").touch()
+    with pytest.raises(TrainingError, match=r'holds "thesis\.tex"'):
+        make(colours_data, tmp_path / "folder")
+
+
 def test_an_empty_folder_is_a_fine_place_for_a_run(colours_data: Path, tmp_path: Path) -> None:
     assert make(colours_data, tmp_path).out == tmp_path
 
 
-def test_clearing_leaves_an_empty_folder(tmp_path: Path) -> None:
+def test_a_new_run_begins_in_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "weights.pt").touch()
-    checkpoint.clear(tmp_path / "run")
-    assert list((tmp_path / "run").iterdir()) == []
+    with checkpoint.new_run(tmp_path / "run"):
+        assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_new_run_that_cannot_begin_leaves_what_was_there(there: bool, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    if there:
+        run.mkdir()
+    with pytest.raises(KeyboardInterrupt), checkpoint.new_run(run):
+        (run / "splits.json").touch()
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.rglob("*")] == ["run"] * there
 
 
 def test_a_resumed_run_brings_its_own_recipe_and_splits(colours_run: Path, colours_data: Path) -> None:

@@ -244,3 +244,12 @@ def test_the_verdict_table_shows_what_was_measured(digits_artifact: Path) -> Non
     assert refused == ("refused", "onnx-int8: 1 < 2 & 3")
     assert all(limit in gates[1] for limit in ("99.9%", "98%", "0.5 pt", "1.6x"))
     assert "179 val images" in where[1]
+    assert "at least 50" not in where[1], "there are enough"
+
+
+def test_too_few_pictures_for_a_gate_are_said(digits_artifact: Path) -> None:
+    described = manifest.load(digits_artifact)
+    line = report.reasons(ROWS, described, range(1))[-1][1]  # type: ignore[arg-type]
+    assert "(1 val image, " in line
+    assert "int8 needs at least 50)" in line
+    assert len(line) <= 91

@@ -18,8 +18,10 @@ from tests.conftest import QUIET
 from tests.training import colours
 from tests.training.conftest import Sightglass
 from tests.training.runs import differences, learn, metrics, weights
+from tests.training.stores import Hooked
 from training import Stopped, TrainingError, plan
 from training.checkpoint import Run
+from training.loop import Learner
 from training.progress import Talk
 from training.train import train
 
@@ -162,6 +164,34 @@ def test_resuming_a_finished_run_changes_nothing(colours_run: Path, tmp_path: Pa
     assert result.accuracy.value == max(row["val_accuracy"] for row in history)
     for name in ("weights.pt", "last.pt", "meta.json", "splits.json", "metrics.jsonl"):
         assert (run / name).read_bytes() == (colours_run / name).read_bytes()
+
+
+def test_a_finished_run_says_so_and_what_comes_next(
+    colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
+) -> None:
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    for dry in ([], ["--dry-run"]):
+        said = sightglass("train", colours_data, "--out", run, "--resume", *dry)
+        assert said.code == 0
+        assert "all 3 epochs are finished" in said.err
+        assert "train loss" not in said.err, "no table without rows"
+        assert " min" not in said.err, "there is nothing left to wait for"
+        assert said.err.splitlines()[-1] == f"next     sightglass evaluate {run}"
+
+
+def test_a_dry_resume_counts_the_epochs_that_are_left(
+    colours_data: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """18 of 20 minutes are left after 2 of 20 epochs."""
+    with pytest.raises(KeyboardInterrupt):
+        learn(colours_data, tmp_path / "run", "epochs=20", talk=Hooked({2: _interrupt}))
+    monkeypatch.setattr(Learner, "images_per_second", lambda _, pixels: len(pixels) / 60)
+    said = sightglass("train", colours_data, "--out", tmp_path / "run", "--resume", "--dry-run")
+    assert "about 18 min" in said.err
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_resuming_on_changed_pictures_is_refused(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:

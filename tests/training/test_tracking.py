@@ -49,6 +49,28 @@ def test_ctrl_c_is_killed_and_resume_goes_on_in_the_same_mlflow_run(
     assert_same_history(client, out)
 
 
+def test_a_killed_process_leaves_its_mlflow_run_running_and_resume_ends_it(
+    track: Connect, local: str, colours_data: Path, tmp_path: Path
+) -> None:
+    client, out = track(local), tmp_path / "run"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from tests.training.stores import Hooked, learn;"
+        "os.environ['MLFLOW_TRACKING_URI'] = sys.argv[3];"  # the tests' own conftest takes it away
+        "kill = {2: lambda: os.kill(os.getpid(), signal.SIGKILL)};"
+        "learn(Path(sys.argv[1]), Path(sys.argv[2]), 3, Hooked(kill))"
+    )
+    found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", code, colours_data, out, local]
+    done = subprocess.run(words, env=found, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    first = run_id(out)
+    assert tracked(client, out).info.status == "RUNNING"
+    learn(colours_data, out, resume=True)
+    assert run_id(out) == first
+    assert tracked(client, out).info.status == "FINISHED"
+    assert_same_history(client, out)
+
+
 def test_an_error_is_failed(track: Connect, local: str, colours_data: Path, tmp_path: Path) -> None:
     def fail() -> None:
         raise OSError("the disk is full")
@@ -80,6 +102,18 @@ def test_resuming_in_a_store_that_does_not_know_the_run_is_an_error(
     with pytest.raises(TrainingError, match="this run's MLflow run is not to be had from sqlite") as refused:
         learn(colours_data, run, resume=True)
     assert "mlflow.json to track it anew" in refused.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"run_id": 7}'])
+def test_a_damaged_record_of_the_mlflow_run_is_an_error_before_training(
+    content: str, track: Connect, local: str, colours_run: Path, colours_data: Path, tmp_path: Path
+) -> None:
+    track(local)
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    (run / "mlflow.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"mlflow\.json is damaged") as refused:
+        learn(colours_data, run, resume=True)
+    assert "delete it" in refused.value.hint
 
 
 def test_a_model_that_cannot_be_registered_is_an_error_and_the_artifact_stays(

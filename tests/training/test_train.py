@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.training import colours
 from tests.training.conftest import Sightglass
 from tests.training.runs import differences, learn, weights
-from training import TrainingError, checkpoint, pixels
+from training import TrainingError, checkpoint, pixels, plan
 from training.checkpoint import Run
 from training.progress import Talk
+from training.train import rehearse
 
 
 def test_every_file_of_every_split_is_recorded_with_its_sha256(colours_run: Path, colours_data: Path) -> None:
@@ -96,6 +98,25 @@ def test_unreadable_files_are_counted_listed_and_skipped(tmp_path: Path, capsys:
     assert {line.partition("\t")[0] for line in listed} == {"red/notes.jpg", "green/half.png"}
     assert all(line.partition("\t")[2] for line in listed), "each with a reason"
     assert sum(Run.open(out).meta["data"]["images"].values()) == 60
+
+
+def test_classes_that_no_figure_will_be_about_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = colours.write(tmp_path / "data", each=20)
+    for number, name in enumerate(("one", "two", *"abcd")):
+        (data / name).mkdir()
+        for copy in range(2 if name == "two" else 1):
+            Image.new("RGB", (16, 16), (40 * number, 100 * copy, 0)).save(data / name / f"{copy}.png")
+    rehearse(plan.make(str(data), tmp_path / "run", "digits", ["channels=3"]), Talk())
+    said = capsys.readouterr().err
+    assert "not a picture in val: a, b, c and 3 more\n" in said
+    assert "not a picture in test: a, b, c and 2 more\n" in said
+
+
+def test_classes_that_are_everywhere_are_not_named(
+    colours_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rehearse(plan.make(str(colours_data), tmp_path / "run", "digits", ["channels=3"]), Talk())
+    assert "not a picture" not in capsys.readouterr().err
 
 
 def test_without_unreadable_files_there_is_no_list_of_them(colours_run: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_file_fills_the_features_and_leaves_the_head(tmp_path: Path, key: str 
     _, found = weights.resolve(chosen(weights=str(tmp_path / "w.pth")), None)
     assert found is not None
     head = subject.head.weight.clone()
-    assert found.copy_into(subject, LABELS) is False
+    assert found.copy_into(subject, LABELS, "residual-cnn") is False
     assert same(subject.features, donor.features)
     assert torch.equal(subject.head.weight, head)
 
@@ -51,7 +51,7 @@ def test_safetensors_and_data_parallel_names_are_read(tmp_path: Path) -> None:
     save_file({f"module.{name}": tensor for name, tensor in donor.state_dict().items()}, tmp_path / "w.safetensors")
     _, found = weights.resolve(chosen(), str(tmp_path / "w.safetensors"))
     assert found is not None
-    found.copy_into(subject, LABELS)
+    found.copy_into(subject, LABELS, "residual-cnn")
     assert same(subject.features, donor.features)
 
 
@@ -71,7 +71,7 @@ def test_torchvisions_own_files_fit_and_bring_their_preprocessing(tmp_path: Path
     assert resolved.crop_fraction == 0.875
     assert resolved.interpolation == ("bicubic" if name == "efficientnet_b0" else "bilinear")
     subject = network(3, 4, f"torchvision/{name}")
-    found.copy_into(subject, LABELS)
+    found.copy_into(subject, LABELS, "residual-cnn")
     before = torch.rand(2, 3, 64, 64)
     donor.eval(), subject.eval()
     last = [module for module in donor.modules() if isinstance(module, torch.nn.Linear)][-1]
@@ -108,7 +108,7 @@ def test_every_family_of_torchvision_takes_its_own_names(name: str) -> None:
     with torch.device("meta"):
         donor = torchvision.models.get_model(name, weights=None, **sides)
         subject = models.build(f"torchvision/{name}", 3, 3, size)
-    weights.Weights("w.pth", donor.state_dict()).copy_into(subject, LABELS)
+    weights.Weights("w.pth", donor.state_dict()).copy_into(subject, LABELS, "residual-cnn")
 
 
 def test_the_old_names_of_densenets_files_are_known() -> None:
@@ -118,7 +118,7 @@ def test_the_old_names_of_densenets_files_are_known() -> None:
         donor, subject = torchvision.models.densenet121(), models.build("torchvision/densenet121", 3, 3, 224)
     old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): t for key, t in donor.state_dict().items()}
     assert any("norm.1.weight" in key for key in old)
-    weights.Weights("w.pth", old).copy_into(subject, LABELS)
+    weights.Weights("w.pth", old).copy_into(subject, LABELS, "residual-cnn")
 
 
 def test_networks_that_normalise_anew_get_what_comes_out_of_that(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_the_same_labels_keep_their_head(digits_run: Path) -> None:
     assert found is not None
     assert (resolved.model, resolved.input_size, resolved.channels) == ("residual-cnn", 16, 1)
     subject = resolved.network(10)
-    assert found.copy_into(subject, found.labels) is True
+    assert found.copy_into(subject, found.labels, "residual-cnn") is True
     assert same(subject, checkpoint.Run.open(digits_run).network())
 
 
@@ -233,8 +233,14 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(network(3, 1, "depthwise-cnn").state_dict(), tmp_path / "w.pth")
     _, found = weights.resolve(chosen(), str(tmp_path / "w.pth"))
     assert found is not None
-    with pytest.raises(TrainingError, match="does not fit"):
-        found.copy_into(network(3, 1), LABELS)
+    with pytest.raises(TrainingError, match="does not fit residual-cnn: "):
+        found.copy_into(network(3, 1), LABELS, "residual-cnn")
+
+
+def test_an_empty_folder_to_start_from_is_neither_a_run_nor_an_artifact(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is neither a run nor an artifact") as refusal:
+        weights.resolve(chosen(), str(tmp_path))
+    assert "sightglass export" in refusal.value.hint
 
 
 def test_without_a_network_both_ways_to_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from training import TrainingError, nearest
+from training import TrainingError
 from training.models.heads import Network, Pooled, flat_width
 
 _OF_SIZE = 224  # what they were published for; where a picture may be too small for them is not looked at above it
@@ -16,11 +16,10 @@ _WITHOUT_SIDES = {"aux_logits": False, "init_weights": False}
 _ARGUMENTS: dict[str, dict[str, Any]] = {"googlenet": _WITHOUT_SIDES, "inception_v3": _WITHOUT_SIDES}
 
 
-def require(name: str) -> None:
-    """Raises TrainingError for what torchvision has no classification network of."""
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise TrainingError(f'torchvision has no classification network "{name}"', nearest(name, known))
+def names() -> list[str]:
+    """torchvision's classification networks, as it calls them."""
+    known: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return known
 
 
 def build(name: str, channels: int, classes: int, size: int) -> Network:
@@ -53,7 +52,10 @@ def _split(name: str, net: nn.Module, classes: int) -> Network:
         return Pooled(net.features, last.in_features, classes, dropout.p)
     path, last = [(path, module) for path, module in net.named_modules() if path][-1]
     if not isinstance(last, nn.Linear):
-        raise TrainingError(f"the last layer of torchvision/{name} is not linear, so it cannot be replaced")
+        raise TrainingError(
+            f"the last layer of torchvision/{name} is not linear, so it cannot be replaced",
+            "a small one whose last layer is: torchvision/mobilenet_v3_small",
+        )
     parent, _, attribute = path.rpartition(".")
     setattr(net.get_submodule(parent), attribute, nn.Identity())
     return Network(net, last.in_features, classes)

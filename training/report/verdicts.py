@@ -36,6 +36,8 @@ def reasons(rows: Sequence[Verdict], described: Manifest, val: Pixels) -> list[t
     """What the table's last column rests on: (name, sentence)."""
     refused = [("refused", f"{row.name}: {row.objection}") for row in rows if row.objection]
     where = f"{count(len(val), 'val image')}, 1 thread, {described.machine.instruction_set}"
+    if len(val) < gates.INT8_IMAGES:
+        where += f"; int8 needs at least {gates.INT8_IMAGES}"
     return [*refused, ("gates", gate_sentence()), ("", f"({where})")]
 
 
