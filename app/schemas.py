@@ -51,7 +51,9 @@ class PredictionResponse(_Schema):
 
 def prediction_json(prediction: Prediction, served: Served) -> bytes:
     """A PredictionResponse, in a quarter of the time that making and dumping the models takes."""
-    return to_json({**_predicted(prediction), "model": _model(served)})
+    answer = _predicted(prediction)
+    answer["model"] = _model(served)
+    return to_json(answer)
 
 
 def _predicted(prediction: Prediction) -> dict[str, Any]:

@@ -3,6 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from app import startup
+from app.batcher import Batcher
+from app.classifier import Classifier
+from app.memory import Memory
+from app.settings import DEFAULT_MODEL
 from app.turns import Turns
 
 
@@ -56,19 +61,19 @@ def test_memory_is_shared_too_and_one_upload_always_fits() -> None:
 
 def test_who_has_waited_longest_comes_first_and_nobody_passes() -> None:
     async def scene() -> None:
-        queue = Queue(places=2, upload_bytes=1000)
-        held = queue.turns.first(1)
+        queue = Queue(places=20, upload_bytes=1000)
+        held = queue.turns.first(100)
         assert held is not None
         order: list[int] = []
 
         async def wait(number: int, size: int) -> None:
             turn = await queue.turns.next(size)
             order.append(number)
-            assert queue.turns.first(1) is None
             turn.close()
 
         tasks = [asyncio.create_task(wait(number, size)) for number, size in enumerate([200, 1, 200])]
         await asyncio.sleep(0)
+        assert queue.turns.first(1) is None  # there would be room, but others have waited
         held.close()
         await asyncio.gather(*tasks)
         assert order == [0, 1, 2]
@@ -95,15 +100,17 @@ def test_the_turn_of_who_has_left_goes_to_the_next() -> None:
     play(scene)
 
 
-def test_a_place_that_a_lone_picture_gives_back_is_for_who_waits() -> None:
+def test_what_a_lone_picture_gives_back_is_for_who_waits() -> None:
     async def scene() -> None:
-        queue = Queue(places=2, upload_bytes=1000)
-        queue.take(2, 0)
-        waiting = asyncio.create_task(queue.turns.next(1))
-        await asyncio.sleep(0)
-        queue.take(-1, 0)
-        queue.turns.call()
-        assert queue.places == 2  # taken at once: no picture that comes later finds it free
+        served = startup.start(DEFAULT_MODEL, "onnx", "cpu")
+        classifier = Classifier(served, Batcher(served.engine, 4), Memory(10_000_000), 1, 8, 10**8)  # 3 MB for uploads
+        with classifier.admit() as hold:
+            hold(1_400_000)
+            waiting = asyncio.create_task(classifier.turns.next(500_000))
+            await asyncio.sleep(0)
+            assert classifier.admitted == 1
+        assert classifier.admitted == 1  # taken at once: no picture that comes later finds it free
         (await waiting).close()
+        assert classifier.admitted == 0
 
     play(scene)
