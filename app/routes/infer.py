@@ -123,6 +123,8 @@ class Infer:
 
     async def _predict(self, request: InferRequest) -> list[Prediction]:
         """Each picture's, in order; the first that cannot be had ends it for all."""
+        if len(request.pictures) == 1:
+            return [await self._one(request.pictures[0], 0, 1)]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = []
