@@ -1,16 +1,12 @@
-"""A run folder: weights.pt, last.pt, meta.json, metrics.jsonl, splits.json. Every file appears whole or not at all."""
+"""A run folder: weights.pt, last.pt, meta.json, metrics.jsonl, splits.json."""
 
-import errno
 import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +17,7 @@ from training.data import index
 from training.models.heads import Network
 from training.recipe import Recipe, parse
 from training.samples import Data, Sample
+from training.writing import DiskFull, replacing, write
 
 FILES = (
     "weights.pt",
@@ -32,73 +29,6 @@ FILES = (
     "dhash.npz",
     "mlflow.json",
 )
-
-
-class DiskFull(TrainingError):
-    """There is no room for `path`, in the system's words."""
-
-    def __init__(self, path: Path, why: str, hint: str = "make room there, or name another disk with --out") -> None:
-        super().__init__(f"{why.lower()}: {path}", hint)
-        self.path, self.why = path, why
-
-
-@contextmanager
-def room_for(path: Path) -> Iterator[None]:
-    """Raises DiskFull where writing in here meets a full disk: the libraries' own errors name no file."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise DiskFull(path, os.strerror(error.errno)) from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Temporary name, fsync, rename: a reader or a crash never meets half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with room_for(path), temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must reach the disk too
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that becomes `out` at the end, or vanishes."""
-    made = not out.parent.exists()
-    with room_for(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        with room_for(out):
-            yield folder
-        for path in folder.iterdir():  # another user may read it
-            path.chmod(0o644)
-        folder.chmod(0o755)
-        folder.rename(out)
-    except DiskFull as error:
-        raise DiskFull(out, error.why) if error.path.is_relative_to(folder) else error from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if made:
-            with suppress(OSError):  # it is not empty: something was written
-                out.parent.rmdir()
-
-
-def write(path: Path, text: str) -> None:
-    """Replace `path` whole."""
-    with replacing(path) as file:
-        file.write(text.encode(errors="surrogateescape"))  # as Python holds file names that are no UTF-8
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact.golden import DAMAGE
-from training.checkpoint import replacing
 from training.pixels import Pixels
+from training.writing import replacing
 
 FILE = "dhash.npz"  # of a run: split -> uint8[N, 16]
 NEAR_BITS = 7  # of 128; with 4 bands of 32 bits no pair as near as this is missed

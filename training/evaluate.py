@@ -13,7 +13,7 @@ from app.artifact import manifest
 from app.artifact.image import InputSpec
 from app.engines import Runs, machine
 from app.engines import load as load_engine
-from training import TrainingError, cells, checkpoint, mistakes, pixels, plots, trained
+from training import TrainingError, cells, checkpoint, mistakes, pixels, plots, trained, writing
 from training.cells import count
 from training.data import index, select
 from training.gates import EagerEngine, probabilities_of
@@ -169,10 +169,10 @@ def write(predictions: Predictions, target: Path, out: Path) -> None:
     require_new(out)
     history = [] if trained.is_artifact(target) else checkpoint.Run.open(target).history()
     suspects = mistakes.as_csv(predictions.suspects(), predictions.evaluation.labels)
-    with checkpoint.new_folder(out) as folder:
-        checkpoint.write(folder / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
-        checkpoint.write(folder / "predictions.csv", _csv(predictions))
-        checkpoint.write(folder / SUSPECTS, suspects)
+    with writing.new_folder(out) as folder:
+        writing.write(folder / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
+        writing.write(folder / "predictions.csv", _csv(predictions))
+        writing.write(folder / SUSPECTS, suspects)
         for name, figure in plots.draw(predictions.evaluation, history).items():
             plots.save(figure, folder / f"{name}.png", "png")
 

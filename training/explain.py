@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from app.artifact.image import ImageError, decode
-from training import TrainingError, activations, checkpoint, nearest, reason, sheets
+from training import TrainingError, activations, nearest, reason, sheets, writing
 from training.eager import Eager
 from training.evaluate import require_new
 from training.filters import Filters, describe, first
@@ -61,7 +61,7 @@ def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
     label = None if wish.label is None else _number(wish.label, eager.labels)
     pictures = [_read(path, eager) for path in wish.pictures]
     blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))
-    with checkpoint.new_folder(out) as folder:
+    with writing.new_folder(out) as folder:
         found = Findings(table(eager.network, eager.input.channels, eager.input.width))
         _explain_filters(eager, found, folder)
         if pictures:
@@ -163,10 +163,10 @@ def _write_tables(found: Findings, folder: Path) -> None:
     }
     for name, rows in tables.items():
         if rows:
-            checkpoint.write(folder / name, _csv([asdict(row) for row in rows]))
+            writing.write(folder / name, _csv([asdict(row) for row in rows]))
             found.files.append(name)
     found.files.append("explain.json")
-    checkpoint.write(folder / "explain.json", json.dumps(found.as_json(), indent=1) + "\n")
+    writing.write(folder / "explain.json", json.dumps(found.as_json(), indent=1) + "\n")
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

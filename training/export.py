@@ -21,7 +21,7 @@ from app.artifact.manifest import Manifest
 from app.engines import Engine, Runs
 from training import Refused, TrainingError, gates, pixels, report, tracking
 from training.cells import count
-from training.checkpoint import Run, new_folder
+from training.checkpoint import Run
 from training.description import describe
 from training.drawings import golden_files
 from training.evaluate import RECORDED
@@ -34,6 +34,7 @@ from training.samples import Data
 from training.score import Evaluation, accuracy
 from training.temperature import Calibrated, calibrated
 from training.variants import WRITERS, Writer
+from training.writing import new_folder
 
 CALIBRATION_IMAGES = 256
 Writers = Mapping[str, tuple[str, Writer]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.artifact.manifest import Manifest
-from training import Stopped, TrainingError, checkpoint, records
+from training import Stopped, TrainingError, checkpoint, records, writing
 from training.checkpoint import Run
 from training.progress import Talk
 
@@ -149,7 +149,7 @@ class MLflow(Tracker):
         tags |= {f"sightglass.{key}": str(value) for key, value in run.meta["hardware"].items()}
         created = self._client.create_run(self._experiment, tags=tags, run_name=self._folder.resolve().name)
         run_id: str = created.info.run_id
-        checkpoint.write(self._folder / FILE, json.dumps({"run_id": run_id}) + "\n")
+        writing.write(self._folder / FILE, json.dumps({"run_id": run_id}) + "\n")
         return run_id
 
     def _introduce(self, run_id: str, run: Run) -> None:

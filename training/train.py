@@ -16,7 +16,7 @@ import torch
 
 from app.artifact.image import InputSpec
 from app.engines import machine
-from training import Stopped, TrainingError, checkpoint, duplicates, pixels, provenance, tracking
+from training import Stopped, TrainingError, checkpoint, duplicates, pixels, provenance, tracking, writing
 from training.cells import count, shortened
 from training.graph import Normalise
 from training.loop import EpochStats, Learner, logits_of, use_cores
@@ -193,12 +193,12 @@ def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Le
     splits = {name: (split.samples, split.sha256) for name, split in sets.items()}
     with checkpoint.new_run(plan.out):
         if skipped:
-            checkpoint.write(plan.out / "skipped.txt", "".join(skipped))
+            writing.write(plan.out / "skipped.txt", "".join(skipped))
         checkpoint.write_splits(plan.out, plan.data.labels, splits)
         duplicates.save(plan.out, sets)
         checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
         meta = provenance.describe(plan, sets, spec, learner.precision)
-        checkpoint.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
+        writing.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 def _epoch(

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from training.checkpoint import DiskFull
 from training.graph import Servable
+from training.writing import DiskFull
 
 _COPIES = 5  # of the fp32 graph, that the quantiser has on disk at once, at most
 _SCOPES = "pkg.torch.onnx.name_scopes"  # node metadata: the module path that a node was traced from

@@ -21,10 +21,10 @@ from tests.training.exports import copied, only
 from tests.training.runs import differences, learn
 from tests.training.stores import Hooked
 from training import TrainingError, plan
-from training.checkpoint import DiskFull, room_for
 from training.graph import Servable
 from training.train import train
 from training.variants import WRITERS
+from training.writing import DiskFull, room_for
 
 
 @contextmanager
