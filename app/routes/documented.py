@@ -75,6 +75,7 @@ _SAID: dict[str, Document] = {
 }
 _ELSEWHERE = {"disconnected", "bad_tensor"}  # nobody is there to hear of the first; /v2 has errors of its own
 _ONLY = {"too_many_files": "/predict/batch"}
+_PROTOCOL_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _OPEN = "/health"  # nobody needs a key to ask that
 _SCHEMES: Document = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key, where the service has keys."},
@@ -92,6 +93,12 @@ _TAGS = {"pictures": "What is in a picture.", "service": "What is served, and ho
 def problems(*statuses: int) -> dict[int | str, Document]:
     """The `responses` of a route that answers these statuses with a problem document, an example for each code."""
     return {status: _problem(status) for status in statuses}
+
+
+def protocol_errors(*statuses: int) -> dict[int | str, Document]:
+    """The `responses` of a route under /v2 that answers these statuses with an error as that protocol has it."""
+    content = {"application/json": {"schema": _PROTOCOL_ERROR}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def example(content: Any, kind: str = "application/json") -> Document:
@@ -158,17 +165,15 @@ def _complete(document: Document) -> None:
         for method, operation in methods.items():
             if not path.startswith(_OPEN):
                 operation["security"] = [{}, *({name: []} for name in _SCHEMES)]
-                operation["responses"] = dict(sorted((operation["responses"] | problems(401)).items(), key=_status))
+                refused = protocol_errors(401) if path.startswith("/v2") else problems(401)
+                answers = operation["responses"] | {str(status): answer for status, answer in refused.items()}
+                operation["responses"] = dict(sorted(answers.items()))
             # what generators call the method: /health/ready is `health_ready`
             operation["operationId"] = "_".join(re.findall("[A-Za-z0-9]+", path))
             operation.setdefault("tags", ["pictures" if method == "post" else "service"])
             _complete_answers(path, operation["responses"])
     used = {tag for methods in document["paths"].values() for each in methods.values() for tag in each["tags"]}
     document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
-
-
-def _status(answer: tuple[int | str, Document]) -> int:
-    return int(answer[0])
 
 
 def _complete_answers(path: str, answers: Document) -> None:

@@ -17,11 +17,11 @@ from app.inference_protocol.request import HEADER_LENGTH, InferRequest, json_len
 from app.metrics import Metrics
 from app.observability import Trace, trace_of
 from app.routes.counted import counted
-from app.routes.documented import BINARY
+from app.routes.documented import BINARY, protocol_errors
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
 from app.routes.upload import Hold, read_body
-from app.routes.v2 import TAGS, errors, model_at, path_of
+from app.routes.v2 import TAGS, model_at, path_of
 
 _PATH = "/v2/models/{model}"
 _QUICK_BYTES, _QUICK_NUMBERS = 16_384, 1024  # of JSON: what takes less than 1 ms
@@ -60,7 +60,7 @@ class Infer:
         documentation: dict[str, Any] = {
             "methods": ["POST"],
             "tags": TAGS,
-            "responses": errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
+            "responses": protocol_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
             "openapi_extra": {"requestBody": _BODY, **path_of(self._models)},
         }
         versioned = f"{_PATH}/versions/{{version}}/infer"

@@ -11,18 +11,11 @@ from app.classifier import Classifier
 from app.drain import Drain
 from app.errors import Problem
 from app.inference_protocol.models import Model
+from app.routes.documented import protocol_errors
 
 TAGS: list[Any] = ["Open Inference Protocol v2"]
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
-_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _VERSION = "/versions/{version}"
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route under /v2 that answers these statuses with an error."""
-    return {
-        status: {"description": "Why not.", "content": {"application/json": {"schema": _ERROR}}} for status in statuses
-    }
 
 
 def path_of(models: Mapping[str, Model]) -> dict[str, Any]:
@@ -56,13 +49,13 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
         """Which extensions of the protocol are spoken here."""
         return {"name": "sightglass", "version": version("sightglass"), "extensions": EXTENSIONS}
 
-    @routes.get("/health/live", responses=errors(503))
+    @routes.get("/health/live", responses=protocol_errors(503))
     async def live() -> JSONResponse:
         """Whether a restart would not help."""
         trouble = classifier.why_not_live()
         return _health({"live": not trouble}, trouble)
 
-    @routes.get("/health/ready", responses=errors(503))
+    @routes.get("/health/ready", responses=protocol_errors(503))
     async def ready() -> JSONResponse:
         """Whether pictures are answered."""
         trouble = not_ready()
@@ -75,19 +68,19 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
         state = {"state": "UNAVAILABLE" if trouble else "READY", "reason": trouble}
         return [{"name": model.name, "version": model.version, **state} for model in models.values()]
 
-    @routes.get("/models/{model}", responses=errors(404), openapi_extra=documented)
+    @routes.get("/models/{model}", responses=protocol_errors(404), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION, include_in_schema=False)
     async def metadata(request: Request) -> dict[str, Any]:
         """The model's input and outputs; the first side of each shape, -1, is the number of pictures."""
         return model_at(request.path_params, models).metadata()
 
-    @routes.get("/models/{model}/config", responses=errors(404), openapi_extra=documented)
+    @routes.get("/models/{model}/config", responses=protocol_errors(404), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION + "/config", include_in_schema=False)
     async def config(request: Request) -> dict[str, Any]:
         """The same as Triton's clients ask for it, and how many pictures one request may have."""
         return model_at(request.path_params, models).config(classifier.admission.max_queue)
 
-    @routes.get("/models/{model}/ready", responses=errors(404, 503), openapi_extra=documented)
+    @routes.get("/models/{model}/ready", responses=protocol_errors(404, 503), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION + "/ready", include_in_schema=False)
     async def model_ready(request: Request) -> JSONResponse:
         """Whether the model's pictures are answered."""

@@ -82,7 +82,7 @@ def test_openapi_has_both_forms_and_the_parameters_by_their_own_names(client: ht
     assert set(described["responses"]["200"]["content"]) == {"application/json", "image/png"}
     assert {(each["in"], each["name"]) for each in described["parameters"]} == {
         ("query", "class"),
-        ("header", "x-request-timeout-ms"),
+        ("header", "X-Request-Timeout-Ms"),
     }
     assert set(described["responses"]) > {"400", "406", "413", "415", "422", "429", "503", "504"}
 

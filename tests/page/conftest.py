@@ -11,7 +11,7 @@ from tests.page.running import Running, running
 from tests.serving import Server, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: while Playwright is there, nobody else can run an event loop
 def browser() -> Iterator[Browser]:
     if not CHROMIUM:
         pytest.skip("no Chromium here; Debian's package is `chromium`")
@@ -19,7 +19,7 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(
         DEFAULT_MODEL, tmp_path_factory.mktemp("page"), LOG_FORMAT="json", MAX_UPLOAD_BYTES=1_000_000

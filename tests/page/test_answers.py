@@ -185,8 +185,8 @@ def test_a_heat_map_lies_where_the_model_looks(page: Page, service: Server) -> N
     assert pixels[:, 77:375, 3].all()  # to its edges, which the grid does not reach
     brightest = np.argwhere(pixels[..., :3].sum(axis=2) == pixels[..., :3].sum(axis=2).max()).mean(axis=0)
     cell = (box["right"] - box["left"]) / grid.shape[1]
-    assert abs(brightest[1] - (box["left"] + (column + 0.5) * cell)) < cell / 2
-    assert abs(brightest[0] - (box["top"] + (row + 0.5) * cell)) < cell / 2
+    assert abs(brightest[1] - (box["left"] + (column + 0.5) * cell)) < cell
+    assert abs(brightest[0] - (box["top"] + (row + 0.5) * cell)) < cell
     assert re.fullmatch(r"Heat map of cat: strongest at [a-z ]+", page.get_attribute("#heat", "aria-label") or "")
 
     page.fill("#opacity", "30")
