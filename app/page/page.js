@@ -40,9 +40,12 @@ async function send(path, file, signal, note) {
     await Promise.race([Promise.all([recovery, keyGiven]), aborted(signal)]);
     signal.throwIfAborted();
     note("");
+    const key = sessionStorage.getItem(KEY);
+    const headers = {
+      ...(file && { "Content-Type": file.type || "application/octet-stream" }), ...(key && { Authorization: `Bearer ${key}` }),
+    };
     let response;
     try {
-      const headers = { ...(file && { "Content-Type": file.type || "application/octet-stream" }), ...authorization() };
       response = await fetch(path, { method: file ? "POST" : "GET", body: file, headers, signal });
     } catch (error) {
       if (signal.aborted || ++failures > PATIENCE) throw error;
@@ -50,7 +53,7 @@ async function send(path, file, signal, note) {
       continue;
     }
     if (response.status === 401) {
-      askKey();
+      if (key === sessionStorage.getItem(KEY)) askKey(); // else another request has asked meanwhile
     } else if (response.status === 429) {
       const seconds = Number(response.headers.get("Retry-After")) || 2;
       note(`The service is busy; trying again in ${seconds} s.`);
@@ -61,11 +64,6 @@ async function send(path, file, signal, note) {
       return response;
     }
   }
-}
-
-function authorization() {
-  const key = sessionStorage.getItem(KEY);
-  return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
 async function problemIn(response) {
@@ -94,7 +92,7 @@ async function health() {
   let reason;
   try {
     const response = await fetch("health", { cache: "no-store" });
-    reason = response.ok ? "" : (await problemIn(response)).detail;
+    reason = response.ok ? "" : (await problemIn(response)).detail || "The service is not ready.";
   } catch {
     reason = "The service does not answer.";
   }

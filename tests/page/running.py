@@ -76,5 +76,5 @@ def running(prefix: str = "", **chosen: Any) -> Iterator[Running]:
         yield Running(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}{prefix}", engine)
     finally:
         engine.gate.set()
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join(_PATIENCE_SECONDS)

@@ -190,6 +190,8 @@ def test_an_artifact_mounted_over_the_default_is_served(digits_artifact: Path) -
     with container(*TIGHT, *PUBLISHED, "--volume", f"{digits_artifact}:/model:ro") as one:
         one.wait_until_healthy()
         assert httpx2.get(f"{one.url()}/health").json()["model"]["name"] == "digits"
+        assert "<b>digits 1</b>" in httpx2.get(f"{one.url()}/", headers={"Accept": "text/html"}).text
+        assert httpx2.get(f"{one.url()}/page/page.js").status_code == 200
 
 
 def test_a_damaged_artifact_stops_with_one_sentence(digits_artifact: Path, tmp_path: Path) -> None:
