@@ -18,13 +18,13 @@ def test_an_answer_whose_client_has_just_left_is_dropped_in_silence(loops: Any) 
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, trouble: troubles.append(trouble))
         mine, theirs = socket.socketpair()
-        transport, _ = await loop.create_connection(asyncio.Protocol, sock=mine)
-        gathering = _Gathering(transport, loop)
-        theirs.close()
-        while not transport.is_closing():
-            await asyncio.sleep(0.01)
-        gathering.write(b"an answer")
-        await asyncio.sleep(0.05)
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=mine)
+            gathering = _Gathering(transport, loop, lambda: False)
+            transport.abort()
+            await asyncio.sleep(0.05)
+            gathering.write(b"an answer")
+            await asyncio.sleep(0.05)
 
     with asyncio.Runner(loop_factory=loops) as runner:
         runner.run(scene())
