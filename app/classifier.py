@@ -24,7 +24,7 @@ from app.startup import Served
 Worked = TypeVar("Worked")
 
 
-# By file size and memory to decode it: what takes less than 1 ms. A thread and its quarrels over the interpreter cost
+# By file size and memory to decode it: what takes less than 2 ms. A thread and its quarrels over the interpreter cost
 # 0.4 ms more than to decode it at once (docs/performance.md).
 _SMALL_FILE_BYTES, _SMALL_BYTES = 65_536, 262_144
 

@@ -80,7 +80,7 @@ def _config(chosen: Settings, application: "Observability | str") -> "uvicorn.Co
         root_path=chosen.root_path,
         log_config=None,
         access_log=False,
-        http="app.protocol:Protocol",
+        http="app.connection:Connection",
         ws="none",
         server_header=False,
         timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets

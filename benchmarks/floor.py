@@ -47,7 +47,7 @@ if __name__ == "__main__":
         workers=int(os.environ["FLOOR_WORKERS"]),
         log_level="warning",
         access_log=False,
-        http="app.protocol:Protocol",
+        http="app.connection:Connection",
         server_header=False,
         timeout_keep_alive=75,
     )

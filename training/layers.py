@@ -126,9 +126,10 @@ def table_of(triples: Sequence[Sequence[int]], size: int) -> list[Layer]:
 
 def parse(text: str) -> list[list[int]]:
     """Read "3,2,1 3,1,1": kernel, stride, padding and perhaps dilation of each layer. Raises TrainingError."""
-    if not all(re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5}){2,3}", layer) for layer in text.split()):
+    written = text.split()
+    if not written or not all(re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5}){2,3}", layer) for layer in written):
         raise TrainingError(f'"{text}" is no list of kernel,stride,padding', 'for example "3,2,1 3,1,1"')
-    triples = [[int(number) for number in layer.split(",")] for layer in text.split()]
+    triples = [[int(number) for number in layer.split(",")] for layer in written]
     for kernel, stride, _, *dilation in triples:
         if not all((kernel, stride, *dilation)):
             raise TrainingError(f'"{text}": kernel, stride and dilation are at least 1')

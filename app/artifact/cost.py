@@ -21,12 +21,17 @@ def tile_pixels(image: Image.Image) -> int:
     return math.prod(sides)
 
 
-def bytes_per_pixel(image: Image.Image, scale: int, scans: int) -> float:
-    """What Pillow and `on_white` take at most per pixel of the file; measured on 30 MP of each kind (peak of RSS)."""
+def bytes_per_pixel(image: Image.Image, scale: int, scans: list[int]) -> float:
+    """What Pillow and `on_white` take at most per pixel of the file; measured on 30 MP of each kind (peak of RSS).
+
+    `scans`: of a JPEG, see header.scans.
+    """
     if image.format in ("JPEG", "MPO"):
-        # more than one scan: libjpeg keeps the coefficients of the whole picture, 16 bits each, at any scale
-        several = scans > 1 or bool(image.info.get("progressive"))
-        return several * 2 * len(image.getbands()) + JPEG_BYTES / scale**2
+        # several scans, or one without every component: libjpeg keeps the whole picture's coefficients, 16 bits each,
+        # at any scale
+        bands = len(image.getbands())
+        kept = scans != [bands] or bool(image.info.get("progressive"))
+        return kept * 2 * bands + JPEG_BYTES / scale**2
     library = 8 if image.format == "TIFF" else 0  # a strip can be the whole picture, with 16 bits a value
     if image.has_transparency_data:
         return 14 + library

@@ -32,7 +32,7 @@ _ISO_BRANDS = {
     b"msf1": "HEIC",
     b"avif": "AVIF",
 }
-_SCAN = re.compile(rb"\xff\xda")
+_SCAN = b"\xff\xda"
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 # Each decodes every pixel again, 40 ms at 64 MP for 95 bytes of file: 10 MB of them would take an hour.
 _MAX_SCANS = 100
@@ -74,29 +74,35 @@ def kind_of(data: bytes) -> str:
     raise UnsupportedImage(f"{known}; accepted: {', '.join(ACCEPTED)}")
 
 
-def scans(data: bytes) -> int:
-    """How often a JPEG passes over its pixels. Raises BrokenImage where that, or its segments, would take too long."""
-    count = _count_scans(data)
-    if count > _MAX_SCANS:
+def scans(data: bytes) -> list[int]:
+    """How many components each scan of a JPEG has. Raises BrokenImage where they, or its segments, take too long."""
+    found = _scans(data)
+    if len(found) > _MAX_SCANS:
         raise BrokenImage(f"the JPEG has more than {_MAX_SCANS} scans; a progressive one needs about ten")
     # a segment takes 4 bytes at least
     if len(data) > 4 * _MAX_SEGMENTS and jpeg_head(data, _MAX_SEGMENTS) is None:
         raise BrokenImage(f"the JPEG has more than {_MAX_SEGMENTS} segments before its pixels")
-    return count
+    return found
 
 
-def _count_scans(data: bytes) -> int:
+def _scans(data: bytes) -> list[int]:
     """Markers before the first scan have a length and are stepped over, so that a thumbnail's scans do not count."""
-    if len(_SCAN.findall(data)) == 1:  # the only one, wherever it is: no need to walk
-        return 1
-    place, count = 2, 0
-    while marker := _MARKER.search(data, place):
+    if data.count(_SCAN) == 1:  # the only one, wherever it is: no need to walk
+        return _components(data, data.find(_SCAN))
+    place = 2
+    found: list[int] = []
+    while len(found) <= _MAX_SCANS and (marker := _MARKER.search(data, place)):
         place, code = marker.end(), data[marker.end() - 1]
         if code == 0xD9:  # end of the image
             break
-        count += code == 0xDA
+        if code == 0xDA:
+            found += _components(data, marker.start())
         place += int.from_bytes(data[place : place + 2])
-    return count
+    return found
+
+
+def _components(data: bytes, scan: int) -> list[int]:
+    return [*data[scan + 4 : scan + 5]] or [0]  # where the file ends there, none
 
 
 def webp_pixels(data: bytes) -> int:
@@ -129,7 +135,9 @@ def plain_jpeg(data: bytes) -> tuple[str, int, int] | None:
         if len(segment := data[place : place + 10]) < 10 or segment[0] != 0xFF:
             return None
         if (code := segment[1]) == 0xDA:
-            return found if place <= _QUICK_HEAD_BYTES and data.count(b"\xff\xda") == 1 else None
+            # of a scan that has not every component libjpeg keeps the whole picture's coefficients
+            whole = found and _PLAIN_MODES.get(segment[4]) == found[0]
+            return found if whole and place <= _QUICK_HEAD_BYTES and data.count(_SCAN) == 1 else None
         if code not in _PLAIN or (code == 0xC0 and found):
             return None
         if code == 0xC0:
@@ -158,7 +166,7 @@ def is_quick(data: bytes) -> bool:
         return True
     if data.startswith(b"\xff\xd8\xff"):
         head = jpeg_head(data, _QUICK_PARTS)
-        return head is not None and head <= _QUICK_HEAD_BYTES and len(_SCAN.findall(data)) <= 1
+        return head is not None and head <= _QUICK_HEAD_BYTES and data.count(_SCAN) <= 1
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return False
     chunks = png_chunks(data)

@@ -142,7 +142,7 @@ def _read(
     """What `finish` makes of the opened file, of its stored size and of what its sides are divided by, if `reduce` has
     so asked; `longest_side` of what is made, where that is not small."""
     kind = header.kind_of(data)
-    scans = header.scans(data) if kind == "JPEG" else 1
+    scans = header.scans(data) if kind == "JPEG" else []
     # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
     opening = claim(len(data) + header.webp_pixels(data) * cost.WEBP_BYTES) if kind == "WEBP" else nullcontext()
     try:

@@ -66,7 +66,7 @@ def route(
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": body})
 
-    def predict_batch(top_k: TopK | None = None, x_request_timeout_ms: Timeout | None = None) -> BatchResponse:
+    def predict_batch(top_k: TopK = None, x_request_timeout_ms: Timeout = None) -> BatchResponse:
         """Classify many pictures: one result or one error a file, in the order of the form.
 
         A file is classified while the next ones are received. The deadline is that of the whole request.

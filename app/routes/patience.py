@@ -44,7 +44,7 @@ class Patience:
         return self
 
     def watch(self, closed: asyncio.Future[None] | None, received: bool = True) -> None:
-        """End when the client leaves, too. `received`: whether the whole body has been. See app.protocol."""
+        """End when the client leaves, too. `received`: whether the whole body has been. See app.connection."""
         self._received, self._closed = received, closed
         if closed is not None:
             closed.add_done_callback(self._left)

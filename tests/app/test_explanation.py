@@ -18,7 +18,15 @@ BLACK = np.zeros((80, 120, 3), np.uint8)
 def explained(maps: object, number: int = 0, geometry: Geometry | None = None) -> Explanation:
     """Class `number` of maps [K, h, w], over the middle 80 x 80 of 120 x 80 pixels."""
     lies = geometry or Geometry(120, 80, 20, 0, 100, 80)
-    return Explanation("bee", number, 0.5, "occlusion", np.array(maps, np.float32), lies)
+    return Explanation(
+        "bee",
+        number,
+        0.5,
+        "occlusion",
+        np.array(maps, np.float32),
+        lies,
+        (lies.left, lies.top, lies.right, lies.bottom),
+    )
 
 
 def drawn(explained: Explanation, picture: NDArray[np.uint8] = BLACK) -> NDArray[np.uint8]:

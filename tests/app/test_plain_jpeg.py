@@ -2,6 +2,7 @@
 
 import io
 import random
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pytest
@@ -79,6 +80,25 @@ def _with_segment(code: int, content: bytes) -> bytes:
     return data[:2] + bytes([0xFF, code]) + (len(content) + 2).to_bytes(2) + content + data[2:]
 
 
+def _one_component(data: bytes) -> bytes:
+    """The same file, but for a scan that has the first of its three components only."""
+    scan = data.index(b"\xff\xda")
+    return data[:scan] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[scan + 14 :]
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"], ids=["plain", "with EXIF"])
+def test_a_scan_without_every_component_is_charged_for_the_coefficients_that_libjpeg_keeps(exif: bytes) -> None:
+    """8000 x 8000 pixels of it took 370 MB where 8 were claimed."""
+    claimed: list[int] = []
+
+    def claim(needed: int) -> AbstractContextManager[None]:
+        claimed.append(needed)
+        return nullcontext()
+
+    decode(_one_component(_jpeg(size=(800, 600), exif=exif)), _SPECS[0], claim=claim)
+    assert claimed[0] >= 6 * 800 * 600
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -92,10 +112,25 @@ def _with_segment(code: int, content: bytes) -> bytes:
         _jpeg()[:2] + b"\0\0" + _jpeg()[2:],
         _jpeg() + b"\xff\xda",
         _jpeg()[:300],
+        _one_component(_jpeg()),
         b"\xff\xd8\xff",
         b"",
     ],
-    ids=["cmyk", "progressive", "exif", "icc", "long", "adobe", "frames", "gap", "scans", "cut", "start", "empty"],
+    ids=[
+        "cmyk",
+        "progressive",
+        "exif",
+        "icc",
+        "long",
+        "adobe",
+        "frames",
+        "gap",
+        "scans",
+        "cut",
+        "component",
+        "start",
+        "empty",
+    ],
 )
 def test_whatever_else_a_head_holds_is_for_pillow(data: bytes) -> None:
     assert header.plain_jpeg(data) is None

@@ -177,8 +177,8 @@ def test_every_reference_is_to_something_that_is_there(documents: list[Document]
     references_hold(documents)
 
 
-def test_the_guide_shows_two_overlays() -> None:
-    assert [name for name, _text in WRITTEN] == ["flowers", "mounted"]
+def test_the_guide_shows_three_overlays() -> None:
+    assert [name for name, _text in WRITTEN] == ["flowers", "mounted", "guarded"]
 
 
 @pytest.mark.parametrize("written", WRITTEN, ids=lambda written: written[0])

@@ -63,7 +63,7 @@ def running(prefix: str = "", **chosen: Any) -> Iterator[Running]:
     engine = Moody(served.engine)
     app = create_app(settings.load(threads=1, **chosen), dataclasses.replace(served, engine=engine))
     config = uvicorn.Config(
-        behind(prefix, app), port=0, log_config=None, http="app.protocol:Protocol", ws="none", access_log=False
+        behind(prefix, app), port=0, log_config=None, http="app.connection:Connection", ws="none", access_log=False
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _LINGER_SECONDS = 5  # for the rest of an upload, which is thrown away
 
 
-class Protocol(HttpToolsProtocol):
+class Connection(HttpToolsProtocol):
     """uvicorn writes twice an answer, and uvloop makes a system call and a packet of each: 14 % of the throughput.
 
     `scope["state"]["closed"]` is a future that ends with the connection: to wait for the message that ASGI has for it

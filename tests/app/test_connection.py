@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from app.protocol import _Gathering
+from app.connection import _Gathering
 
 
 @pytest.mark.parametrize("loops", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
