@@ -26,7 +26,7 @@ LIMIT_BYTES = 250 * 2**20  # Lambda's, unpacked
 # Lambda listens in uvicorn's place and gives no command line: 26 of the 180 MB that the lock installs
 UNUSED = {
     *("click", "h11", "httptools", "uvicorn", "uvloop"),
-    *("httpcore2", "httpx2", "truststore"),  # the client's
+    *("httpcore2", "httpx2", "httpx2-jsfetch", "truststore"),  # the client's
     *("markdown-it-py", "mdurl", "pygments", "rich", "shellingham", "typer"),
 }
 # tests and stubs; and what uv writes of this machine and this minute
