@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.errors import Problem
-from app.inference_protocol.answer import count_numbers
+from app.inference_protocol.answer import count_values
 from app.inference_protocol.models import models_of
 from app.inference_protocol.request import InferRequest, Wanted
 from tests.app.artifacts import small_manifest
@@ -204,14 +204,19 @@ def test_a_body_is_never_larger_than_the_limit(client: httpx2.Client) -> None:
     assert "the limit is 2 MB" in error(post(client, "digits", bytes(MAX_UPLOAD_BYTES + 1), {HEADER: "0"}), 413)
 
 
-def test_too_many_numbers_for_json_are_refused() -> None:
+def test_too_many_numbers_and_classes_as_text_are_refused() -> None:
     described = small_manifest(labels=[str(label) for label in range(1000)], heatmap=(7, 7))
     model = models_of(described, "onnx")["beetles"]
     heat, binary, ranked = Wanted("heatmap", False), Wanted("heatmap", True), Wanted("logits", False, 5)
-    assert count_numbers(InferRequest(None, [PNG] * 5, (heat, ranked)), model) == 5 * 49_000
-    assert count_numbers(InferRequest(None, [PNG] * 128, (binary, ranked)), model) == 0
-    with pytest.raises(Problem, match="The answer has 294000 numbers; at most 262144 are sent as JSON: ask for binary"):
-        count_numbers(InferRequest(None, [PNG] * 6, (heat,)), model)
+    assert count_values(InferRequest(None, [PNG] * 5, (heat, ranked)), model) == 5 * 50_000
+    assert count_values(InferRequest(None, [PNG] * 128, (binary, ranked)), model) == 128 * 50_000
+    with pytest.raises(Problem, match="The answer has 294000 numbers in JSON and classes; at most 262144 are sent"):
+        count_values(InferRequest(None, [PNG] * 6, (heat,)), model)
+    for as_bytes in (True, False):
+        all_ranked = [Wanted("logits", as_bytes, 1000), Wanted("probabilities", as_bytes, 1000)]
+        assert count_values(InferRequest(None, [PNG] * 131, tuple(all_ranked)), model) == 262_000
+        with pytest.raises(Problem, match="The answer has 264000 numbers in JSON and classes"):
+            count_values(InferRequest(None, [PNG] * 132, tuple(all_ranked)), model)
 
 
 def test_after_all_that_the_service_is_well(client: httpx2.Client) -> None:

@@ -1,0 +1,46 @@
+"""One inference request leaves the event loop, and places, to the others."""
+
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.inference_protocol import answer
+from app.settings import DEFAULT_MODEL
+from tests.app.inference import body, pixels_input
+from tests.app.test_overload import Service, play, service
+
+INFER = "/v2/models/cifar10/infer"
+
+
+def pixels(images: int, **members: Any) -> bytes:
+    """JSON for so many pictures."""
+    content, _ = body(pixels_input(shape := np.zeros((images, 32, 32, 3), np.uint8), data=shape.ravel().tolist()))
+    return json.dumps(json.loads(content) | members).encode()
+
+
+@pytest.mark.parametrize("parameters", [{"classification": 1}, {"classification": 9}, {}])
+def test_what_takes_long_to_write_is_written_in_a_thread(
+    parameters: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, threads = answer.encode, []
+
+    def watched(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return encode(*given)
+
+    monkeypatch.setattr(answer, "encode", watched)
+
+    async def ask(running: Service, images: int) -> None:
+        wanted = [{"name": "probabilities", "parameters": parameters}]
+        assert (await running.call("POST", INFER, pixels(images, outputs=wanted))).status == 200
+
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL, max_queue=256) as running:
+            await ask(running, 4)
+            await ask(running, 120)
+
+    play(scene)
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
