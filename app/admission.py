@@ -39,11 +39,12 @@ class Admission:
 
         def hold(size: int) -> None:
             nonlocal held
+            owed = 0 if held else self.turns.owed  # what has begun may take it; who comes later may not
             others = self._held_bytes - held
             held += size * _COPIES
             self._held_bytes += size * _COPIES
             # an upload that is alone is let in whatever its size, or a small container would never answer it
-            if others and self._held_bytes > self._most_bytes:
+            if others and self._held_bytes + owed > self._most_bytes:
                 close = {**self._later(), "Connection": "close"}  # the rest of it may still be on its way
                 raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
 

@@ -48,7 +48,7 @@ def _output(wanted: Wanted, values: NDArray[np.float32], labels: Sequence[str]) 
     if not wanted.classes:
         head = {"name": wanted.name, "datatype": "FP32", "shape": list(values.shape)}
         if wanted.binary:
-            binary = memoryview(values.astype("<f4", copy=False))
+            binary = values.astype("<f4", copy=False).data
             return _text(head | {"parameters": {"binary_data_size": binary.nbytes}}), binary
         return b'%b,"data":[%b]}' % (_text(head)[:-1], b"".join(numbers.dumps(values))), b""
     ranked = _classes(values, labels, wanted.classes)
