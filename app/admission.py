@@ -26,6 +26,11 @@ class Admission:
         self._answers = 0
         self._answered_at = self._seconds_each = 0.0
 
+    @property
+    def most_of_a_request(self) -> int:
+        """How many images one request may have: half of the places, so that it finds them free now and then."""
+        return max(1, self.max_queue // 2)
+
     @contextmanager
     def admit(self, images: int = 1) -> Iterator[Callable[[int], None]]:
         """A place for each image; for the first before the upload is read. Raises Problem when too few are left.

@@ -111,7 +111,7 @@ class Infer:
 
     async def _parse(self, model: Model, headers: Mapping[bytes, bytes], content: bytes) -> InferRequest:
         """Checked to the last byte, and that its answer will not be too much."""
-        length, most = json_length(headers, len(content)), self._classifier.admission.max_queue
+        length, most = json_length(headers, len(content)), self._classifier.admission.most_of_a_request
         if length <= _QUICK_BYTES:
             return parse(model, content, length, most)
 

@@ -1,5 +1,6 @@
 """One inference request leaves the event loop, and places, to the others."""
 
+import asyncio
 import json
 import threading
 from typing import Any
@@ -44,3 +45,33 @@ def test_what_takes_long_to_write_is_written_in_a_thread(
 
     play(scene)
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+def test_one_request_has_at_most_half_of_the_places() -> None:
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL, max_queue=8) as running:
+            config = (await running.call("GET", "/v2/models/cifar10/config")).body
+            assert config["max_batch_size"] == 4
+            refused = await running.call("POST", INFER, pixels(5))
+            assert refused.status == 400
+            assert refused.body["error"] == (
+                "5 pictures; this service takes at most 4 a request "
+                "(half of each worker's share of SIGHTGLASS_MAX_QUEUE)."
+            )
+            running.engine.gate.clear()
+            others = [running.predict() for _ in range(4)]
+            await running.until("sightglass_queue_images 4.0")
+            largest = asyncio.create_task(running.call("POST", INFER, pixels(4)))
+            await running.until("sightglass_queue_images 8.0")
+            running.engine.gate.set()
+            assert [(await each).status for each in (*others, largest)] == [200] * 5
+
+    play(scene)
+
+
+def test_a_queue_of_one_place_takes_one_picture() -> None:
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL, max_queue=1) as running:
+            assert (await running.call("POST", INFER, pixels(1))).status == 200
+
+    play(scene)
