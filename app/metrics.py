@@ -99,7 +99,7 @@ class Metrics:
             self._observed[self._stages[stage]].append(duration)
 
     def observe_prediction(self, label: str, confidence: float, bytes_in: int, pixels: int) -> None:
-        """One picture that was answered with a prediction; not with an explanation, which people ask for of the odd ones."""
+        """One picture that was answered with a prediction; explanations, asked for of the odd ones, are none."""
         self._counted[self._predictions.get(label) or self._other_predictions.labels("other")] += 1
         self._observed[self._confidence].append(confidence)
         self._observed[self._upload_bytes].append(bytes_in)

@@ -17,7 +17,7 @@ _OUTCOMES = {
 
 @contextmanager
 def counted(metrics: Metrics, images: int = 1, answered: str = "predicted") -> Iterator[None]:
-    """Each picture exactly once in images_total, and in queue_images meanwhile. `answered`: the outcome if all is well."""
+    """Each picture exactly once in images_total, as `answered` if all goes well, and in queue_images meanwhile."""
     outcome = "failed"
     metrics.queued += images
     try:
