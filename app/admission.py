@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from app.errors import Problem
+from app.errors import CLOSE, Problem
 from app.turns import Turn, Turns
 
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
@@ -50,8 +50,8 @@ class Admission:
             self._held_bytes += size * _COPIES
             # an upload that is alone is let in whatever its size, or a small container would never answer it
             if others and self._held_bytes + owed > self._most_bytes:
-                close = {**self._later(), "Connection": "close"}  # the rest of it may still be on its way
-                raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
+                refused = "The uploads of others fill the memory; try again."
+                raise Problem("queue_full", refused, {**self._later(), **CLOSE})
 
         self.admitted += images
         try:
