@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from app.errors import Problem
+from app.errors import CLOSE, Problem
 from app.turns import Turn, Turns
 
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
@@ -26,6 +26,11 @@ class Admission:
         self._answers = 0
         self._answered_at = self._seconds_each = 0.0
 
+    @property
+    def most_of_a_request(self) -> int:
+        """How many images one request may have: half of the places, so that it finds them free now and then."""
+        return max(1, self.max_queue // 2)
+
     @contextmanager
     def admit(self, images: int = 1) -> Iterator[Callable[[int], None]]:
         """A place for each image; for the first before the upload is read. Raises Problem when too few are left.
@@ -39,13 +44,14 @@ class Admission:
 
         def hold(size: int) -> None:
             nonlocal held
+            owed = 0 if held else self.turns.owed  # what has begun may take it; who comes later may not
             others = self._held_bytes - held
             held += size * _COPIES
             self._held_bytes += size * _COPIES
             # an upload that is alone is let in whatever its size, or a small container would never answer it
-            if others and self._held_bytes > self._most_bytes:
-                close = {**self._later(), "Connection": "close"}  # the rest of it may still be on its way
-                raise Problem("queue_full", "The uploads of others fill the memory; try again.", close)
+            if others and self._held_bytes + owed > self._most_bytes:
+                refused = "The uploads of others fill the memory; try again."
+                raise Problem("queue_full", refused, {**self._later(), **CLOSE})
 
         self.admitted += images
         try:

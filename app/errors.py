@@ -41,6 +41,8 @@ PROBLEMS = {
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer took too long"),
 }
 
+CLOSE = {"Connection": "close"}  # with a refusal, where the rest of the body may still be on its way
+
 
 class Problem(Exception):
     """Raised anywhere in a request; `members` become extension members of the problem document."""

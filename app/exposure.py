@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Problem
+from app.errors import CLOSE, Problem
 from app.settings import PREFIX, Settings, SettingsError
 
 _ENTRY = re.compile(r"([\w.-]{1,64}):([!-+\--~]*)", re.ASCII)  # a key is printable, without spaces and commas
@@ -64,7 +64,7 @@ class Exposure:
         if self.keys and not _OPEN.fullmatch(scope["path"].removeprefix(self.root_path)):
             name = self._name(headers)
             if not name:
-                return _refuse("x-api-key" in headers or "authorization" in headers), send
+                return _refuse(headers), send
             scope["state"]["trace"].facts["key"] = name
         return app, send
 
@@ -100,11 +100,14 @@ def described(exposure: Exposure | None, host: str, port: int) -> str:
     return text + (f"; pages of {', '.join(exposure.origins)}" if exposure and exposure.origins else "")
 
 
-def _refuse(offered: bool) -> ASGIApp:
+def _refuse(headers: Headers) -> ASGIApp:
+    offered = "x-api-key" in headers or "authorization" in headers
+    close = CLOSE if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers else {}
+
     async def refuse(_scope: Scope, _receive: Receive, _send: Send) -> None:
         detail = "This key is not known." if offered else "Send a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`."
         challenge = 'Bearer realm="sightglass"' + (', error="invalid_token"' if offered else "")
-        raise Problem("unauthorized", detail, {"WWW-Authenticate": challenge})
+        raise Problem("unauthorized", detail, {"WWW-Authenticate": challenge, **close})
 
     return refuse
 

@@ -90,7 +90,9 @@ def _request_line(facts: dict[str, Any]) -> str:
     if "prediction" in facts:
         line += f" {facts['prediction']} {facts['confidence']:.2f}"
     if "images" in facts:
-        line += f" images={facts['images']} errors={facts['errors']}"
+        line += f" images={facts['images']}"
+    if "errors" in facts:
+        line += f" errors={facts['errors']}"
     if "code" in facts:
         line += f" {facts['code']}"
     if stages := [f"{stage} {facts[f'{stage}_ms']:.1f}" for stage in STAGES if f"{stage}_ms" in facts]:

@@ -20,7 +20,7 @@ from app.errors import PROBLEMS
 from app.startup import Served
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is first imported
-OUTCOMES = ("predicted", "invalid", "rejected", "expired", "disconnected", "failed")
+OUTCOMES = ("predicted", "explained", "invalid", "rejected", "expired", "disconnected", "failed")
 STAGES = ("receive", "decode", "queue", "inference", "explain")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SHORT_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS)
@@ -99,7 +99,7 @@ class Metrics:
             self._observed[self._stages[stage]].append(duration)
 
     def observe_prediction(self, label: str, confidence: float, bytes_in: int, pixels: int) -> None:
-        """One answered picture."""
+        """One picture that was answered with a prediction; explanations, asked for of the odd ones, are none."""
         self._counted[self._predictions.get(label) or self._other_predictions.labels("other")] += 1
         self._observed[self._confidence].append(confidence)
         self._observed[self._upload_bytes].append(bytes_in)

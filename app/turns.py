@@ -67,6 +67,12 @@ class Turns:
                 coming.result().close()  # it came in the same moment
             raise
 
+    @property
+    def owed(self) -> int:
+        """How much memory who is first in line waits for, if others than batches hold it."""
+        reserved = self._line[0][0] if self._line else 0
+        return reserved if self._within(reserved) else 0
+
     def call(self) -> None:
         """Whoever is first in line, if there is room by now; to be called when something has been given back."""
         while self._line and (self._line[0][1].cancelled() or self._room(self._line[0][0])):
@@ -87,8 +93,10 @@ class Turns:
         return min(size * _COPIES, self._bytes)
 
     def _room(self, reserved: int) -> bool:
-        within = self._taken < self._places and self._taken_bytes + reserved <= self._bytes
-        return within and self._fits(reserved)
+        return self._within(reserved) and self._fits(reserved)
+
+    def _within(self, reserved: int) -> bool:
+        return self._taken < self._places and self._taken_bytes + reserved <= self._bytes
 
     def _give(self, reserved: int) -> Turn:
         self.take(1, reserved)

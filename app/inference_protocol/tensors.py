@@ -69,7 +69,7 @@ def _check_count(images: int, max_images: int) -> None:
     if not images:
         _refuse("There is no picture in it.")
     if images > max_images:
-        limit = f"at most {max_images} a request (each worker's share of SIGHTGLASS_MAX_QUEUE)"
+        limit = f"at most {max_images} a request (half of each worker's share of SIGHTGLASS_MAX_QUEUE)"
         _refuse(f"{images} pictures; this service takes {limit}.")
 
 

@@ -16,13 +16,13 @@ _OUTCOMES = {
 
 
 @contextmanager
-def counted(metrics: Metrics, images: int = 1) -> Iterator[None]:
-    """Each picture exactly once in images_total, and in queue_images meanwhile."""
+def counted(metrics: Metrics, images: int = 1, answered: str = "predicted") -> Iterator[None]:
+    """Each picture exactly once in images_total, as `answered` if all goes well, and in queue_images meanwhile."""
     outcome = "failed"
     metrics.queued += images
     try:
         yield
-        outcome = "predicted"
+        outcome = answered
     except ImageError:
         outcome = "invalid"
         raise

@@ -74,7 +74,8 @@ _SAID: dict[str, Document] = {
     "deadline_exceeded": {"detail": "No answer within 30000 ms."},
 }
 _ELSEWHERE = {"disconnected", "bad_tensor"}  # nobody is there to hear of the first; /v2 has errors of its own
-_ONLY = {"too_many_files": "/predict/batch"}
+_SIDE_BY_SIDE = "/predict/batch"  # its files, so that no stage of it has a length; the metrics have each file's
+_ONLY = {"too_many_files": _SIDE_BY_SIDE}
 _PROTOCOL_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _OPEN = "/health"  # nobody needs a key to ask that
 _SCHEMES: Document = {
@@ -185,5 +186,5 @@ def _complete_answers(path: str, answers: Document) -> None:
                 content.get("examples", {}).pop(code, None)
         headers = answer.setdefault("headers", {})
         headers["X-Request-ID"] = _header("X-Request-ID")
-        if str(status) == "200" and "504" in answers:  # a picture went through the pipeline
+        if str(status) == "200" and "504" in answers and path != _SIDE_BY_SIDE:  # a picture went through the pipeline
             headers["Server-Timing"] = _header("Server-Timing")

@@ -53,7 +53,7 @@ def route(
         form = accept.choose(scope["headers"], (_JSON, _PNG))
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with counted(metrics), classifier.admission.admit_long() as hold:
+        with counted(metrics, answered="explained"), classifier.admission.admit_long() as hold:
             async with patience:
                 with trace.stage("receive"):
                     picture = await read_picture(headers, receive, max_upload_bytes, hold)
@@ -67,7 +67,7 @@ def route(
                 else:
                     body = schemas.explanation_json(explained, prediction, classifier.served)
                 seconds = time.perf_counter() - started
-        record(prediction, len(picture), trace, metrics)
+        record(prediction, len(picture), trace)
         trace.stages["explain"] = seconds
         trace.facts.update(explained=explained.label, explanation=explained.method)
         head = [(b"content-type", form.encode()), (b"content-length", b"%d" % len(body)), (b"vary", b"accept")]

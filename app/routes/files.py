@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Receive
 
-from app.errors import Problem
+from app.errors import CLOSE, Problem
 from app.routes.upload import too_large
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FilesForm:
         self._header, self._value, self._disposition = b"", b"", b""
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
-            raise Problem("malformed_body", f"Send the pictures as a form (multipart/form-data): {_CURL}.")
+            raise Problem("malformed_body", f"Send the pictures as a form (multipart/form-data): {_CURL}.", CLOSE)
         callbacks: MultipartCallbacks = {
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,
@@ -71,7 +71,7 @@ class FilesForm:
         try:
             self._parser = MultipartParser(options[b"boundary"], callbacks)
         except FormParserError as error:
-            raise _malformed(str(error)) from error
+            raise _malformed(str(error), CLOSE) from error
 
     def write(self, piece: bytes) -> None:
         """The next bytes of the body. Raises Problem: malformed_body, bad_field, too_many_files."""
@@ -81,7 +81,7 @@ class FilesForm:
         try:
             self._parser.write(piece)
         except FormParserError as error:
-            raise _malformed(str(error)) from error
+            raise _malformed(str(error), CLOSE) from error
 
     def close(self) -> None:
         """The body is over. Raises Problem where the form is not, or has no file."""
@@ -109,12 +109,13 @@ class FilesForm:
         name = _text(options.get(b"name", b""))[:64]
         if b"filename" not in options:
             hint = f" (curl needs the @: {_CURL})" if name == FIELD else ""
-            raise Problem("bad_field", f"Expected only files in the form, but `{name}` is text{hint}.")
+            raise Problem("bad_field", f"Expected only files in the form, but `{name}` is text{hint}.", CLOSE)
         if name != FIELD:
-            raise Problem("bad_field", f"Expected files in the field `{FIELD}`, but one is in the field `{name}`.")
+            detail = f"Expected files in the field `{FIELD}`, but one is in the field `{name}`."
+            raise Problem("bad_field", detail, CLOSE)
         if self.begun == self._max_files:
             detail = f"At most {self._max_files:,} files at once; send the others in further requests."
-            raise Problem("too_many_files", detail, limit_files=self._max_files)
+            raise Problem("too_many_files", detail, CLOSE, limit_files=self._max_files)
         self.begun += 1
         self._file = File(_text(options[b"filename"])[:_NAME_CHARACTERS])
 
@@ -146,8 +147,8 @@ async def slices(receive: Receive) -> AsyncIterator[bytes]:
             await asyncio.sleep(0)
 
 
-def _malformed(why: str) -> Problem:
-    return Problem("malformed_body", f"The multipart body cannot be read: {why}.")
+def _malformed(why: str, headers: dict[str, str] | None = None) -> Problem:
+    return Problem("malformed_body", f"The multipart body cannot be read: {why}.", headers)
 
 
 def _text(sent: bytes) -> str:

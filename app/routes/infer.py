@@ -24,7 +24,7 @@ from app.routes.upload import Hold, read_body
 from app.routes.v2 import TAGS, model_at, path_of
 
 _PATH = "/v2/models/{model}"
-_QUICK_BYTES, _QUICK_NUMBERS = 16_384, 1024  # of JSON: what takes less than 1 ms
+_QUICK_BYTES, _QUICK_VALUES = 16_384, 1024  # of JSON, and of the answer: what takes less than 1 ms
 _JSON_COPIES = 3  # at most: its text twice, and what has been read of it
 _CONTENT = {
     "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
@@ -85,12 +85,12 @@ class Infer:
                 bytes_in = len(content)
                 request = await self._parse(model, headers, content)
                 del content
-                numbers = answer.count_numbers(request, model)
+                values = answer.count_values(request, model)
                 if others := len(request.pictures) - 1:
                     places.enter_context(counted(self._metrics, others))
                     places.enter_context(self._classifier.admission.admit(others))
                 predictions = await self._predict(request)
-                text, json_bytes = await self._encode(model, request, predictions, numbers)
+                text, json_bytes = await self._encode(model, request, predictions, values)
         _record(predictions, bytes_in, trace, self._metrics)
         await send({"type": "http.response.start", "status": 200, "headers": _head(text, json_bytes)})
         await send({"type": "http.response.body", "body": text})
@@ -111,7 +111,7 @@ class Infer:
 
     async def _parse(self, model: Model, headers: Mapping[bytes, bytes], content: bytes) -> InferRequest:
         """Checked to the last byte, and that its answer will not be too much."""
-        length, most = json_length(headers, len(content)), self._classifier.admission.max_queue
+        length, most = json_length(headers, len(content)), self._classifier.admission.most_of_a_request
         if length <= _QUICK_BYTES:
             return parse(model, content, length, most)
 
@@ -150,10 +150,10 @@ class Infer:
         return Prediction(rank(result.probabilities, self._classifier.served.manifest.labels, 1), whole, result, 0.0)
 
     async def _encode(
-        self, model: Model, request: InferRequest, predictions: Sequence[Prediction], numbers: int
+        self, model: Model, request: InferRequest, predictions: Sequence[Prediction], values: int
     ) -> tuple[bytes, int | None]:
         answers = [prediction.answer for prediction in predictions]
-        if numbers <= _QUICK_NUMBERS:
+        if values <= _QUICK_VALUES:
             return answer.encode(model, request, answers)
         return await self._classifier.in_thread(b"", lambda *_: answer.encode(model, request, answers))
 

@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Self
 
-from app.errors import Problem
+from app.errors import CLOSE, Problem
 
 _NUMBER = re.compile(rb"[0-9]{1,15}")
 _HEADER = b"x-request-timeout-ms"
-_CLOSE = {"Connection": "close"}  # the rest of the upload may still be on its way
 
 
 class Patience:
@@ -68,5 +67,5 @@ class Patience:
     def _problem(self) -> Problem:
         if self._over == "disconnected":
             return Problem("disconnected", "The client closed the connection before its answer.")
-        headers = {} if self._received else _CLOSE
+        headers = {} if self._received else CLOSE
         return Problem("deadline_exceeded", f"No answer within {self._deadline_ms} ms.", headers)

@@ -61,7 +61,9 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
                     picture = await read_picture(headers, receive, max_upload_bytes, hold)
                 patience.watch(scope["state"].get("closed"))
                 prediction = await classifier.predict(picture, top_k)
-        record(prediction, len(picture), trace, metrics)
+        record(prediction, len(picture), trace)
+        geometry = prediction.decoded.geometry
+        metrics.observe_prediction(*prediction.top_k[0], len(picture), geometry.width * geometry.height)
         body = schemas.prediction_json(prediction, classifier.served)
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": head})
@@ -83,8 +85,8 @@ def asked(top_k: str | None, labels: int) -> int:
     return int(top_k)
 
 
-def record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics) -> None:
-    """What the log, Server-Timing and the metrics say of an answered picture."""
+def record(prediction: Prediction, bytes_in: int, trace: Trace) -> None:
+    """What the log and Server-Timing say of an answered picture."""
     answer, geometry = prediction.answer, prediction.decoded.geometry
     label, confidence = prediction.top_k[0]
     trace.stages["decode"] = prediction.decode_seconds
@@ -99,4 +101,3 @@ def record(prediction: Prediction, bytes_in: int, trace: Trace, metrics: Metrics
         prediction=label,
         confidence=round(confidence, 4),
     )
-    metrics.observe_prediction(label, confidence, bytes_in, geometry.width * geometry.height)

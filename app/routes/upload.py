@@ -9,7 +9,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
-from app.errors import Problem
+from app.errors import CLOSE, Problem
 
 Hold = Callable[[int], None]
 _PIECE_BYTES = 16 * 1024
@@ -135,4 +135,4 @@ def _only_file(form: FormData) -> UploadFile:
 def too_large(received: int, limit: int) -> Problem:
     """What such a file is answered with; sizes in bytes."""
     detail = f"{received / 1e6:.1f} MB; the limit is {limit / 1e6:g} MB (SIGHTGLASS_MAX_UPLOAD_BYTES)."
-    return Problem("upload_too_large", detail, {"Connection": "close"}, limit_bytes=limit, received_bytes=received)
+    return Problem("upload_too_large", detail, CLOSE, limit_bytes=limit, received_bytes=received)

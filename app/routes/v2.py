@@ -78,7 +78,7 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
     @routes.get("/models/{model}" + _VERSION + "/config", include_in_schema=False)
     async def config(request: Request) -> dict[str, Any]:
         """The same as Triton's clients ask for it, and how many pictures one request may have."""
-        return model_at(request.path_params, models).config(classifier.admission.max_queue)
+        return model_at(request.path_params, models).config(classifier.admission.most_of_a_request)
 
     @routes.get("/models/{model}/ready", responses=protocol_errors(404, 503), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION + "/ready", include_in_schema=False)

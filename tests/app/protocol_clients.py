@@ -80,7 +80,7 @@ def made(client: str, artifact: Path, folder: Path) -> Iterator[Made]:
     for number, file in enumerate(files):
         (folder / f"{number}.png").write_bytes(file)
     np.save(folder / "pixels.npy", np.stack([decode(file, described.input).pixels for file in files]))
-    with serving(artifact, folder, MAX_QUEUE=64) as server:
+    with serving(artifact, folder) as server:
         answers = [httpx2.post(f"{server.url}/predict?top_k=all", content=file).json()["top_k"] for file in files]
         by_label = [{each["class"]: each["probability"] for each in answer} for answer in answers]
         probabilities = np.array([[each[label] for label in described.labels] for each in by_label], np.float32)

@@ -90,6 +90,33 @@ def test_a_form_that_breaks_off_is_a_problem_and_its_files_are_invalid() -> None
     play(scene)
 
 
+def test_a_client_whose_form_is_refused_before_its_end_is_told_to_stop() -> None:
+    content_type, pieces = one_piece_each(3)
+    begin = b"--" + content_type.partition(b"boundary=")[2] + b"\r\n"
+    field = begin + b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    refused = {
+        "malformed_body": [Upload(content_type, [b"no form"], ends=False), Upload(b"image/png", [b""], ends=False)],
+        "bad_field": [
+            Upload(content_type, [field], ends=False),
+            Upload(content_type, [begin + b'Content-Disposition: form-data; name="files"\r\n\r\n'], ends=False),
+        ],
+        "too_many_files": [Upload.of([b"x"] * 1001, 2000)],
+    }
+
+    async def scene() -> None:
+        async with service() as app:
+            for code, uploads in refused.items():
+                for upload in uploads:
+                    await upload.make(app)
+                    assert upload.answer["code"] == code
+                    assert upload.answered.get(b"connection") == b"close", code
+            whole = await Upload(content_type, pieces[:2]).make(app)
+            assert whole.answer["code"] == "malformed_body"
+            assert b"connection" not in whole.answered  # nothing is left to be sent
+
+    play(scene)
+
+
 def test_of_a_file_above_the_limit_nothing_is_kept() -> None:
     content_type, body = form([bytes(3_000_000), b"next"])
     files = FilesForm(content_type, max_file_bytes=1_000_000, max_files=10)

@@ -193,7 +193,7 @@ def test_stages_and_the_log_line(tmp_path: Path) -> None:
     assert (expected | {"explained": "dog", "explanation": "class-activation"}).items() <= good.items()
     assert good["explain_ms"] > 0
     assert {"status": 400, "code": "bad_parameter"}.items() <= bad.items()
-    assert 'sightglass_images_total{outcome="predicted"} 1.0' in counted
+    assert 'sightglass_images_total{outcome="explained"} 1.0' in counted
     assert 'sightglass_stage_duration_seconds_count{stage="explain"} 1.0' in counted
     assert 'route="/explain",status="200"} 1.0' in counted
 

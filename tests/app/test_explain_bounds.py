@@ -1,11 +1,13 @@
 """Explanations leave most of the places and of the engine to others, and none is worked at for nobody."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.settings import DEFAULT_MODEL
 from tests.app.test_overload import Gated, Service, play, service
 from tests.pictures import encode, picture
 
@@ -31,8 +33,24 @@ def test_explanations_hold_at_most_a_quarter_of_the_places(squares_without_maps:
             assert [(await each).status for each in (*others, *waiting)] == [200] * 8
             assert (await explaining(running)).status == 200
             told = (await running.call("GET", "/metrics")).body
-            assert 'sightglass_images_total{outcome="predicted"} 9.0' in told
+            assert 'sightglass_images_total{outcome="predicted"} 6.0' in told
+            assert 'sightglass_images_total{outcome="explained"} 3.0' in told
             assert 'sightglass_images_total{outcome="rejected"} 2.0' in told
+
+    play(scene)
+
+
+def test_explanations_are_no_predictions_whose_shares_and_confidences_are_watched_for_drift() -> None:
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL) as running:
+            assert (await explaining(running)).status == 200
+            assert (await running.predict()).status == 200
+            told = (await running.call("GET", "/metrics")).body
+            assert 'sightglass_images_total{outcome="explained"} 1.0' in told
+            assert 'sightglass_images_total{outcome="predicted"} 1.0' in told
+            assert "sightglass_prediction_confidence_ratio_count 1.0" in told
+            counts = re.findall(r"^sightglass_predictions_total{.*} ([0-9.]+)$", told, re.MULTILINE)
+            assert sum(map(float, counts)) == 1
 
     play(scene)
 

@@ -1,5 +1,6 @@
 """Keys, other sites' pages and security headers, on a real process; and settings that would leave a door open."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
+from app.errors import Problem
 from app.exposure import Exposure, described
 from app.settings import Settings, SettingsError
 from tests.pictures import encode, picture
@@ -280,6 +282,24 @@ def test_every_page_may_not_use_keys() -> None:
     with pytest.raises(SettingsError, match=r"CORS_ORIGINS=\*: with keys, name the origins"):
         of(cors_origins="*", api_keys=f"alice:{ALICE}")
     assert of(cors_origins="*") is not None
+
+
+@pytest.mark.parametrize(
+    ("header", "closes"),
+    [((b"content-length", b"5"), True), ((b"transfer-encoding", b"chunked"), True), ((b"content-length", b"0"), False)],
+)
+def test_who_has_no_key_is_told_not_to_send_the_body(header: tuple[bytes, bytes], closes: bool) -> None:
+    exposure = of(api_keys=SecretStr(f"alice:{ALICE}"))
+    assert exposure
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [header]}
+
+    async def never(*_: Any) -> Any:
+        raise AssertionError
+
+    app, send = exposure.around(never, scope, never)
+    with pytest.raises(Problem) as refused:
+        asyncio.run(app(scope, never, send))  # type: ignore[arg-type]
+    assert refused.value.headers.get("Connection") == ("close" if closes else None)
 
 
 def test_there_is_nothing_around_the_service_where_nothing_is_set() -> None:

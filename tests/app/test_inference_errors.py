@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.errors import Problem
-from app.inference_protocol.answer import count_numbers
+from app.inference_protocol.answer import count_values
 from app.inference_protocol.models import models_of
 from app.inference_protocol.request import InferRequest, Wanted
 from tests.app.artifacts import small_manifest
@@ -49,7 +49,7 @@ def files(data: bytes, images: int = 2) -> tuple[bytes, dict[str, str]]:
         (changed(shape=[10**4000, 16, 16, 3]), "`image` has the shape [N, 16, 16, 3]."),
         (changed(shape="2"), "`image` has the shape [N, 16, 16, 3]."),
         (changed(shape=[0, 16, 16, 3]), "There is no picture in it."),
-        (changed(shape=[2**30, 16, 16, 3]), "1073741824 pictures; this service takes at most 128 a request"),
+        (changed(shape=[2**30, 16, 16, 3]), "1073741824 pictures; this service takes at most 64 a request"),
         (changed(parameters={}), "`image` needs either `data` or the parameter `binary_data_size`."),
         (changed(data=[1]), "`image` needs either `data` or the parameter `binary_data_size`."),
         (changed(parameters=[]), "`parameters` must be an object."),
@@ -66,7 +66,7 @@ def files(data: bytes, images: int = 2) -> tuple[bytes, dict[str, str]]:
         ((WHOLE[0], {HEADER: str(int(WHOLE[1][HEADER]) - 1)}), "The request is no JSON"),
         ((WHOLE[0], {}), "The request is no JSON"),
         ((RAW[:-1], {HEADER: "0"}), "1535 bytes are no whole number of pictures of 768 bytes."),
-        ((PIXELS[:1].tobytes() * 129, {HEADER: "0"}), "129 pictures; this service takes at most 128"),
+        ((PIXELS[:1].tobytes() * 65, {HEADER: "0"}), "65 pictures; this service takes at most 64"),
         ((b"", {}), "Send the request as the body."),
         ((b"", {HEADER: "0"}), "Send the request as the body."),
         ((b"[]", {}), "The request is no JSON object."),
@@ -147,7 +147,7 @@ def test_json_numbers_must_be_pixels(client: httpx2.Client, data: Any) -> None:
         (files(elements([PNG, PNG]) + b"x"), "`image_bytes` has 1 bytes after its 2 elements."),
         (files(b"\xff\xff\xff\xff" + PNG), "Element 0 of `image_bytes` announces 4294967295 bytes"),
         (files(b""), "`image_bytes` announces 2 elements, but its bytes end after 0."),
-        (files(elements([PNG] * 129), 129), "129 pictures; this service takes at most 128 a request"),
+        (files(elements([PNG] * 65), 65), "65 pictures; this service takes at most 64 a request"),
         (body(encoded_input([PNG], data=[PNG.decode("latin-1")])), "A string of `image_bytes` is no base64."),
         (body(encoded_input([PNG], data=["AA=="] * 2)), "`image_bytes` needs 1 strings, each a picture in base64."),
         (body(encoded_input([PNG], data=[[1]])), "`image_bytes` needs 1 strings"),
@@ -204,14 +204,19 @@ def test_a_body_is_never_larger_than_the_limit(client: httpx2.Client) -> None:
     assert "the limit is 2 MB" in error(post(client, "digits", bytes(MAX_UPLOAD_BYTES + 1), {HEADER: "0"}), 413)
 
 
-def test_too_many_numbers_for_json_are_refused() -> None:
+def test_too_many_numbers_and_classes_as_text_are_refused() -> None:
     described = small_manifest(labels=[str(label) for label in range(1000)], heatmap=(7, 7))
     model = models_of(described, "onnx")["beetles"]
     heat, binary, ranked = Wanted("heatmap", False), Wanted("heatmap", True), Wanted("logits", False, 5)
-    assert count_numbers(InferRequest(None, [PNG] * 5, (heat, ranked)), model) == 5 * 49_000
-    assert count_numbers(InferRequest(None, [PNG] * 128, (binary, ranked)), model) == 0
-    with pytest.raises(Problem, match="The answer has 294000 numbers; at most 262144 are sent as JSON: ask for binary"):
-        count_numbers(InferRequest(None, [PNG] * 6, (heat,)), model)
+    assert count_values(InferRequest(None, [PNG] * 5, (heat, ranked)), model) == 5 * 50_000
+    assert count_values(InferRequest(None, [PNG] * 128, (binary, ranked)), model) == 128 * 50_000
+    with pytest.raises(Problem, match="The answer has 294000 numbers in JSON and classes; at most 262144 are sent"):
+        count_values(InferRequest(None, [PNG] * 6, (heat,)), model)
+    for as_bytes in (True, False):
+        all_ranked = [Wanted("logits", as_bytes, 1000), Wanted("probabilities", as_bytes, 1000)]
+        assert count_values(InferRequest(None, [PNG] * 131, tuple(all_ranked)), model) == 262_000
+        with pytest.raises(Problem, match="The answer has 264000 numbers in JSON and classes"):
+            count_values(InferRequest(None, [PNG] * 132, tuple(all_ranked)), model)
 
 
 def test_after_all_that_the_service_is_well(client: httpx2.Client) -> None:

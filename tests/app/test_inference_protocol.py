@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +172,14 @@ def test_a_request_is_one_log_line_and_its_pictures_are_counted_once(
 
 def test_more_pictures_than_places_are_turned_away(digits_artifact: Path, tmp_path: Path, pixels: np.ndarray) -> None:
     with (
-        serving(digits_artifact, tmp_path, MAX_QUEUE=2) as server,
+        serving(digits_artifact, tmp_path, MAX_QUEUE=4) as server,
         httpx2.Client(base_url=server.url) as client,
     ):
         said = error(post(client, "digits", *body(pixels_input(pixels), pixels.tobytes())), 400)
         assert said.startswith("3 pictures; this service takes at most 2 a request")
-        with inference.held(server):  # a picture whose upload does not end has the other place
+        with ExitStack() as others:  # pictures whose uploads do not end
+            for _ in range(3):
+                others.enter_context(inference.held(server))
             response = post(client, "digits", *body(pixels_input(pixels[:2]), pixels[:2].tobytes()))
             error(response, 429)
             assert int(response.headers["retry-after"]) >= 1

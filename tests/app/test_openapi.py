@@ -1,5 +1,6 @@
 """The OpenAPI document: valid, complete, true of the running service, and unchanged unless somebody meant it."""
 
+import base64
 import difflib
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +11,25 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.errors import PROBLEMS
+from app.settings import DEFAULT_MODEL
+from tests.app.batches import form
+from tests.app.inference import body, encoded_input
 from tests.app.openapi import SNAPSHOT, document, text
+from tests.app.test_overload import play, service
 from tests.pictures import encode, picture
 
 JSON = ("application/json", "application/problem+json")
 EVERYWHERE = {"not_found", "method_not_allowed"}  # of no route in particular
 UNHEARD = {"disconnected", "bad_tensor"}  # the latter under /v2 only, which has errors of its own
 ONLY = {"too_many_files": "post /predict/batch"}
+
+
+PICTURE = encode(picture(8, 8))
+
+
+def infer() -> bytes:
+    data = [base64.b64encode(PICTURE).decode()]
+    return body(encoded_input([PICTURE], data=data))[0]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +109,26 @@ def test_the_frameworks_own_validation_error_is_nowhere(described: dict[str, Any
 def test_the_time_limit_is_a_header(described: dict[str, Any]) -> None:
     places = {each["name"]: each["in"] for each in described["paths"]["/predict"]["post"]["parameters"]}
     assert places == {"top_k": "query", "X-Request-Timeout-Ms": "header"}
+
+
+def test_server_timing_is_promised_where_it_is_sent(described: dict[str, Any]) -> None:
+    kind, batch = form([PICTURE])
+    asked: dict[str, tuple[str, bytes, dict[str, str]]] = {
+        "/predict": ("/predict", PICTURE, {}),
+        "/explain": ("/explain", PICTURE, {}),
+        "/predict/batch": ("/predict/batch", batch, {"content_type": kind.decode()}),
+        "/v2/models/{model}/infer": ("/v2/models/cifar10-encoded/infer", infer(), {}),
+    }
+
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL) as running:
+            for template, (path, content, headers) in asked.items():
+                reply = await running.call("POST", path, content, **headers)
+                assert reply.status == 200
+                promised = "Server-Timing" in described["paths"][template]["post"]["responses"]["200"]["headers"]
+                assert promised == ("server-timing" in reply.headers), path
+
+    play(scene)
 
 
 def test_what_the_service_answers_is_what_the_document_says(client: httpx2.Client) -> None:

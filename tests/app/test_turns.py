@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
-from app import startup
-from app.batcher import Batcher
-from app.classifier import Classifier
-from app.memory import Memory
-from app.settings import DEFAULT_MODEL
+import pytest
+
+from app.admission import Admission
+from app.errors import Problem
 from app.turns import Turns
 
 
@@ -102,15 +102,59 @@ def test_the_turn_of_who_has_left_goes_to_the_next() -> None:
 
 def test_what_a_lone_picture_gives_back_is_for_who_waits() -> None:
     async def scene() -> None:
-        served = startup.start(DEFAULT_MODEL, "onnx", "cpu")
-        classifier = Classifier(served, Batcher(served.engine, 4), Memory(10_000_000), 1, 8, 10**8)  # 3 MB for uploads
-        with classifier.admit() as hold:
+        admission = Admission(4, 3_000_000)
+        with admission.admit() as hold:
             hold(1_400_000)
-            waiting = asyncio.create_task(classifier.turns.next(500_000))
+            waiting = asyncio.create_task(admission.turns.next(500_000))
             await asyncio.sleep(0)
-            assert classifier.admitted == 1
-        assert classifier.admitted == 1  # taken at once: no picture that comes later finds it free
+            assert admission.admitted == 1
+        assert admission.admitted == 1  # taken at once: no picture that comes later finds it free
         (await waiting).close()
-        assert classifier.admitted == 0
+        assert admission.admitted == 0
+
+    play(scene)
+
+
+def test_lone_uploads_that_keep_coming_do_not_take_what_a_batch_waits_for() -> None:
+    def upload(admission: Admission, size: int) -> tuple[ExitStack, Callable[[int], None]]:
+        with ExitStack() as whole:
+            hold = whole.enter_context(admission.admit())
+            hold(size)
+            return whole.pop_all(), hold
+        raise AssertionError
+
+    async def scene() -> None:
+        admission = Admission(100, 50_000_000)
+        uploads = [upload(admission, 1_000_000) for _ in range(24)]  # each is held twice
+        begun, hold = upload(admission, 100_000)
+        waiting = asyncio.create_task(admission.turns.next(5_000_000))
+        await asyncio.sleep(0)
+        hold(900_000)  # what has begun may go on
+        for number, (ended, _) in enumerate(uploads[:5]):
+            assert not waiting.done()
+            ended.close()
+            with pytest.raises(Problem, match="The uploads of others fill the memory"):
+                upload(admission, 1_000_000)
+            await asyncio.sleep(0)
+            assert waiting.done() == (number == 4)
+        waiting.result().close()
+        for each, _ in [*uploads[5:], upload(admission, 1_000_000)]:
+            each.close()
+        begun.close()
+        assert admission.admitted == 0
+
+    play(scene)
+
+
+def test_a_batch_that_waits_for_other_batches_keeps_nothing_from_lone_uploads() -> None:
+    async def scene() -> None:
+        admission = Admission(100, 50_000_000)
+        first = admission.first_turn(12_000_000)
+        waiting = asyncio.create_task(admission.turns.next(12_000_000))
+        await asyncio.sleep(0)
+        with admission.admit() as hold:
+            hold(13_000_000)
+        first.close()
+        (await waiting).close()
 
     play(scene)

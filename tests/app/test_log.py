@@ -1,0 +1,47 @@
+"""The log's lines as people read them, of each route that answers pictures."""
+
+import base64
+import json
+import logging
+import re
+
+import pytest
+
+from app import log
+from app.settings import DEFAULT_MODEL
+from tests.app.batches import form
+from tests.app.inference import encoded_input
+from tests.app.test_overload import play, service
+from tests.pictures import encode, picture
+
+PICTURE = encode(picture(8, 8))
+STAGES = r"decode \d+\.\d queue \d+\.\d inference \d+\.\d"
+PLAIN, BATCH = {"content_type": "image/png"}, form([PICTURE, b"none"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "line"),
+    [
+        ("/predict", PICTURE, PLAIN, rf"{{ms}} \w+ 0\.\d\d \(receive \d+\.\d {STAGES}\) batch=1"),
+        ("/predict/batch", BATCH[1], {"content_type": BATCH[0].decode()}, r"{ms} images=2 errors=1"),
+        (
+            "/v2/models/cifar10-encoded/infer",
+            json.dumps({"inputs": [encoded_input([PICTURE], data=[base64.b64encode(PICTURE).decode()])]}).encode(),
+            PLAIN,
+            rf"{{ms}} \w+ 0\.\d\d images=1 \(receive \d+\.\d {STAGES}\) batch=1",
+        ),
+        ("/v2/models/cifar10/infer", b"", PLAIN, "{ms} empty_body"),
+    ],
+)
+def test_every_answer_has_its_line(
+    path: str, body: bytes, kind: dict[str, str], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL) as running:
+            await running.call("POST", path, body, **kind)
+
+    caplog.set_level(logging.INFO, "sightglass")
+    play(scene)
+    (record,) = [each for each in caplog.records if each.getMessage() == "request"]
+    told = log._Formatter(as_json=False).format(record)
+    assert re.search(line.replace("{ms}", r"POST /\S+ [\d.]+ms"), told), told
