@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from app import settings, startup
 from app.engines import EngineError, Outputs, Runs
 from app.main import create_app
+from app.schemas import Health
 from tests.pictures import encode, picture
 
 
@@ -79,12 +80,12 @@ def test_our_bug_is_a_500_that_tells_the_log_and_not_the_client(
 ) -> None:
     client, _engine = moody
 
-    def broken(_served: startup.Served) -> dict[str, str]:
+    def broken(*_: object) -> Health:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("app.routes.model.model_card", broken)
+    monkeypatch.setattr(Health, "of", broken)
     with caplog.at_level(logging.ERROR, logger="sightglass"):
-        response = client.get("/model", headers={"X-Request-ID": "bug-1"})
+        response = client.get("/health", headers={"X-Request-ID": "bug-1"})
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["code"] == "internal_error"
