@@ -50,7 +50,7 @@ class Service:
         except httpx2.InvalidURL as error:
             raise ValueError(f"{shown} is no address: {error}") from None
         if parsed.userinfo:  # it would replace the key, and be seen in every message
-            raise ValueError(f"{shown} is the address without its user and password; the service knows API keys only")
+            raise ValueError(f"no user and password in the address of {shown}: the service knows API keys only")
         if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
             raise ValueError(f"{shown} is no address of a service; it looks like http://localhost:8000")
         if api_key is not None and not _KEY.fullmatch(api_key):
