@@ -131,6 +131,9 @@ def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None") ->
     )
     if served.warning:
         event("warn", served.warning, logging.WARNING)
+    if os.environ.get(f"{PREFIX}API_KEY") and not (exposure and exposure.keys):
+        text = f"{PREFIX}API_KEY is what a client shows and guards nothing; a service's keys are {PREFIX}API_KEYS"
+        event("warn", text, logging.WARNING)
     host = "localhost" if chosen.host in ("127.0.0.1", "0.0.0.0") else chosen.host  # noqa: S104  # not bound here
     if chosen.port:
         event(

@@ -87,7 +87,7 @@ def load(**overrides: Any) -> Settings:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS
     for name in os.environ:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
-            raise SettingsError(f"{name} is no setting{_suggest(name.upper(), known)}")
+            raise SettingsError(f"{name} is no setting{_suggest(name.upper(), known - _NOT_SETTINGS)}")
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -101,7 +101,7 @@ def _suggest(name: str, known: set[str]) -> str:
     if injected := _injected(name):
         return injected
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known - _NOT_SETTINGS))}"
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
 def _injected(name: str) -> str:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 16_000_000
 _CONNECT_SECONDS = 5.0
+_LONGEST_SECONDS = 2e6  # 23 days: sockets count no further
 # Exponential backoff with full jitter (Brooker 2015, AWS Architecture Blog): waits in unison would meet again.
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 8.0
 # The service's own, and what proxies say while none of their servers answers.
@@ -43,12 +44,15 @@ class Service:
 
     def __init__(self, url: str, api_key: str | None) -> None:
         """Raises ValueError for what is no address or no key."""
+        shown = url.rpartition("@")[2]
         try:
             parsed = httpx2.URL(url)
         except httpx2.InvalidURL as error:
-            raise ValueError(f"{url} is no address: {error}") from None
+            raise ValueError(f"{shown} is no address: {error}") from None
+        if parsed.userinfo:  # it would replace the key, and be seen in every message
+            raise ValueError(f"no user and password in the address of {shown}: the service knows API keys only")
         if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-            raise ValueError(f"{url} is no address of a service; it looks like http://localhost:8000")
+            raise ValueError(f"{shown} is no address of a service; it looks like http://localhost:8000")
         if api_key is not None and not _KEY.fullmatch(api_key):
             raise ValueError("an API key has ASCII letters, digits and signs only, and no spaces")
         self.url = url.rstrip("/")
@@ -80,7 +84,7 @@ class Call(Generic[T]):
         self.url = httpx2.URL(service.url + path, params={k: v for k, v in (query or {}).items() if v is not None})
         self.picture = picture
         self._read, self._accepted, self._seconds = read, accepted, seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + min(seconds, _LONGEST_SECONDS)
         self._attempts = 0
         self._request_id = uuid.uuid4().hex  # the same for each attempt: one name in every log
         self._headers = {**service.headers, "X-Request-ID": self._request_id}
@@ -219,7 +223,7 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 

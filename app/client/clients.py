@@ -76,7 +76,10 @@ class Client(_Calls):
         concurrency: int = 8,
         timeout: float | None = None,
     ) -> Iterator[Prediction | ClientError]:
-        """For each picture, in order, its prediction or its error; at most `concurrency` are held in memory at once."""
+        """For each picture, in order, its prediction or its error; at most `concurrency` are held in memory at once.
+
+        Who stops early does not wait for those on their way: they end in their threads, and nobody sees them.
+        """
         stopped = threading.Event()
 
         def pause(seconds: float) -> None:
@@ -94,6 +97,7 @@ class Client(_Calls):
         try:
             for picture in pictures:
                 line.pending.append(pool.submit(one, picture))
+                yield from (future.result() for future in line.leave())
                 while line.full():
                     concurrent.futures.wait(line.running(), return_when=concurrent.futures.FIRST_COMPLETED)
                     yield from (future.result() for future in line.leave())
@@ -101,7 +105,7 @@ class Client(_Calls):
                 yield line.pending.popleft().result()
         finally:
             stopped.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def health(self, *, timeout: float = 5.0) -> Health:
         """How the service is; one that is not ready is an answer and no error. Raises ClientError."""
@@ -168,7 +172,10 @@ class AsyncClient(_Calls):
         concurrency: int = 8,
         timeout: float | None = None,
     ) -> AsyncIterator[Prediction | ClientError]:
-        """See Client.predict_many."""
+        """See Client.predict_many. Nothing moves on while `pictures` makes the loop wait for the next one.
+
+        Who stops early cancels those on their way.
+        """
 
         async def one(picture: Picture) -> Prediction | ClientError:
             try:

@@ -37,6 +37,7 @@ _OVERLAY: dict[int | str, dict[str, Any]] = {
     }
 }
 _SHOWN_LABELS = 10
+_COMPARED_LABELS = 200  # in the event loop, for a request that has no place yet
 Label = Annotated[str | None, Query(alias="class", description="One of the labels; default: the predicted one.")]
 
 
@@ -100,7 +101,7 @@ def _known(label: str | None, labels: Sequence[str]) -> str | None:
     """The label, if there is such a one. Raises Problem that names the nearest."""
     if label is None or label in labels:
         return label
-    by_folded = {each.casefold(): each for each in labels}
+    by_folded = {each.casefold(): each for each in labels} if len(labels) <= _COMPARED_LABELS else {}
     close = difflib.get_close_matches(label[:100].casefold(), by_folded, n=1)
     if close:
         hint = f'did you mean "{by_folded[close[0]]}"?'

@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,43 @@ def test_who_stops_listening_stops_the_rest(server: Server) -> None:
         assert isinstance(next(several), Prediction)
         several.close()
     assert len(taken) < 50
+
+
+def test_a_result_does_not_wait_until_the_line_is_full(server: Server) -> None:
+    given = []
+
+    def pictures() -> Iterator[Path]:
+        for number in range(20):
+            if number:  # a camera: there is time for an answer before the next picture
+                client.predict(CAT)
+            given.append(number)
+            yield CAT
+
+    with Client(server.url) as client:
+        several = client.predict_many(pictures(), concurrency=20)
+        assert isinstance(next(several), Prediction)
+        assert len(given) < 10
+        assert len(list(several)) == 19
+
+
+def test_who_stops_listening_does_not_wait_for_what_is_on_its_way(server: Server) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            asked.set()
+            answered.wait(30)
+            return super().read()
+
+    with Client(server.url) as client:
+        several = client.predict_many([CAT, Slow(CAT.read_bytes()), CAT, CAT], concurrency=2)
+        assert isinstance(next(several), Prediction)
+        assert asked.wait(30)
+        started = time.monotonic()
+        several.close()
+        waited = time.monotonic() - started
+        answered.set()
+    assert waited < 10
 
 
 @pytest.mark.parametrize("concurrency", [0, -1])

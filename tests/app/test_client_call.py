@@ -1,5 +1,6 @@
 """The client's judgement, without a network: what an answer means and how long to wait."""
 
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -51,7 +52,9 @@ def test_the_header_may_be_a_date() -> None:
     assert 18 < least < 21
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "9" * 50, "Mon, 99 Foo 2026", "²"])
+@pytest.mark.parametrize(
+    "value", ["", "soon", "-5", "1.5", "9" * 50, "Mon, 99 Foo 2026", "Mon, 01 Jan 99999999999 00:00:00 GMT", "²"]
+)
 def test_a_header_that_says_nothing_is_none(value: str) -> None:
     raw = [(b"Retry-After", value.encode())]
     assert max(call().settle(httpx2.Response(503, headers=raw)) or 0 for _ in range(50)) <= 0.5
@@ -84,3 +87,17 @@ def test_the_time_that_is_left_is_the_time_of_the_next_attempt() -> None:
     assert second["timeout"].read == pytest.approx(1, abs=0.1)
     assert 900 < int(second["headers"]["X-Request-Timeout-Ms"]) <= 1000
     assert first["headers"]["X-Request-ID"] == second["headers"]["X-Request-ID"]
+
+
+def test_a_user_and_password_are_no_part_of_an_address_and_are_in_no_message() -> None:
+    for url in ("http://me:secret@localhost:8000", "http://secret@localhost", "http://me:secret@localhost:port"):
+        with pytest.raises(ValueError, match="address") as caught:
+            Service(url, "a-key-of-the-service")
+        assert "secret" not in str(caught.value)
+
+
+def test_a_time_without_end_is_one_that_sockets_and_the_service_can_count() -> None:
+    attempt = call(seconds=1e13).attempt()
+    with socket.socket() as any_socket:
+        any_socket.settimeout(attempt["timeout"].read)
+    assert len(attempt["headers"]["X-Request-Timeout-Ms"]) <= 15

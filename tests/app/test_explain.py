@@ -1,5 +1,6 @@
 """POST /explain over HTTP: forms, parameters, every kind of picture, errors, what is counted, and its bounds."""
 
+import difflib
 import io
 import json
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.errors import Problem
+from app.routes import explain
 from tests.pictures import encode, picture
 from tests.serving import Server, metrics, problem, serving
 
@@ -102,6 +105,22 @@ def test_openapi_has_both_forms_and_the_parameters_by_their_own_names(client: ht
 def test_an_unknown_class_is_refused_with_the_nearest(client: httpx2.Client, label: str, hint: str) -> None:
     body = problem(client.post("/explain", params={"class": label}, content=CAT), 400, "bad_parameter")
     assert str(body["detail"]).startswith(f"class={label}: the model has no such label; {hint}")
+
+
+def test_the_nearest_of_very_many_labels_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than a picture, in the event loop, for a request that has no place yet."""
+    compared = []
+
+    def counted(self: difflib.SequenceMatcher[str]) -> float:
+        compared.append(self)
+        return 0.0
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "real_quick_ratio", counted)
+    for count, most in ((20, 20), (200, 200), (21_000, 0)):
+        compared.clear()
+        with pytest.raises(Problem, match=f"there are label 0, label 1, .* and {count - 10} more, see /model"):
+            explain._known("lable 7", [f"label {number}" for number in range(count)])
+        assert len(compared) == most
 
 
 @pytest.mark.parametrize("headers", [{}, PNG], ids=["json", "png"])

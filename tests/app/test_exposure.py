@@ -136,6 +136,14 @@ def test_the_start_of_the_log_says_who_may_call(digits_artifact: Path, guarded: 
     )
     with serving(digits_artifact, tmp_path) as open_to_all:
         assert "open to: 127.0.0.1:0 without a key" in open_to_all.log.read_text()
+        assert "API_KEY" not in open_to_all.log.read_text()
+
+
+def test_who_sets_the_key_of_a_client_hears_that_it_guards_nothing(digits_artifact: Path, tmp_path: Path) -> None:
+    with serving(digits_artifact, tmp_path, API_KEY=ALICE) as open_to_all:
+        (warning,) = (line for line in open_to_all.lines() if "warning" in line)
+    assert "SIGHTGLASS_API_KEY is what a client shows and guards nothing" in warning
+    assert ALICE not in warning
 
 
 # --- other sites' pages -------------------------------------------------------------------------------------------

@@ -88,6 +88,12 @@ def test_settings_cannot_be_changed_once_loaded() -> None:
 # --- names --------------------------------------------------------------------------------------------------------
 
 
+def test_what_a_client_shows_is_suggested_to_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start, open to everybody."""
+    monkeypatch.setenv("SIGHTGLASS_APIKEY", "alice:0123456789abcdef")
+    assert refusal() == "SIGHTGLASS_APIKEY is no setting; did you mean SIGHTGLASS_API_KEYS?"
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
