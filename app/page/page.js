@@ -373,7 +373,7 @@ async function heatClass(item, signal) {
   return $("heat-class").value;
 }
 
-function drawHeat({ class: label, picture, box, heatmap, method }) {
+function drawHeat({ class: label, picture, box, heatmap, strongest, method }) {
   const [rows, columns] = [heatmap.length, heatmap[0].length];
   const [across, down] = [(box.right - box.left) / columns, (box.bottom - box.top) / rows];
   const most = Math.max(...heatmap.flat());
@@ -385,7 +385,8 @@ function drawHeat({ class: label, picture, box, heatmap, method }) {
   const inside = (place, size) => Math.min(size - 1, Math.max(0, place - margin));
   for (let place = 0; place < cells.width * cells.height; place += 1) {
     const value = heatmap[inside(Math.floor(place / cells.width), rows)][inside(place % cells.width, columns)];
-    const grey = most > 0 ? 255 * Math.max(0, value) / most : 0; // only what speaks for the class, against its most
+    // only what speaks for the class, in parts of what the picture has for any, or every class would glow
+    const grey = strongest > 0 ? 255 * Math.max(0, value) / strongest : 0;
     cells.data.set([grey, grey, grey, 255], 4 * place);
   }
   const grid = make("canvas", { width: cells.width, height: cells.height });
@@ -405,9 +406,10 @@ function drawHeat({ class: label, picture, box, heatmap, method }) {
   pen.putImageData(pixels, 0, 0);
 
   const where = most > 0 ? `strongest at ${placeOf(heatmap, most)}` : "nothing speaks for it";
+  const share = most > 0 && most < strongest ? `, ${percent(most / strongest)} of this picture's strongest evidence` : "";
   canvas.setAttribute("aria-label", `Heat map of ${label}: ${where}`);
   show(canvas, true);
-  $("heat-said").textContent = `${label}: ${where} (${method.replace("-", " ")}, ${columns} × ${rows}).`;
+  $("heat-said").textContent = `${label}: ${where}${share} (${method.replace("-", " ")}, ${columns} × ${rows}).`;
 }
 
 // A grey value becomes its colour; the less there is, the more of the picture is left to see.

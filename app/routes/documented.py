@@ -50,6 +50,7 @@ EXPLANATION = {
     "picture": {"width": 451, "height": 300},
     "box": {"left": 42.6875, "top": -32.8125, "right": 342.6875, "bottom": 267.1875},
     "heatmap": [[-0.01, 1.0], [2.0, 2.57]],
+    "strongest": 2.57,
     "model": _MODEL,
 }
 METRICS = '# TYPE sightglass_images_total counter\nsightglass_images_total{outcome="predicted"} 1027.0\n'
