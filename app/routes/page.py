@@ -97,7 +97,8 @@ def router(served: Served, max_upload_bytes: int) -> APIRouter:
     async def file(name: str, request: Request) -> Response:
         if name not in files:
             raise Problem("not_found", f"The page has no file {name[:64]}.")
-        return files[name].answer(request, _FOR_EVER)
+        asked_for = request.url.query == files[name].mark  # or a rolling update keeps old code under the new one's mark
+        return files[name].answer(request, _FOR_EVER if asked_for else "no-cache")
 
     return routes
 
