@@ -108,8 +108,13 @@ function askKey() {
     $("key-text").focus();
     $("key").onsubmit = (event) => {
       event.preventDefault();
-      sessionStorage.setItem(KEY, $("key-text").value);
+      const key = $("key-text").value.trim();
       $("key-text").value = "";
+      if (!/^[!-~]+$/.test(key)) { // no header can carry it, and no service has it
+        $("key-said").textContent = "No such key: one is printable ASCII without spaces.";
+        return;
+      }
+      sessionStorage.setItem(KEY, key);
       show($("key"), false);
       keyGiven = null;
       given();
@@ -438,19 +443,19 @@ const fileOf = (name) => (/[",;\\]/.test(name) ? `file=@"${name.replace(/["\\]/g
 
 const CODE = {
   curl({ name, origin, type }, url, key) {
-    const header = key ? ' -H "Authorization: Bearer $SIGHTGLASS_KEY"' : "";
+    const header = key ? ' -H "Authorization: Bearer $SIGHTGLASS_API_KEY"' : "";
     return origin ? `curl -s ${quoted(origin)} | curl${header} --data-binary @- -H ${quoted(`Content-Type: ${type}`)} ${quoted(url)}`
       : `curl${header} -F ${quoted(fileOf(name))} ${quoted(url)}`;
   },
   python({ name, origin, type }, url, key) {
     const read = origin ? `urllib.request.urlopen(${JSON.stringify(origin)}).read()` : `open(${JSON.stringify(name)}, "rb").read()`;
-    const header = key ? ', "Authorization": f"Bearer {os.environ[\'SIGHTGLASS_KEY\']}"' : "";
+    const header = key ? ', "Authorization": f"Bearer {os.environ[\'SIGHTGLASS_API_KEY\']}"' : "";
     return `import json, ${key ? "os, " : ""}urllib.request\n\npicture = ${read}\nheaders = {"Content-Type": ${JSON.stringify(type)}${header}}\n`
       + `request = urllib.request.Request(${JSON.stringify(url)}, picture, headers)\nprint(json.load(urllib.request.urlopen(request)))\n`;
   },
   js({ name, origin, type }, url, key) {
     const read = origin ? `await (await fetch(${JSON.stringify(origin)})).blob()` : `await fs.openAsBlob(${JSON.stringify(name)})`;
-    const header = key ? ", Authorization: `Bearer ${process.env.SIGHTGLASS_KEY}`" : "";
+    const header = key ? ", Authorization: `Bearer ${process.env.SIGHTGLASS_API_KEY}`" : "";
     return `${origin ? "" : 'import fs from "node:fs";\n\n'}const picture = ${read};\nconst headers = { "Content-Type": ${JSON.stringify(type)}${header} };\n`
       + `const response = await fetch(${JSON.stringify(url)}, { method: "POST", body: picture, headers });\nconsole.log(await response.json());\n`;
   },
