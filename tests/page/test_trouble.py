@@ -144,3 +144,5 @@ def test_a_key_is_asked_for_where_the_service_wants_one(browser: Browser, tmp_pa
             assert read in page.inner_text("#snippet")
         page.click("nav a[href='#card']")
         page.wait_for_selector("#card-body h3")
+        page.click("nav >> text=API")
+        page.wait_for_selector(".opblock-summary-post")  # no link can carry a key
