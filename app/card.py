@@ -129,7 +129,7 @@ def _data(manifest: Manifest) -> Iterable[list[str]]:
     data = _part(manifest.provenance, "data")
     yield ["source", str(data.get("source", _UNSTATED))]
     for split, count in _part(data, "images").items():
-        yield [split, f"{count:,} pictures"]
+        yield [split, f"{count:,} pictures" if isinstance(count, int) else str(count)]
     yield ["licence", _UNSTATED]
 
 
@@ -139,7 +139,9 @@ def _training(manifest: Manifest) -> Iterable[list[str]]:
     chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed", "weights")
     yield ["recipe", ", ".join(f"{key} {recipe[key]}" for key in chosen if recipe.get(key) not in (None, ""))]
     if "best_epoch" in provenance:
-        yield ["best epoch", f"{provenance['best_epoch']}, {provenance.get('seconds', 0) / 60:.0f} min in all"]
+        seconds = provenance.get("seconds")
+        took = f", {seconds / 60:.0f} min in all" if isinstance(seconds, int | float) else ""
+        yield ["best epoch", f"{provenance['best_epoch']}{took}"]
     yield ["when", str(trained.get("created", _UNSTATED))]
     hardware = _part(trained, "hardware")
     yield ["hardware", ", ".join(f"{key} {value}" for key, value in hardware.items() if value) or _UNSTATED]

@@ -64,6 +64,11 @@ class Explanation:
         own: NDArray[np.float32] = self.maps[self.number]
         return own
 
+    @property
+    def strongest(self) -> float:
+        """The greatest number of any class's map."""
+        return float(self.maps.max())
+
     def evidence(self) -> NDArray[np.float32]:
         """What an overlay shows, float32[h, w] in 0..1: what speaks for the class, what speaks against it being 0.
 
@@ -71,10 +76,9 @@ class Explanation:
         any class: a class that nothing speaks for does not glow. It is not set against the mean over the classes, which
         training leaves at zero (0.02 beside peaks of 10 to 17 in the embedded model's maps).
         """
-        strongest = self.maps.max()
-        if strongest <= 0:
+        if self.strongest <= 0:
             return np.zeros_like(self.heatmap)
-        shares: NDArray[np.float32] = np.clip(self.heatmap / strongest, 0, 1)
+        shares: NDArray[np.float32] = np.clip(self.heatmap / self.strongest, 0, 1)
         return shares
 
 

@@ -21,7 +21,8 @@ from app.settings import PREFIX, Settings, SettingsError
 _ENTRY = re.compile(r"([\w.-]{1,64}):([!-+\--~]*)", re.ASCII)  # a key is printable, without spaces and commas
 _LEAST_CHARACTERS = 16
 _ORIGIN = re.compile(r"https?://[\w.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
-_OPEN = re.compile(r"/|/health|/health/.*|/page/.*")  # for probes, and for people who have yet to enter their key
+# for probes, and for people who have yet to enter their key: no link of a browser can carry one
+_OPEN = re.compile(r"/|/health|/health/.*|/page/.*|/docs|/docs/.*|/static-offline-docs/.*|/openapi\.json")
 _SENT = ["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms", "Inference-Header-Content-Length"]
 _SHOWN = ["X-Request-ID", "Server-Timing", "Retry-After", "Inference-Header-Content-Length"]
 _SECURITY = [

@@ -133,7 +133,8 @@ class ExplanationResponse(_Schema):
     """The answer of /explain: the grid `heatmap`, row 0 at the top, lies evenly over `box`, in pixels of the picture.
 
     Its unit is the class's logit: what speaks for the class is positive. `class-activation`: the numbers' mean is the
-    logit. `occlusion`: by how much the logit falls with that place covered.
+    logit. `occlusion`: by how much the logit falls with that place covered. `strongest` is the greatest number that any
+    class's map has: what a class shows is drawn in parts of it, or a class that nothing speaks for would glow.
     """
 
     class_: str = Field(alias="class")
@@ -143,6 +144,7 @@ class ExplanationResponse(_Schema):
     picture: Size
     box: Box
     heatmap: list[list[float]]
+    strongest: float
     model: ModelName
 
 
@@ -157,6 +159,7 @@ def explanation_json(explained: Explanation, prediction: Prediction, served: Ser
         picture=Size(width=shown.width, height=shown.height),
         box=Box(left=left, top=top, right=right, bottom=bottom),
         heatmap=explained.heatmap.astype(np.float64).round(_HEATMAP_DECIMALS).tolist(),
+        strongest=round(explained.strongest, _HEATMAP_DECIMALS),
         model=ModelName.of(served),
     )
     return answer.model_dump_json(by_alias=True).encode()

@@ -73,7 +73,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer of POST /explain: what speaks for `label`, float[h][w] over `box` of the picture, row 0 at its top."""
+    """The answer of POST /explain: what speaks for `label`, float[h][w] over `box` of the picture, row 0 at its top.
+
+    `strongest` is the greatest number of any class's map: draw a map in parts of it.
+    """
 
     label: str
     probability: float
@@ -82,6 +85,7 @@ class Explanation:
     picture: Size
     box: Box
     heatmap: tuple[tuple[float, ...], ...]
+    strongest: float
     model: ModelName
     request_id: str
 
@@ -97,6 +101,7 @@ class Explanation:
             picture=Size(int(size["width"]), int(size["height"])),
             box=Box(*(float(box[side]) for side in ("left", "top", "right", "bottom"))),
             heatmap=tuple(tuple(float(value) for value in row) for row in document["heatmap"]),
+            strongest=float(document["strongest"]),
             model=ModelName.of(document["model"]),
             request_id=request_id,
         )

@@ -108,8 +108,13 @@ function askKey() {
     $("key-text").focus();
     $("key").onsubmit = (event) => {
       event.preventDefault();
-      sessionStorage.setItem(KEY, $("key-text").value);
+      const key = $("key-text").value.trim();
       $("key-text").value = "";
+      if (!/^[!-~]+$/.test(key)) { // no header can carry it, and no service has it
+        $("key-said").textContent = "No such key: one is printable ASCII without spaces.";
+        return;
+      }
+      sessionStorage.setItem(KEY, key);
       show($("key"), false);
       keyGiven = null;
       given();
@@ -373,7 +378,7 @@ async function heatClass(item, signal) {
   return $("heat-class").value;
 }
 
-function drawHeat({ class: label, picture, box, heatmap, method }) {
+function drawHeat({ class: label, picture, box, heatmap, strongest, method }) {
   const [rows, columns] = [heatmap.length, heatmap[0].length];
   const [across, down] = [(box.right - box.left) / columns, (box.bottom - box.top) / rows];
   const most = Math.max(...heatmap.flat());
@@ -385,7 +390,8 @@ function drawHeat({ class: label, picture, box, heatmap, method }) {
   const inside = (place, size) => Math.min(size - 1, Math.max(0, place - margin));
   for (let place = 0; place < cells.width * cells.height; place += 1) {
     const value = heatmap[inside(Math.floor(place / cells.width), rows)][inside(place % cells.width, columns)];
-    const grey = most > 0 ? 255 * Math.max(0, value) / most : 0; // only what speaks for the class, against its most
+    // only what speaks for the class, in parts of what the picture has for any, or every class would glow
+    const grey = strongest > 0 ? 255 * Math.max(0, value) / strongest : 0;
     cells.data.set([grey, grey, grey, 255], 4 * place);
   }
   const grid = make("canvas", { width: cells.width, height: cells.height });
@@ -405,9 +411,10 @@ function drawHeat({ class: label, picture, box, heatmap, method }) {
   pen.putImageData(pixels, 0, 0);
 
   const where = most > 0 ? `strongest at ${placeOf(heatmap, most)}` : "nothing speaks for it";
+  const share = most > 0 && most < strongest ? `, ${percent(most / strongest)} of this picture's strongest evidence` : "";
   canvas.setAttribute("aria-label", `Heat map of ${label}: ${where}`);
   show(canvas, true);
-  $("heat-said").textContent = `${label}: ${where} (${method.replace("-", " ")}, ${columns} × ${rows}).`;
+  $("heat-said").textContent = `${label}: ${where}${share} (${method.replace("-", " ")}, ${columns} × ${rows}).`;
 }
 
 // A grey value becomes its colour; the less there is, the more of the picture is left to see.
@@ -436,19 +443,19 @@ const fileOf = (name) => (/[",;\\]/.test(name) ? `file=@"${name.replace(/["\\]/g
 
 const CODE = {
   curl({ name, origin, type }, url, key) {
-    const header = key ? ' -H "Authorization: Bearer $SIGHTGLASS_KEY"' : "";
+    const header = key ? ' -H "Authorization: Bearer $SIGHTGLASS_API_KEY"' : "";
     return origin ? `curl -s ${quoted(origin)} | curl${header} --data-binary @- -H ${quoted(`Content-Type: ${type}`)} ${quoted(url)}`
       : `curl${header} -F ${quoted(fileOf(name))} ${quoted(url)}`;
   },
   python({ name, origin, type }, url, key) {
     const read = origin ? `urllib.request.urlopen(${JSON.stringify(origin)}).read()` : `open(${JSON.stringify(name)}, "rb").read()`;
-    const header = key ? ', "Authorization": f"Bearer {os.environ[\'SIGHTGLASS_KEY\']}"' : "";
+    const header = key ? ', "Authorization": f"Bearer {os.environ[\'SIGHTGLASS_API_KEY\']}"' : "";
     return `import json, ${key ? "os, " : ""}urllib.request\n\npicture = ${read}\nheaders = {"Content-Type": ${JSON.stringify(type)}${header}}\n`
       + `request = urllib.request.Request(${JSON.stringify(url)}, picture, headers)\nprint(json.load(urllib.request.urlopen(request)))\n`;
   },
   js({ name, origin, type }, url, key) {
     const read = origin ? `await (await fetch(${JSON.stringify(origin)})).blob()` : `await fs.openAsBlob(${JSON.stringify(name)})`;
-    const header = key ? ", Authorization: `Bearer ${process.env.SIGHTGLASS_KEY}`" : "";
+    const header = key ? ", Authorization: `Bearer ${process.env.SIGHTGLASS_API_KEY}`" : "";
     return `${origin ? "" : 'import fs from "node:fs";\n\n'}const picture = ${read};\nconst headers = { "Content-Type": ${JSON.stringify(type)}${header} };\n`
       + `const response = await fetch(${JSON.stringify(url)}, { method: "POST", body: picture, headers });\nconsole.log(await response.json());\n`;
   },

@@ -5,7 +5,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 
 from app import card, markdown, report
 from app.errors import Problem
-from app.routes.documented import example, problems
+from app.routes.documented import CARD, example, problems
 from app.schemas import CardSection
 from app.startup import Served
 
@@ -16,7 +16,7 @@ def router(served: Served) -> APIRouter:
     sections = card.sections(served, report.read(served.folder, served.manifest))
     text = markdown.card(served.manifest, sections)
 
-    @routes.get("/model/card", responses={200: example([section.model_dump() for section in sections[:1]])})
+    @routes.get("/model/card", responses={200: example(CARD)})
     async def facts() -> list[CardSection]:
         """The model card: what the artifact says about its model, and what its author did not state."""
         return sections

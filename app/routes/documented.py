@@ -50,8 +50,48 @@ EXPLANATION = {
     "picture": {"width": 451, "height": 300},
     "box": {"left": 42.6875, "top": -32.8125, "right": 342.6875, "bottom": 267.1875},
     "heatmap": [[-0.01, 1.0], [2.0, 2.57]],
+    "strongest": 2.57,
     "model": _MODEL,
 }
+MANIFEST = {  # an example of its own: whoever may read this document need not have a key for what is served
+    "schema_version": 1,
+    "name": "cifar10",
+    "version": 1,
+    "created": "2026-11-21T04:54:26+00:00",
+    "labels": ["cat", "frog"],
+    "input": {
+        **{"width": 32, "height": 32, "channels": 3, "crop_fraction": 1.0, "interpolation": "bicubic"},
+        **{"mean": [0.491, 0.482, 0.446], "std": [0.245, 0.243, 0.261]},
+    },
+    "temperature": 0.75,
+    "heatmap": [4, 4],
+    "heatmap_box": [-3.5, -3.5, 28.5, 28.5],
+    "variants": {
+        "onnx-int8": {
+            **{"file": "model.int8.onnx", "agreement": 0.9936, "max_probability_difference": 0.0779},
+            **{"tolerance": 0.065, "cpu_ms_per_image": {"1": 0.34, "8": 0.31}},
+            "score": {"split": "test", "n": 5000, "accuracy": 0.8826, "low": 0.8734, "high": 0.8912},
+        }
+    },
+    "default_variant": "onnx-int8",
+    "metrics": {
+        "score": {"split": "test", "n": 5000, "accuracy": 0.8828, "low": 0.8736, "high": 0.8914},
+        **{"macro_f1": 0.8826, "ece": 0.01, "majority": 0.5},
+    },
+    "machine": {"cpu": "AMD EPYC", "instruction_set": "avx512-vnni"},
+    "provenance": {"data": {"source": "photos"}, "best_epoch": 38},
+    "files": {"golden.npz": {"sha256": 64 * "0", "size_bytes": 143527}},
+    "digest": 64 * "0",
+    "serving": {"variant": "onnx-int8", "device": "cpu", "warning": None},
+}
+CARD = [
+    {
+        "title": "Model",
+        "text": ["An image classifier of 2 classes."],
+        "head": [],
+        "rows": [["name and version", "cifar10 1"], ["licence", "Not stated by the author."]],
+    }
+]
 METRICS = '# TYPE sightglass_images_total counter\nsightglass_images_total{outcome="predicted"} 1027.0\n'
 # By code, what the example says beside what the table has; the title is the detail of the others.
 _SAID: dict[str, Document] = {

@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from app.classifier import Classifier
 from app.errors import as_markdown
 from app.metrics import Metrics
-from app.routes.documented import METRICS, example
+from app.routes.documented import MANIFEST, METRICS, example
 from app.schemas import ModelCard, model_card
 
 
@@ -16,7 +16,7 @@ def router(classifier: Classifier, metrics: Metrics) -> APIRouter:
     routes = APIRouter()
     card = model_card(classifier.served)
 
-    @routes.get("/model", responses={200: {"model": ModelCard, **example(card)}})
+    @routes.get("/model", responses={200: {"model": ModelCard, **example(MANIFEST)}})
     async def model() -> Response:
         """The manifest: labels, input, variants with their proofs, provenance; and what this process serves."""
         return JSONResponse(card)

@@ -50,11 +50,25 @@ class _File:
         """The file, or 304 where the client has it."""
         etag = f'"{self.mark}"'
         headers = _HEADERS | {"Cache-Control": caching, "ETag": etag, "Vary": "Accept, Accept-Encoding"}
-        if request.headers.get("if-none-match") == etag:
+        if _names(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if _unpacks(request.headers.get("accept-encoding", "")):
             return Response(self.packed, headers=headers | {"Content-Encoding": "gzip"}, media_type=self.media_type)
         return Response(self.content, headers=headers, media_type=self.media_type)
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Whether the list has the mark, weak or strong, or is `*` (RFC 9110, section 13.1.2)."""
+    return not {etag, "*"}.isdisjoint(mark.strip().removeprefix("W/") for mark in if_none_match.split(","))
+
+
+def _unpacks(accept_encoding: str) -> bool:
+    """Whether the list has gzip, with no quality or one above 0 (RFC 9110, section 12.5.3)."""
+    for part in accept_encoding.lower().replace(" ", "").split(","):
+        coding, _, quality = part.partition(";q=")
+        if coding == "gzip":
+            return not quality or bool(quality.strip("0."))
+    return False
 
 
 def router(served: Served, max_upload_bytes: int) -> APIRouter:
@@ -97,7 +111,8 @@ def router(served: Served, max_upload_bytes: int) -> APIRouter:
     async def file(name: str, request: Request) -> Response:
         if name not in files:
             raise Problem("not_found", f"The page has no file {name[:64]}.")
-        return files[name].answer(request, _FOR_EVER)
+        asked_for = request.url.query == files[name].mark  # or a rolling update keeps old code under the new one's mark
+        return files[name].answer(request, _FOR_EVER if asked_for else "no-cache")
 
     return routes
 

@@ -167,6 +167,7 @@ def test_an_explanation_is_a_value(ask: Ask) -> None:
         "picture": {"width": 60, "height": 40},
         "box": {"left": 10, "top": 0, "right": 50, "bottom": 40},
         "heatmap": [[0.5, -1], [2, 0]],
+        "strongest": 4,
         "model": MODEL,
     }
     with neighbour(http(200, document)) as service:
@@ -174,6 +175,7 @@ def test_an_explanation_is_a_value(ask: Ask) -> None:
     assert service.requests[0].startswith("POST /explain?class=dog+%26+co HTTP/1.1\r\n")
     assert (answer.label, answer.prediction, answer.method) == ("dog", "cat", "class-activation")
     assert (answer.picture.width, answer.box.right, answer.heatmap) == (60, 50.0, ((0.5, -1.0), (2.0, 0.0)))
+    assert answer.strongest == 4.0
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\n", "schlüssel"])

@@ -41,7 +41,8 @@ def claim(needed):
 def draw(data, width, height):
     maps = np.ones((2, 7, 7), np.float32)
     geometry = Geometry(width, height, width * 0.2, 0, width * 0.8, height)
-    explained = Explanation("cat", 1, 0.9, "class-activation", maps, geometry, (width * 0.2, 0, width * 0.8, height))
+    box = (width * 0.2, 0, width * 0.8, height)
+    explained = Explanation("cat", 1, 0.9, "class-activation", maps, geometry, box)
     return overlay(explained, display(data, LONGEST_SIDE, claim=claim), claim)
 
 small, large = (Path(name).read_bytes() for name in sys.argv[1:3])

@@ -45,7 +45,8 @@ def test_the_numbers_are_of_the_predicted_class_by_default(client: httpx2.Client
     predicted = client.post("/predict", content=CAT).json()
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["vary"] == "accept"
-    assert list(body) == ["class", "probability", "prediction", "method", "picture", "box", "heatmap", "model"]
+    members = ["class", "probability", "prediction", "method", "picture", "box", "heatmap", "strongest", "model"]
+    assert list(body) == members
     assert (body["class"], body["prediction"]) == ("cat", "cat")
     assert body["probability"] == predicted["confidence"]
     assert body["method"] == "class-activation"
@@ -53,6 +54,7 @@ def test_the_numbers_are_of_the_predicted_class_by_default(client: httpx2.Client
     # the model saw 75.5 to 375.5 across and 0 to 300 down, and its maps are 3.5 of its 32 pixels further up and left
     assert body["box"] == {"left": 42.6875, "top": -32.8125, "right": 342.6875, "bottom": 267.1875}
     assert np.array(body["heatmap"]).shape == (4, 4)
+    assert body["strongest"] == np.max(body["heatmap"])  # what the cat has, no other class has
     assert body["model"] == predicted["model"] == {"name": "cifar10", "version": 1, "variant": "onnx-int8"}
 
 
@@ -61,6 +63,7 @@ def test_a_form_and_a_bare_body_say_the_same(client: httpx2.Client) -> None:
     assert form == client.post("/explain?class=dog", content=CAT).json()
     assert (form["class"], form["prediction"]) == ("dog", "cat")
     assert form["probability"] < 0.5
+    assert form["strongest"] == client.post("/explain", content=CAT).json()["strongest"] > np.max(form["heatmap"])
 
 
 def test_the_overlay_is_a_png_of_the_displayed_size_that_says_what_it_shows(client: httpx2.Client) -> None:

@@ -18,15 +18,8 @@ BLACK = np.zeros((80, 120, 3), np.uint8)
 def explained(maps: object, number: int = 0, geometry: Geometry | None = None) -> Explanation:
     """Class `number` of maps [K, h, w], over the middle 80 x 80 of 120 x 80 pixels."""
     lies = geometry or Geometry(120, 80, 20, 0, 100, 80)
-    return Explanation(
-        "bee",
-        number,
-        0.5,
-        "occlusion",
-        np.array(maps, np.float32),
-        lies,
-        (lies.left, lies.top, lies.right, lies.bottom),
-    )
+    box = (lies.left, lies.top, lies.right, lies.bottom)
+    return Explanation("bee", number, 0.5, "occlusion", np.array(maps, np.float32), lies, box)
 
 
 def drawn(explained: Explanation, picture: NDArray[np.uint8] = BLACK) -> NDArray[np.uint8]:
@@ -43,6 +36,7 @@ def test_evidence_is_in_parts_of_the_strongest_of_any_class() -> None:
     maps = [[[2.0, -1.0], [0.0, 1.0]], [[-8.0, 4.0], [0.0, 0.0]]]
     assert explained(maps, 0).evidence().tolist() == [[0.5, 0], [0, 0.25]]
     assert explained(maps, 1).evidence().tolist() == [[0, 1], [0, 0]]
+    assert explained(maps, 0).strongest == 4
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0])

@@ -168,10 +168,7 @@ def test_the_copied_call_gives_the_answer_of_the_page_byte_for_byte(
 
 
 def test_a_heat_map_lies_where_the_model_looks(page: Page, service: Server) -> None:
-    answer = httpx2.post(f"{service.url}/explain", content=CAT.read_bytes())
-    if answer.status_code == 404:
-        pytest.skip("this service has no /explain")
-    explained = answer.json()
+    explained = httpx2.post(f"{service.url}/explain", content=CAT.read_bytes()).json()
     choose(page, CAT)
     answered(page)
     page.click("#heat-on")
@@ -197,6 +194,21 @@ def test_a_heat_map_lies_where_the_model_looks(page: Page, service: Server) -> N
     page.click("#heat-on")
     assert page.is_hidden("#heat")
     assert page.is_hidden("#opacity")
+
+
+def test_a_class_that_little_speaks_for_stays_dark_as_in_the_png(page: Page, service: Server) -> None:
+    explained = httpx2.post(f"{service.url}/explain", params={"class": "truck"}, content=CAT.read_bytes()).json()
+    share = np.max(explained["heatmap"]) / explained["strongest"]
+    assert 0 < share < 0.5
+    choose(page, CAT)
+    answered(page)
+    page.click("#heat-on")
+    expect(page.locator("#heat")).to_have_attribute("aria-label", re.compile("Heat map of cat"))
+    glowing = int(drawn(page, "#heat")[..., :3].max())
+    page.select_option("#heat-class", "truck")
+    expect(page.locator("#heat")).to_have_attribute("aria-label", re.compile("Heat map of truck"))
+    assert int(drawn(page, "#heat")[..., :3].max()) < glowing * (share + 0.4)  # colours rise faster than the evidence
+    expect(page.locator("#heat-said")).to_contain_text(f", {100 * share:.1f} % of this picture's strongest evidence")
 
 
 def test_without_javascript_the_form_still_posts(browser: Browser, service: Server) -> None:

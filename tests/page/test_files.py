@@ -76,12 +76,34 @@ def test_files_are_asked_for_by_what_they_hold_and_kept(client: httpx2.Client) -
     for name in ("page.js", "page.css"):
         file = client.get(f"/page/{name}")
         assert file.content == (FOLDER / name).read_bytes()
-        assert f"page/{name}?{file.headers['etag'].strip(chr(34))}" in html.text
-        assert "immutable" in file.headers["cache-control"]
+        asked = f"page/{name}?{file.headers['etag'].strip(chr(34))}"
+        assert asked in html.text
+        assert "immutable" in client.get(f"/{asked}").headers["cache-control"]
+        for other in ("", "?", "?0123456789abcdef"):  # while two versions of the service answer, it may be the other's
+            assert client.get(f"/page/{name}{other}").headers["cache-control"] == "no-cache"
         assert int(file.headers["content-length"]) < len(file.content) / 2  # packed
         assert client.get(f"/page/{name}", headers={"Accept-Encoding": "identity"}).content == file.content
     assert client.get("/page/page.html").status_code == 404
     assert client.get("/page/..%2fmain.py").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        *(("gzip", True), ("br, GZIP;q=0.5", True), ("gzip; q=1.0", True)),
+        *(("gzip;q=0", False), ("br, gzip; q=0.000", False), ("x-gzipped", False), ("*", False), ("", False)),
+    ],
+)
+def test_files_are_packed_for_those_who_unpack_them(client: httpx2.Client, accepted: str, packed: bool) -> None:
+    headers = client.get("/page/page.js", headers={"Accept-Encoding": accepted}).headers
+    assert (headers.get("content-encoding") == "gzip") == packed
+
+
+def test_a_client_has_a_file_under_any_of_the_marks_it_names(client: httpx2.Client) -> None:
+    mark = client.get("/page/page.js").headers["etag"]
+    for named in (mark, f"W/{mark}", f'"other", {mark}', f'"other",W/{mark}', "*"):
+        assert client.get("/page/page.js", headers={"If-None-Match": named}).status_code == 304
+    assert client.get("/page/page.js", headers={"If-None-Match": f'"other", {mark[:-2]}"'}).status_code == 200
 
 
 def test_what_the_page_says_of_a_model_is_text_whatever_it_holds(digits: Served) -> None:
@@ -152,6 +174,16 @@ def test_the_card_says_what_manifest_and_report_hold(digits: Served) -> None:
     assert f"below {card.percent(content['reject_below']['confidence'])} let a person look" in confidence
     assert f"above {content['unfamiliar']['threshold']:.2f}" in confidence
     assert dict(parts["This process"].rows)["serves"] == "onnx on cpu"
+
+
+def test_a_provenance_of_any_shape_is_shown_as_it_is(digits: Served) -> None:
+    data = {"source": 3, "images": {"train": "some", "val": None, "test": 1234}}
+    provenance = {"data": data, "best_epoch": "last", "seconds": "an hour"}
+    odd = digits.manifest.model_copy(update={"provenance": provenance})
+    parts = {section.title: section for section in card.sections(dataclasses.replace(digits, manifest=odd), Report())}
+    data_rows = dict(parts["Data"].rows)
+    assert [data_rows[split] for split in data["images"]] == ["some", "None", "1,234 pictures"]
+    assert dict(parts["Training"].rows)["best epoch"] == "last"
 
 
 def test_a_card_without_a_report_makes_nothing_up(digits: Served) -> None:

@@ -5,10 +5,8 @@ import threading
 from pathlib import Path
 
 import httpx2
-import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app import settings
 from app.engines import EngineError
 from app.settings import DEFAULT_MODEL
 from tests.page.browser import CAT, answered, choose, tab
@@ -112,8 +110,6 @@ def test_a_heat_map_that_cannot_be_had_is_said_beside_its_switch(browser: Browse
 
 
 def test_a_key_is_asked_for_where_the_service_wants_one(browser: Browser, tmp_path: Path) -> None:
-    if "api_keys" not in settings.Settings.model_fields:
-        pytest.skip("this service has no API keys")
     with (
         serving(DEFAULT_MODEL, tmp_path, API_KEYS="page:correct-horse-battery") as server,
         tab(browser, f"{server.url}/") as page,
@@ -122,7 +118,16 @@ def test_a_key_is_asked_for_where_the_service_wants_one(browser: Browser, tmp_pa
         page.fill("#key-text", "wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#key-said")).to_have_text("That key was not accepted.")
-        page.fill("#key-text", "correct-horse-battery")
+        for typed in ("ключ-от-сервиса", "two words"):  # no header can carry the first
+            page.fill("#key-text", typed)
+            page.keyboard.press("Enter")
+            expect(page.locator("#key-said")).to_have_text("No such key: one is printable ASCII without spaces.")
+            assert page.is_visible("#key")
+            page.fill("#key-text", "wrong")
+            page.keyboard.press("Enter")
+            expect(page.locator("#key-said")).to_have_text("That key was not accepted.")
+        assert page.is_hidden("#banner")
+        page.fill("#key-text", " correct-horse-battery ")  # as it is pasted
         page.click("#key button")
         assert answered(page).startswith("cat ")
         assert page.is_hidden("#key")
@@ -130,6 +135,14 @@ def test_a_key_is_asked_for_where_the_service_wants_one(browser: Browser, tmp_pa
         page.click("[data-code=curl]")
         snippet = page.inner_text("#snippet")
         assert "correct-horse-battery" not in snippet
-        assert '-H "Authorization: Bearer $SIGHTGLASS_KEY"' in snippet
+        assert '-H "Authorization: Bearer $SIGHTGLASS_API_KEY"' in snippet
+        for language, read in (
+            ("python", "os.environ['SIGHTGLASS_API_KEY']"),
+            ("js", "process.env.SIGHTGLASS_API_KEY"),
+        ):
+            page.click(f"[data-code={language}]")
+            assert read in page.inner_text("#snippet")
         page.click("nav a[href='#card']")
         page.wait_for_selector("#card-body h3")
+        page.click("nav >> text=API")
+        page.wait_for_selector(".opblock-summary-post")  # no link can carry a key
