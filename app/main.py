@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 import numpy as np
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
@@ -29,6 +30,7 @@ from app.observability import Observability, answer_error
 from app.occlusion import Occlusion
 from app.routes import batch, card, documented, explain, health, model, page, predict, v2
 from app.routes.infer import Infer
+from app.routes.plain import PlainRoute
 from app.settings import Settings, SettingsError
 from app.startup import Served
 
@@ -79,10 +81,22 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         redirect_slashes=False,  # a redirect names a host and scheme that a proxy in front may not have
         lifespan=lambda _api: _lifespan(classifier, memory, metrics, drain, service),
     )
-    answer = predict.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
-    many = batch.route(classifier, metrics, chosen.max_upload_bytes, chosen.deadline_ms, chosen.max_batch)
-    occlusion = Occlusion(batcher, spec, chosen.max_batch)
-    explained = explain.route(classifier, occlusion, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
+    answer = _add_routes(api, classifier, metrics, drain, chosen)
+    for kind in (HTTPException, RequestValidationError, Exception):
+        api.add_exception_handler(kind, answer_error)
+    # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms
+    direct = {("POST", chosen.root_path + answer.path): answer.app}
+    service: Observability = Observability(api, direct, metrics, drain, exposure)  # the lifespan above needs the type
+    return service
+
+
+def _add_routes(api: FastAPI, classifier: Classifier, metrics: Metrics, drain: Drain, chosen: Settings) -> PlainRoute:
+    """Every route, with what of the settings it needs; answers /predict's."""
+    served, limits = classifier.served, (chosen.max_upload_bytes, chosen.deadline_ms)
+    answer = predict.route(classifier, metrics, *limits)
+    many = batch.route(classifier, metrics, *limits, chosen.max_batch)
+    occlusion = Occlusion(classifier.batcher, served.manifest.input, chosen.max_batch)
+    explained = explain.route(classifier, occlusion, metrics, *limits)
     api.router.routes[:0] = [answer, many, explained]
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
@@ -90,14 +104,9 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     api.include_router(page.router(served, chosen.max_upload_bytes))
     models = models_of(served.manifest, served.variant)
     api.include_router(v2.router(classifier, drain, models))
-    api.router.routes += Infer(classifier, metrics, models, chosen.max_upload_bytes, chosen.deadline_ms).routes()
+    api.router.routes += Infer(classifier, metrics, models, *limits).routes()
     documented.complete(api)
-    for kind in (HTTPException, RequestValidationError, Exception):
-        api.add_exception_handler(kind, answer_error)
-    # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms
-    direct = {("POST", chosen.root_path + answer.path): answer.app}
-    service: Observability = Observability(api, direct, metrics, drain, exposure)  # the lifespan above needs the type
-    return service
+    return answer
 
 
 @contextlib.asynccontextmanager
