@@ -84,14 +84,8 @@ def train(
     if quiet and not as_json:
         echo(f"{out}: best epoch {result.epoch}, val accuracy {result.accuracy}")
     if as_json:
-        _print_json(
-            {
-                "run": str(out),
-                "best_epoch": result.epoch,
-                "val_accuracy": result.accuracy.value,
-                "seconds": result.seconds,
-            }
-        )
+        best = {"best_epoch": result.epoch, "val_accuracy": result.accuracy.value}
+        _print_json({"run": str(out), **best, "seconds": result.seconds})
 
 
 @app.command()
