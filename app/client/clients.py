@@ -78,7 +78,8 @@ class Client(_Calls):
     ) -> Iterator[Prediction | ClientError]:
         """For each picture, in order, its prediction or its error; at most `concurrency` are held in memory at once.
 
-        Who stops early does not wait for those on their way: they end in their threads, and nobody sees them.
+        Who stops early does not wait for those on their way: they end in their threads, at the latest with `timeout`;
+        only the end of the program waits for that.
         """
         stopped = threading.Event()
 

@@ -19,7 +19,8 @@ def read(picture: Picture) -> bytes:
     try:
         content = Path(picture).read_bytes() if isinstance(picture, str | os.PathLike) else picture.read()
     except OSError as error:
-        raise UnreadableFile(str(error), "unreadable_file") from error
+        why = f"{error.filename}: {error.strerror}." if error.filename else str(error)
+        raise UnreadableFile(why, "unreadable_file") from error
     if not isinstance(content, bytes):
         raise TypeError("a picture is bytes: open its file with mode 'rb'")
     return content

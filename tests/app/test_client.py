@@ -96,7 +96,7 @@ def test_a_picture_that_is_far_too_large_is_answered_and_not_cut_off(server: Ser
 
 
 def test_a_missing_file_is_of_the_same_family(server: Server, ask: Ask) -> None:
-    with pytest.raises(UnreadableFile, match=r"nowhere\.jpg"):
+    with pytest.raises(UnreadableFile, match=r"^nowhere\.jpg: No such file or directory\.$"):
         ask(server.url, "predict", "nowhere.jpg")
 
 
