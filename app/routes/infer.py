@@ -3,20 +3,22 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from fastapi import Header
 from numpy.typing import NDArray
 from starlette.types import Message, Receive, Scope, Send
 
 from app.artifact.image import Claim, Decoded, Geometry, ImageError
 from app.classifier import Classifier, Prediction, rank
-from app.inference_protocol import answer, body
+from app.inference_protocol import answer, body, described
 from app.inference_protocol.models import Model
 from app.inference_protocol.request import HEADER_LENGTH, InferRequest, json_length, parse
 from app.metrics import Metrics
 from app.observability import trace_of
 from app.routes.answered import observe, record_together, whole
+from app.routes.asked import Timeout
 from app.routes.counted import counted
 from app.routes.documented import BINARY, protocol_errors
 from app.routes.patience import Patience
@@ -26,12 +28,28 @@ from app.routes.v2 import TAGS, model_at, path_of
 
 _PATH = "/v2/models/{model}"
 _QUICK_BYTES, _QUICK_VALUES = 16_384, 1024  # of JSON, and of the answer: what takes less than 1 ms
+_LENGTH = "Inference-Header-Content-Length"
 _JSON_COPIES = 3  # at most: its text twice, and what has been read of it
-_CONTENT = {
-    "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
-    "application/octet-stream": BINARY,
+_BODY = {
+    "required": True,
+    "description": "JSON, then the input's bytes if they are not in it.",
+    "content": {
+        "application/json": {"schema": described.REQUEST, "example": described.REQUEST_EXAMPLE},
+        "application/octet-stream": BINARY,
+    },
 }
-_BODY = {"required": True, "description": "JSON, then the input's bytes if they are not in it.", "content": _CONTENT}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "JSON; then, where they were asked for as bytes, the outputs.",
+        "content": {
+            "application/json": {"schema": described.ANSWER, "example": described.ANSWER_EXAMPLE},
+            "application/octet-stream": BINARY,
+        },
+        "headers": {_LENGTH: {"description": "How many bytes are JSON, if not all.", "schema": {"type": "integer"}}},
+    }
+}
+_HOW_LONG = "How many bytes of the body are JSON; of a body that is the input itself 0. Without it all of them are."
+Length = Annotated[int | None, Header(ge=0, alias=_LENGTH, description=_HOW_LONG)]
 
 
 class Infer:
@@ -54,14 +72,14 @@ class Infer:
     def routes(self) -> list[PlainRoute]:
         """With and without the version."""
 
-        def infer() -> dict[str, Any]:
+        def infer(inference_header_content_length: Length = None, x_request_timeout_ms: Timeout = None) -> Any:
             """Classify pictures; docs/protocol.md lists requests and clients."""
             raise NotImplementedError
 
         documentation: dict[str, Any] = {
             "methods": ["POST"],
             "tags": TAGS,
-            "responses": protocol_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
+            "responses": _ANSWER | protocol_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
             "openapi_extra": {"requestBody": _BODY, **path_of(self._models)},
         }
         versioned = f"{_PATH}/versions/{{version}}/infer"
