@@ -5,6 +5,9 @@ All of it is off until it is set, and what is off costs a request nothing.
 
 import functools
 import hashlib
+import json
+import multiprocessing
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -20,6 +23,7 @@ from app.settings import PREFIX, Settings, SettingsError
 
 _ENTRY = re.compile(r"([\w.-]{1,64}):([!-+\--~]*)", re.ASCII)  # a key is printable, without spaces and commas
 _LEAST_CHARACTERS = 16
+HANDED_DOWN = "_SIGHTGLASS_KEYS"  # what workers have their keys from: the file may be another by the time of the last
 _ORIGIN = re.compile(r"https?://[\w.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 # for probes, and for people who have yet to enter their key: no link of a browser can carry one
 _OPEN = re.compile(r"/|/health|/health/.*|/page/.*|/docs|/docs/.*|/static-offline-docs/.*|/openapi\.json")
@@ -45,13 +49,17 @@ class Exposure:
     @classmethod
     def of(cls, chosen: Settings) -> "Exposure | None":
         """What is set, or None where nothing is. Raises SettingsError."""
-        keys, origins = _keys(chosen), _origins(chosen.cors_origins)
+        keys, origins = _handed_down() or _keys(chosen), _origins(chosen.cors_origins)
         if keys and "*" in origins:
             raise SettingsError(f"{PREFIX}CORS_ORIGINS=*: with keys, name the origins that may use them")
         headers = _SECURITY if chosen.security_headers == "on" else []
         if not (keys or origins or headers):
             return None
         return cls(keys, origins, tuple(headers), chosen.root_path)
+
+    def hand_down(self) -> None:
+        """Let the workers that this process starts know the same keys, whenever they are started."""
+        os.environ[HANDED_DOWN] = json.dumps({name: digest.hex() for name, digest in self.keys.items()})
 
     def around(self, app: ASGIApp, scope: Scope, send: Send) -> tuple[ASGIApp, Send]:
         """What answers this request in place of `app`, if it is not `app`, and how it sends whatever it answers."""
@@ -115,6 +123,12 @@ def _refuse(headers: Headers) -> ASGIApp:
 
 async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
     """What CORSMiddleware would be around."""
+
+
+def _handed_down() -> dict[str, bytes]:
+    """From the process that started this one as a worker."""
+    handed = os.environ.get(HANDED_DOWN) if multiprocessing.parent_process() else None
+    return {name: bytes.fromhex(digest) for name, digest in json.loads(handed or "{}").items()}
 
 
 def _keys(chosen: Settings) -> dict[str, bytes]:

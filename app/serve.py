@@ -57,6 +57,8 @@ def _serve(chosen: Settings) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
     try:
         if not alone:
+            if exposure:
+                exposure.hand_down()
             return workers.run(config, can_fork)
         server = uvicorn.Server(config)
         server.run()

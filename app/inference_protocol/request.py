@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.errors import Problem
 from app.inference_protocol import numbers, tensors
 from app.inference_protocol.models import Model
+from app.inference_protocol.tensors import refuse
 
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 HEADER_LENGTH = b"inference-header-content-length"
@@ -43,7 +44,7 @@ def json_length(headers: Mapping[bytes, bytes], body_bytes: int) -> int:
         return body_bytes
     if not _LENGTH.fullmatch(announced) or int(announced) > body_bytes:
         shown = announced[:20].decode("latin-1")
-        _refuse(f"Inference-Header-Content-Length: {shown}, but the body has {body_bytes} bytes.")
+        refuse(f"Inference-Header-Content-Length: {shown}, but the body has {body_bytes} bytes.")
     return int(announced)
 
 
@@ -59,11 +60,11 @@ def parse(model: Model, body: bytes, length: int, max_images: int) -> InferReque
     content = _content(body[:length])
     request_id = content.get("id")
     if request_id is not None and not isinstance(request_id, str):
-        _refuse("`id` is no string.")
+        refuse("`id` is no string.")
     outputs = _outputs(content, model)
     inputs = content.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
-        _refuse(f"`inputs` must be a list of one object, the input `{model.input.name}`.")
+        refuse(f"`inputs` must be a list of one object, the input `{model.input.name}`.")
     return InferRequest(request_id, _pictures(inputs[0], model, memoryview(body)[length:], max_images), outputs)
 
 
@@ -72,9 +73,9 @@ def _content(text: bytes) -> dict[str, Any]:
         content = numbers.loads(text)
     except (ValueError, RecursionError) as error:
         hint = "a bare picture needs `Inference-Header-Content-Length: 0`"
-        _refuse(f"The request is no JSON ({error}); {hint}.")
+        refuse(f"The request is no JSON ({error}); {hint}.")
     if not isinstance(content, dict):
-        _refuse("The request is no JSON object.")
+        refuse("The request is no JSON object.")
     return content
 
 
@@ -82,20 +83,20 @@ def _pictures(given: dict[str, Any], model: Model, rest: memoryview, max_images:
     """Of the one input: its JSON `data`, or all that comes after the JSON."""
     wanted = model.input
     if given.get("name") != wanted.name:
-        _refuse(f"{model.name} has no input {_shown(given.get('name'))}; it has `{wanted.name}`.")
+        refuse(f"{model.name} has no input {_shown(given.get('name'))}; it has `{wanted.name}`.")
     if given.get("datatype") != wanted.datatype:
-        _refuse(f"`{wanted.name}` has the datatype {wanted.datatype}, not {_shown(given.get('datatype'))}.")
+        refuse(f"`{wanted.name}` has the datatype {wanted.datatype}, not {_shown(given.get('datatype'))}.")
     images = tensors.images_in(wanted, given.get("shape"), max_images)
     parameters = _parameters(given)
     if "shared_memory_region" in parameters:
-        _refuse("There is no shared memory between this service and its clients; send the data.")
+        refuse("There is no shared memory between this service and its clients; send the data.")
     size, data = parameters.get("binary_data_size"), given.get("data")
     if (size is None) == (data is None):
-        _refuse(f"`{wanted.name}` needs either `data` or the parameter `binary_data_size`.")
+        refuse(f"`{wanted.name}` needs either `data` or the parameter `binary_data_size`.")
     if size is not None and (type(size) is not int or size != len(rest)):
-        _refuse(f"`{wanted.name}` has binary_data_size {_shown(size)}, but {len(rest)} bytes come after the JSON.")
+        refuse(f"`{wanted.name}` has binary_data_size {_shown(size)}, but {len(rest)} bytes come after the JSON.")
     if size is None and rest:
-        _refuse(f"{len(rest)} bytes come after the JSON, which no input asks for.")
+        refuse(f"{len(rest)} bytes come after the JSON, which no input asks for.")
     return tensors.of_json(wanted, data, images) if size is None else tensors.of_binary(wanted, rest, images)
 
 
@@ -107,10 +108,10 @@ def _outputs(content: dict[str, Any], model: Model) -> tuple[Wanted, ...]:
         return (Wanted("probabilities", binary),)
     names = [output.name for output in model.outputs]
     if not isinstance(asked, list) or len(asked) > len(names) or not all(isinstance(each, dict) for each in asked):
-        _refuse(f"`outputs` must be a list of objects, each one of {', '.join(names)}, once.")
+        refuse(f"`outputs` must be a list of objects, each one of {', '.join(names)}, once.")
     wanted = tuple(_wanted(each, model, binary) for each in asked)
     if len({each.name for each in wanted}) < len(wanted):
-        _refuse("`outputs` has the same output twice.")
+        refuse("`outputs` has the same output twice.")
     return wanted
 
 
@@ -118,15 +119,15 @@ def _wanted(given: dict[str, Any], model: Model, binary: bool) -> Wanted:
     output = next((each for each in model.outputs if each.name == given.get("name")), None)
     if output is None:
         has = ", ".join(f"`{each.name}`" for each in model.outputs)
-        _refuse(f"{model.name} has no output {_shown(given.get('name'))}; it has {has}.")
+        refuse(f"{model.name} has no output {_shown(given.get('name'))}; it has {has}.")
     parameters = _parameters(given)
     if "shared_memory_region" in parameters:
-        _refuse("There is no shared memory between this service and its clients; ask for the data.")
+        refuse("There is no shared memory between this service and its clients; ask for the data.")
     classes = parameters.get("classification", 0)
     if type(classes) is not int or classes < 0:
-        _refuse(f"classification: {_shown(classes)}: how many classes, a whole number.")
+        refuse(f"classification: {_shown(classes)}: how many classes, a whole number.")
     if classes and len(output.shape) != 2:
-        _refuse(f"`{output.name}` has no classes to rank; ask for the classification of `probabilities`.")
+        refuse(f"`{output.name}` has no classes to rank; ask for the classification of `probabilities`.")
     return Wanted(output.name, _flag(parameters, "binary_data", binary), min(classes, len(model.labels)))
 
 
@@ -135,14 +136,14 @@ def _parameters(given: dict[str, Any]) -> dict[str, Any]:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        _refuse("`parameters` must be an object.")
+        refuse("`parameters` must be an object.")
     return parameters
 
 
 def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        _refuse(f"{name}: {_shown(value)}: true or false.")
+        refuse(f"{name}: {_shown(value)}: true or false.")
     return value
 
 
@@ -153,7 +154,3 @@ def _shown(value: Any) -> str:
     return (
         str(value) if isinstance(value, bool | int | float) and abs(value) < 1e15 else f"of type {type(value).__name__}"
     )
-
-
-def _refuse(detail: str) -> NoReturn:
-    raise Problem("bad_tensor", detail)

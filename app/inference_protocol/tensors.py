@@ -23,7 +23,7 @@ def images_in(tensor: Tensor, shape: Any, max_images: int) -> int:
     if not dimensions or len(shape) != len(tensor.shape) or tuple(shape[1:]) != tensor.shape[1:]:
         wanted = ", ".join(["N", *(str(side) for side in tensor.shape[1:])])
         given = f", not [{', '.join(map(str, shape[:8]))}]" if dimensions else ""
-        _refuse(f"`{tensor.name}` has the shape [{wanted}]{given}.")
+        refuse(f"`{tensor.name}` has the shape [{wanted}]{given}.")
     _check_count(shape[0], max_images)
     return int(shape[0])
 
@@ -32,7 +32,7 @@ def of_json(tensor: Tensor, data: Any, images: int) -> list[bytes] | NDArray[np.
     """From `data`: numbers, nested or flat; of encoded pictures base64, because JSON has no bytes. Raises Problem."""
     if tensor.name == ENCODED:
         if not isinstance(data, list) or len(data) != images or not all(isinstance(each, str) for each in data):
-            _refuse(f"`{ENCODED}` needs {images} strings, each a picture in base64.")
+            refuse(f"`{ENCODED}` needs {images} strings, each a picture in base64.")
         return [_of_base64(each) for each in data]
     shape = (images, *tensor.shape[1:])
     count = math.prod(shape)
@@ -41,7 +41,7 @@ def of_json(tensor: Tensor, data: Any, images: int) -> list[bytes] | NDArray[np.
             raise ValueError
         return data.as_uint8(count).reshape(shape)
     except (ValueError, TypeError):
-        _refuse(f"`data` of `{tensor.name}` must be {count} whole numbers from 0 to 255.")
+        refuse(f"`data` of `{tensor.name}` must be {count} whole numbers from 0 to 255.")
 
 
 def of_binary(tensor: Tensor, data: memoryview, images: int) -> list[bytes] | NDArray[np.uint8]:
@@ -50,7 +50,7 @@ def of_binary(tensor: Tensor, data: memoryview, images: int) -> list[bytes] | ND
         return _elements(data, images)
     shape = (images, *tensor.shape[1:])
     if len(data) != math.prod(shape):
-        _refuse(f"`{tensor.name}` of that shape has {math.prod(shape)} bytes, not {len(data)}.")
+        refuse(f"`{tensor.name}` of that shape has {math.prod(shape)} bytes, not {len(data)}.")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -60,32 +60,32 @@ def raw(tensor: Tensor, body: bytes, max_images: int) -> list[bytes] | NDArray[n
         return [body]
     images, rest = divmod(len(body), math.prod(tensor.shape[1:]))
     if rest:
-        _refuse(f"{len(body)} bytes are no whole number of pictures of {math.prod(tensor.shape[1:])} bytes.")
+        refuse(f"{len(body)} bytes are no whole number of pictures of {math.prod(tensor.shape[1:])} bytes.")
     _check_count(images, max_images)
     return of_binary(tensor, memoryview(body), images)
 
 
 def _check_count(images: int, max_images: int) -> None:
     if not images:
-        _refuse("There is no picture in it.")
+        refuse("There is no picture in it.")
     if images > max_images:
         limit = f"at most {max_images} a request (half of each worker's share of SIGHTGLASS_MAX_QUEUE)"
-        _refuse(f"{images} pictures; this service takes {limit}.")
+        refuse(f"{images} pictures; this service takes {limit}.")
 
 
 def _elements(data: memoryview, images: int) -> list[bytes]:
     elements, place = [], 0
     for number in range(images):
         if len(data) - place < _LENGTH_BYTES:
-            _refuse(f"`{ENCODED}` announces {images} elements, but its bytes end after {number}.")
+            refuse(f"`{ENCODED}` announces {images} elements, but its bytes end after {number}.")
         (length,) = struct.unpack_from("<I", data, place)
         place += _LENGTH_BYTES
         if length > len(data) - place:
-            _refuse(f"Element {number} of `{ENCODED}` announces {length} bytes; {len(data) - place} are left.")
+            refuse(f"Element {number} of `{ENCODED}` announces {length} bytes; {len(data) - place} are left.")
         elements.append(bytes(data[place : place + length]))
         place += length
     if place < len(data):
-        _refuse(f"`{ENCODED}` has {len(data) - place} bytes after its {images} elements.")
+        refuse(f"`{ENCODED}` has {len(data) - place} bytes after its {images} elements.")
     return elements
 
 
@@ -97,8 +97,9 @@ def _of_base64(text: str) -> bytes:
             raise ValueError
         return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in pieces)
     except ValueError:  # binascii.Error is one
-        _refuse(f"A string of `{ENCODED}` is no base64.")
+        refuse(f"A string of `{ENCODED}` is no base64.")
 
 
-def _refuse(detail: str) -> NoReturn:
+def refuse(detail: str) -> NoReturn:
+    """The request does not fit the model."""
     raise Problem("bad_tensor", detail)

@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
@@ -13,12 +12,13 @@ from app.engines import EngineError
 from app.errors import Problem, problem_of
 from app.metrics import Metrics
 from app.observability import trace_of
+from app.routes.answered import observe_file, whole
+from app.routes.asked import Timeout, TopK, labels_of, query_of
 from app.routes.counted import counted, outcome_of
 from app.routes.documented import BATCH, example, problems
 from app.routes.files import FIELD, File, FilesForm, slices
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
-from app.routes.predict import Timeout, TopK, asked
 from app.schemas import BatchResponse
 from app.turns import Turn
 
@@ -49,8 +49,7 @@ def route(
     labels = len(classifier.served.manifest.labels)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        top_k = asked(query.get("top_k"), labels)
+        top_k = labels_of(query_of(scope), labels)
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
         most = max(1, min(_MOST_FILES, _MOST_LABELS // top_k))
@@ -61,10 +60,8 @@ def route(
             patience.watch(scope["state"].get("closed"), received=False)
             await batch.answer(receive, int(announced) if announced.isdigit() else None)
         trace_of(scope).facts.update(images=len(batch.results), errors=batch.errors, bytes_in=batch.received)
-        body = schemas.batch_json(batch.results, classifier.served)
-        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": head})
-        await send({"type": "http.response.body", "body": body})
+        for message in whole(schemas.batch_json(batch.results, classifier.served), b"application/json"):
+            await send(message)
 
     def predict_batch(top_k: TopK = None, x_request_timeout_ms: Timeout = None) -> BatchResponse:
         """Classify many pictures: one result or one error a file, in the order of the form.
@@ -169,8 +166,5 @@ class _Batch:
             if self._over is None:
                 raise
             raise self._over from None
-        stages = {"decode": prediction.decode_seconds, "queue": prediction.answer.queue_seconds}
-        self._metrics.observe_stages(stages | {"inference": prediction.answer.inference_seconds})
-        geometry = prediction.decoded.geometry
-        self._metrics.observe_prediction(*prediction.top_k[0], len(picture), geometry.width * geometry.height)
+        observe_file(prediction, len(picture), self._metrics)
         return schemas.file_json(file.name, prediction)

@@ -1,5 +1,7 @@
 """The model card, for the page and for people: GET /model/card, /model/card.md and /model/report.json."""
 
+from typing import Any
+
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse
 
@@ -8,6 +10,9 @@ from app.errors import Problem
 from app.routes.documented import CARD, example, problems
 from app.schemas import CardSection
 from app.startup import Served
+
+_FIGURES = {"schema": {"type": "object"}, "example": {"name": "cifar10", "version": 1, "evaluation": {"n": 5000}}}
+_REPORT: dict[int | str, Any] = {200: {"content": {"application/json": _FIGURES}}}
 
 
 def router(served: Served) -> APIRouter:
@@ -26,7 +31,7 @@ def router(served: Served) -> APIRouter:
         """The model card in Hugging Face's layout, with `model-index`."""
         return PlainTextResponse(text, media_type="text/markdown; charset=utf-8")
 
-    @routes.get("/model/report.json", response_class=FileResponse, responses=problems(404))
+    @routes.get("/model/report.json", response_class=FileResponse, responses=_REPORT | problems(404))
     async def figures() -> FileResponse:
         """The export's figures, without any of the test's pictures."""
         if report.FILE not in served.manifest.files:

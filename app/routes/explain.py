@@ -5,7 +5,6 @@ import functools
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import parse_qsl
 
 from fastapi import Query
 from starlette.types import Receive, Scope, Send
@@ -20,11 +19,12 @@ from app.metrics import Metrics
 from app.observability import trace_of
 from app.occlusion import Occlusion
 from app.routes import accept
+from app.routes.answered import record, whole
+from app.routes.asked import PICTURE, Timeout, query_of
 from app.routes.counted import counted
 from app.routes.documented import BINARY, EXPLANATION, example, problems
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
-from app.routes.predict import PICTURE, Timeout, record
 from app.routes.upload import read_picture
 from app.schemas import ExplanationResponse
 
@@ -49,8 +49,7 @@ def route(
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         trace = trace_of(scope)
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        label = _known(query.get("class"), manifest.labels)
+        label = _known(query_of(scope).get("class"), manifest.labels)
         form = accept.choose(scope["headers"], (_JSON, _PNG))
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
@@ -71,9 +70,8 @@ def route(
         record(prediction, len(picture), trace)
         trace.stages["explain"] = seconds
         trace.facts.update(explained=explained.label, explanation=explained.method)
-        head = [(b"content-type", form.encode()), (b"content-length", b"%d" % len(body)), (b"vary", b"accept")]
-        await send({"type": "http.response.start", "status": 200, "headers": head})
-        await send({"type": "http.response.body", "body": body})
+        for message in whole(body, form.encode(), (b"vary", b"accept")):
+            await send(message)
 
     def explain(label: Label = None, x_request_timeout_ms: Timeout = None) -> ExplanationResponse:
         """Say where in the picture the evidence for a class lies."""

@@ -10,6 +10,11 @@ from app.routes.documented import HEALTHY, UNHEALTHY, example
 from app.schemas import Health
 
 
+def why_not_ready(classifier: Classifier, drain: Drain) -> str:
+    """Why pictures are better sent elsewhere; empty while they are welcome."""
+    return classifier.why_not_ready() or ("Stopping." if drain.draining else "")
+
+
 def router(classifier: Classifier, drain: Drain) -> APIRouter:
     """The routes, about the classifier."""
     routes = APIRouter()
@@ -29,7 +34,7 @@ def router(classifier: Classifier, drain: Drain) -> APIRouter:
     @routes.get("/health/ready", responses=answers)
     async def ready(response: Response) -> Health:
         """Whether to send pictures: the self-test passed, the engine works, and the service is not about to stop."""
-        return answer(response, classifier.why_not_ready() or ("Stopping." if drain.draining else ""))
+        return answer(response, why_not_ready(classifier, drain))
 
     @routes.head("/health/live", include_in_schema=False)
     @routes.get("/health/live", responses=answers)

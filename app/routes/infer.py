@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from fastapi import Header
 from numpy.typing import NDArray
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app.artifact.image import Claim, Decoded, Geometry, ImageError
 from app.classifier import Classifier, Prediction, rank
-from app.inference_protocol import answer, body
+from app.inference_protocol import answer, body, described
 from app.inference_protocol.models import Model
 from app.inference_protocol.request import HEADER_LENGTH, InferRequest, json_length, parse
 from app.metrics import Metrics
-from app.observability import Trace, trace_of
+from app.observability import trace_of
+from app.routes.answered import observe, record_together, whole
+from app.routes.asked import Timeout
 from app.routes.counted import counted
 from app.routes.documented import BINARY, protocol_errors
 from app.routes.patience import Patience
@@ -25,12 +28,28 @@ from app.routes.v2 import TAGS, model_at, path_of
 
 _PATH = "/v2/models/{model}"
 _QUICK_BYTES, _QUICK_VALUES = 16_384, 1024  # of JSON, and of the answer: what takes less than 1 ms
+_LENGTH = "Inference-Header-Content-Length"
 _JSON_COPIES = 3  # at most: its text twice, and what has been read of it
-_CONTENT = {
-    "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
-    "application/octet-stream": BINARY,
+_BODY = {
+    "required": True,
+    "description": "JSON, then the input's bytes if they are not in it.",
+    "content": {
+        "application/json": {"schema": described.REQUEST, "example": described.REQUEST_EXAMPLE},
+        "application/octet-stream": BINARY,
+    },
 }
-_BODY = {"required": True, "description": "JSON, then the input's bytes if they are not in it.", "content": _CONTENT}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "JSON; then, where they were asked for as bytes, the outputs.",
+        "content": {
+            "application/json": {"schema": described.ANSWER, "example": described.ANSWER_EXAMPLE},
+            "application/octet-stream": BINARY,
+        },
+        "headers": {_LENGTH: {"description": "How many bytes are JSON, if not all.", "schema": {"type": "integer"}}},
+    }
+}
+_HOW_LONG = "How many bytes of the body are JSON; of a body that is the input itself 0. Without it all of them are."
+Length = Annotated[int | None, Header(ge=0, alias=_LENGTH, description=_HOW_LONG)]
 
 
 class Infer:
@@ -53,14 +72,14 @@ class Infer:
     def routes(self) -> list[PlainRoute]:
         """With and without the version."""
 
-        def infer() -> dict[str, Any]:
+        def infer(inference_header_content_length: Length = None, x_request_timeout_ms: Timeout = None) -> Any:
             """Classify pictures; docs/protocol.md lists requests and clients."""
             raise NotImplementedError
 
         documentation: dict[str, Any] = {
             "methods": ["POST"],
             "tags": TAGS,
-            "responses": protocol_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
+            "responses": _ANSWER | protocol_errors(400, 404, 413, 415, 422, 429, 500, 503, 504),
             "openapi_extra": {"requestBody": _BODY, **path_of(self._models)},
         }
         versioned = f"{_PATH}/versions/{{version}}/infer"
@@ -91,9 +110,11 @@ class Infer:
                     places.enter_context(self._classifier.admission.admit(others))
                 predictions = await self._predict(request)
                 text, json_bytes = await self._encode(model, request, predictions, values)
-        _record(predictions, bytes_in, trace, self._metrics)
-        await send({"type": "http.response.start", "status": 200, "headers": _head(text, json_bytes)})
-        await send({"type": "http.response.body", "body": text})
+        record_together(predictions, bytes_in, trace)
+        for prediction in predictions:
+            observe(prediction, bytes_in // len(predictions), self._metrics)
+        for message in _messages(text, json_bytes):
+            await send(message)
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, hold: Hold) -> bytes:
         encoding, limit = body.encoding_of(headers), self._max_upload_bytes
@@ -158,23 +179,7 @@ class Infer:
         return await self._classifier.in_thread(b"", lambda *_: answer.encode(model, request, answers))
 
 
-def _head(text: bytes, json_bytes: int | None) -> list[tuple[bytes, bytes]]:
-    head = [(b"content-length", b"%d" % len(text))]
+def _messages(text: bytes, json_bytes: int | None) -> tuple[Message, Message]:
     if json_bytes is None:
-        return [(b"content-type", b"application/json"), *head]
-    return [(b"content-type", b"application/octet-stream"), (HEADER_LENGTH, b"%d" % json_bytes), *head]
-
-
-def _record(predictions: Sequence[Prediction], bytes_in: int, trace: Trace, metrics: Metrics) -> None:
-    """The pictures of one request go side by side: its stages are the slowest's."""
-    answers = [prediction.answer for prediction in predictions]
-    trace.stages["decode"] = max(prediction.decode_seconds for prediction in predictions)
-    trace.stages["queue"] = max(each.queue_seconds for each in answers)
-    trace.stages["inference"] = max(each.inference_seconds for each in answers)
-    trace.facts.update(bytes_in=bytes_in, images=len(answers), batch_size=max(each.batch_size for each in answers))
-    for prediction in predictions:
-        label, confidence = prediction.top_k[0]
-        geometry = prediction.decoded.geometry
-        metrics.observe_prediction(label, confidence, bytes_in // len(answers), geometry.width * geometry.height)
-    if len(predictions) == 1:
-        trace.facts.update(prediction=label, confidence=round(confidence, 4))
+        return whole(text, b"application/json")
+    return whole(text, b"application/octet-stream", (HEADER_LENGTH, b"%d" % json_bytes))

@@ -12,6 +12,7 @@ from app.drain import Drain
 from app.errors import Problem
 from app.inference_protocol.models import Model
 from app.routes.documented import protocol_errors
+from app.routes.health import why_not_ready
 
 TAGS: list[Any] = ["Open Inference Protocol v2"]
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
@@ -40,9 +41,6 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
     routes = APIRouter(prefix="/v2", tags=TAGS)
     documented = path_of(models)
 
-    def not_ready() -> str:
-        return classifier.why_not_ready() or ("Stopping." if drain.draining else "")
-
     @routes.get("")
     @routes.get("/", include_in_schema=False)
     async def server() -> dict[str, Any]:
@@ -58,13 +56,13 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
     @routes.get("/health/ready", responses=protocol_errors(503))
     async def ready() -> JSONResponse:
         """Whether pictures are answered."""
-        trouble = not_ready()
+        trouble = why_not_ready(classifier, drain)
         return _health({"ready": not trouble}, trouble)
 
     @routes.post("/repository/index")
     async def index() -> list[dict[str, str]]:
         """The models: one network, by its pixels and by encoded pictures."""
-        trouble = not_ready()
+        trouble = why_not_ready(classifier, drain)
         state = {"state": "UNAVAILABLE" if trouble else "READY", "reason": trouble}
         return [{"name": model.name, "version": model.version, **state} for model in models.values()]
 
@@ -84,7 +82,7 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
     @routes.get("/models/{model}" + _VERSION + "/ready", include_in_schema=False)
     async def model_ready(request: Request) -> JSONResponse:
         """Whether the model's pictures are answered."""
-        model, trouble = model_at(request.path_params, models), not_ready()
+        model, trouble = model_at(request.path_params, models), why_not_ready(classifier, drain)
         return _health({"name": model.name, "ready": not trouble}, trouble)
 
     return routes

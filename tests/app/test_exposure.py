@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import Problem
-from app.exposure import Exposure, described
+from app.exposure import HANDED_DOWN, Exposure, described
 from app.settings import Settings, SettingsError
 from tests.pictures import encode, picture
 from tests.serving import Server, environment, metrics, problem, serving
@@ -281,6 +283,24 @@ def test_a_file_without_keys_or_that_cannot_be_read_is_one_sentence(tmp_path: Pa
         with pytest.raises(SettingsError, match=words) as refused:
             of(api_keys_file=tmp_path / name)
         assert str(refused.value).startswith(f"SIGHTGLASS_API_KEYS_FILE={tmp_path / name}")
+
+
+def test_a_worker_that_replaces_another_has_the_keys_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"alice:{ALICE}\n")
+    started = of(api_keys_file=keys)
+    assert started
+    monkeypatch.setenv(HANDED_DOWN, "")
+    started.hand_down()
+    keys.write_text(f"bob:{BOB}\n")
+    other = of(api_keys_file=keys)
+    assert other
+    assert set(other.keys) == {"bob"}  # a start of its own
+    monkeypatch.setattr(multiprocessing, "parent_process", object)
+    assert of(api_keys_file=keys) == started
+    assert ALICE not in os.environ[HANDED_DOWN]
 
 
 def test_a_key_in_the_environment_and_in_the_file_is_no_second_one(tmp_path: Path) -> None:

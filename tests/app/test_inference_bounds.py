@@ -75,3 +75,17 @@ def test_a_queue_of_one_place_takes_one_picture() -> None:
             assert (await running.call("POST", INFER, pixels(1))).status == 200
 
     play(scene)
+
+
+def test_every_answer_about_readiness_says_that_the_service_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL) as running:
+            monkeypatch.setattr(running.app._drain, "draining", True)
+            for path in ("/v2/health/ready", "/v2/models/cifar10/ready", "/health/ready"):
+                reply = await running.call("GET", path)
+                assert reply.status == 503
+                assert "Stopping." in (reply.body.get("error"), reply.body.get("detail"))
+            (model, _) = (await running.call("POST", "/v2/repository/index")).body
+            assert (model["state"], model["reason"]) == ("UNAVAILABLE", "Stopping.")
+
+    play(scene)

@@ -2,6 +2,7 @@
 
 import base64
 import difflib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from app.errors import PROBLEMS
 from app.settings import DEFAULT_MODEL
 from tests.app.batches import form
-from tests.app.inference import body, encoded_input
+from tests.app.inference import HEADER, body, encoded_input
 from tests.app.openapi import SNAPSHOT, document, text
 from tests.app.test_overload import play, service
 from tests.pictures import encode, picture
@@ -129,6 +130,32 @@ def test_server_timing_is_promised_where_it_is_sent(described: dict[str, Any]) -
                 assert promised == ("server-timing" in reply.headers), path
 
     play(scene)
+
+
+def test_an_inference_is_described_by_an_example_that_the_service_answers_so(described: dict[str, Any]) -> None:
+    infer = described["paths"]["/v2/models/{model}/infer"]["post"]
+    asked, given = infer["requestBody"]["content"], infer["responses"]["200"]
+    assert set(asked) == set(given["content"]) == {"application/json", "application/octet-stream"}
+    places = {each["name"]: each["in"] for each in infer["parameters"]}
+    assert places == dict.fromkeys((HEADER, "X-Request-Timeout-Ms"), "header") | {"model": "path"}
+    assert HEADER in given["headers"]
+    request, answer = asked["application/json"]["example"], given["content"]["application/json"]
+    check(request, asked["application/json"]["schema"], described)
+
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL) as running:
+            reply = await running.call("POST", "/v2/models/cifar10-encoded/infer", json.dumps(request).encode())
+            assert reply.status == 200
+            check(reply.body, answer["schema"], described)
+            reply.body["outputs"][0]["data"] = answer["example"]["outputs"][0]["data"]
+            assert reply.body == answer["example"]
+
+    play(scene)
+
+
+def test_the_reports_content_is_described(described: dict[str, Any]) -> None:
+    content = described["paths"]["/model/report.json"]["get"]["responses"]["200"]["content"]
+    assert list(content) == ["application/json"]
 
 
 def test_what_the_service_answers_is_what_the_document_says(client: httpx2.Client) -> None:
