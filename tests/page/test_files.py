@@ -214,6 +214,20 @@ def test_a_report_that_is_none_is_one_sentence(digits: Served, tmp_path: Path) -
 
 def test_a_label_cannot_break_the_cards_tables() -> None:
     assert markdown.plain("a|b\n<i>") == r"a\|b\\n\<i\>"
+    assert markdown.plain("&lt; ~~b~~") == r"\&lt; \~\~b\~\~"
+
+
+@pytest.mark.parametrize(
+    ("source", "read"),
+    [
+        ('fleurs \U0001f33c "né" \\', 'fleurs \U0001f33c "né" \\'),
+        ("a\x7fb\u0085c\ud800\ufffe\x01", r"a\x7fb\x85c\ud800\ufffe\x01"),
+    ],
+)
+def test_any_name_is_itself_in_the_cards_metadata(digits: Served, source: str, read: str) -> None:
+    odd = digits.manifest.model_copy(update={"provenance": {"data": {"source": source}}})
+    _nothing, head, _body = markdown.card(odd, []).split("---\n", 2)
+    assert yaml.safe_load(head)["model-index"][0]["results"][0]["dataset"]["name"] == read
 
 
 def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.Client) -> None:
