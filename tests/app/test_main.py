@@ -82,7 +82,7 @@ def test_our_bug_is_a_500_that_tells_the_log_and_not_the_client(
     def broken(_served: startup.Served) -> dict[str, str]:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("app.routes.model.model_card", broken)
+    monkeypatch.setattr("app.routes.model.served_manifest", broken)
     with caplog.at_level(logging.ERROR, logger="sightglass"):
         response = client.get("/model", headers={"X-Request-ID": "bug-1"})
     assert response.status_code == 500
