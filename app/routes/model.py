@@ -14,12 +14,11 @@ from app.schemas import ServedManifest, served_manifest
 def router(classifier: Classifier, metrics: Metrics) -> APIRouter:
     """The routes, about the classifier."""
     routes = APIRouter()
-    manifest = served_manifest(classifier.served)
 
     @routes.get("/model", responses={200: {"model": ServedManifest, **example(MANIFEST)}})
     async def model() -> Response:
         """The manifest: labels, input, variants with their proofs, provenance; and what this process serves."""
-        return JSONResponse(manifest)
+        return JSONResponse(served_manifest(classifier.served))
 
     @routes.get("/metrics", response_class=PlainTextResponse, responses={200: example(METRICS, "text/plain")})
     async def exposition() -> Response:
