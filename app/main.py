@@ -18,6 +18,7 @@ from app import log, settings, startup
 from app.admission import Admission
 from app.artifact.manifest import ArtifactError
 from app.batcher import Batcher
+from app.card import report
 from app.classifier import Classifier
 from app.drain import Drain
 from app.engines import EngineError
@@ -100,8 +101,9 @@ def _add_routes(api: FastAPI, classifier: Classifier, metrics: Metrics, drain: D
     api.router.routes[:0] = [answer, many, explained]
     api.include_router(health.router(classifier, drain))
     api.include_router(model.router(classifier, metrics))
-    api.include_router(card.router(served))
-    api.include_router(page.router(served, chosen.max_upload_bytes))
+    measured = report.read(served.folder, served.manifest)
+    api.include_router(card.router(served, measured))
+    api.include_router(page.router(served, measured, chosen.max_upload_bytes))
     models = models_of(served.manifest, served.variant)
     api.include_router(v2.router(classifier, drain, models))
     api.router.routes += Infer(classifier, metrics, models, *limits).routes()

@@ -207,7 +207,7 @@ class Serving(_Schema):
     warning: str | None = None
 
 
-class ModelCard(Manifest):
+class ServedManifest(Manifest):
     """The answer of /model: the manifest, and what of it this process serves."""
 
     serving: Serving
@@ -231,7 +231,7 @@ class SampleDocument(_Schema):
     probability: float
 
 
-def model_card(served: Served) -> dict[str, Any]:
+def served_manifest(served: Served) -> dict[str, Any]:
     """The manifest and what of it this process serves."""
     serving = {"variant": served.variant, "device": served.engine.device, "warning": served.warning or None}
     return {**served.manifest.model_dump(mode="json"), "serving": serving}

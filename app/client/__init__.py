@@ -6,7 +6,7 @@
 It needs httpx2 and nothing else of what Sightglass needs.
 """
 
-from app.client.answers import Box, ClassProbability, Explanation, Health, ModelCard, ModelName, Prediction, Size
+from app.client.answers import Box, ClassProbability, Explanation, Health, Model, ModelName, Prediction, Size
 from app.client.clients import AsyncClient, Client
 from app.client.errors import ClientError, ServiceError, UnexpectedAnswer, Unreachable, UnreadableFile
 
@@ -18,7 +18,7 @@ __all__ = [
     "ClientError",
     "Explanation",
     "Health",
-    "ModelCard",
+    "Model",
     "ModelName",
     "Prediction",
     "ServiceError",

@@ -132,7 +132,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
+class Model:
     """The answer of GET /model: `manifest` is all of it, as JSON."""
 
     name: str

@@ -10,7 +10,7 @@ from typing import Literal, Self, TypeVar
 
 import httpx2
 
-from app.client.answers import Explanation, Health, ModelCard, Prediction
+from app.client.answers import Explanation, Health, Model, Prediction
 from app.client.call import Call, Service
 from app.client.errors import ClientError
 from app.client.pictures import Line, Picture, read
@@ -39,8 +39,8 @@ class _Calls:
     def _health(self, timeout: float) -> Call[Health]:
         return Call(self._service, "/health", Health.of, timeout, accepted=(200, 503))
 
-    def _model(self, timeout: float) -> Call[ModelCard]:
-        return Call(self._service, "/model", ModelCard.of, timeout)
+    def _model(self, timeout: float) -> Call[Model]:
+        return Call(self._service, "/model", Model.of, timeout)
 
 
 class Client(_Calls):
@@ -112,7 +112,7 @@ class Client(_Calls):
         """How the service is; one that is not ready is an answer and no error. Raises ClientError."""
         return self._make(self._health(timeout))
 
-    def model(self, *, timeout: float = 5.0) -> ModelCard:
+    def model(self, *, timeout: float = 5.0) -> Model:
         """What is served. Raises ClientError."""
         return self._make(self._model(timeout))
 
@@ -203,7 +203,7 @@ class AsyncClient(_Calls):
         """See Client.health."""
         return await self._make(self._health(timeout))
 
-    async def model(self, *, timeout: float = 5.0) -> ModelCard:
+    async def model(self, *, timeout: float = 5.0) -> Model:
         """See Client.model."""
         return await self._make(self._model(timeout))
 

@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from app import card, markdown, report
+from app.card import markdown, report, sections
+from app.card.report import Report
 from app.errors import Problem
 from app.routes.documented import CARD, example, problems
 from app.schemas import CardSection
@@ -15,16 +16,16 @@ _FIGURES = {"schema": {"type": "object"}, "example": {"name": "cifar10", "versio
 _REPORT: dict[int | str, Any] = {200: {"content": {"application/json": _FIGURES}}}
 
 
-def router(served: Served) -> APIRouter:
-    """The routes, about what is served. Raises ArtifactError."""
+def router(served: Served, measured: Report) -> APIRouter:
+    """The routes, about what is served."""
     routes = APIRouter()
-    sections = card.sections(served, report.read(served.folder, served.manifest))
-    text = markdown.card(served.manifest, sections)
+    told = sections.of(served, measured)
+    text = markdown.card(served.manifest, told)
 
     @routes.get("/model/card", responses={200: example(CARD)})
     async def facts() -> list[CardSection]:
         """The model card: what the artifact says about its model, and what its author did not state."""
-        return sections
+        return told
 
     @routes.get("/model/card.md", response_class=PlainTextResponse)
     async def as_text() -> PlainTextResponse:

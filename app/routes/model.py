@@ -8,18 +8,17 @@ from app.classifier import Classifier
 from app.errors import as_markdown
 from app.metrics import Metrics
 from app.routes.documented import MANIFEST, METRICS, example
-from app.schemas import ModelCard, model_card
+from app.schemas import ServedManifest, served_manifest
 
 
 def router(classifier: Classifier, metrics: Metrics) -> APIRouter:
     """The routes, about the classifier."""
     routes = APIRouter()
-    card = model_card(classifier.served)
 
-    @routes.get("/model", responses={200: {"model": ModelCard, **example(MANIFEST)}})
+    @routes.get("/model", responses={200: {"model": ServedManifest, **example(MANIFEST)}})
     async def model() -> Response:
         """The manifest: labels, input, variants with their proofs, provenance; and what this process serves."""
-        return JSONResponse(card)
+        return JSONResponse(served_manifest(classifier.served))
 
     @routes.get("/metrics", response_class=PlainTextResponse, responses={200: example(METRICS, "text/plain")})
     async def exposition() -> Response:

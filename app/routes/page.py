@@ -11,8 +11,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app import report, samples
 from app.artifact.image import ACCEPTED
+from app.card import samples
+from app.card.report import Report
 from app.errors import Problem
 from app.schemas import SampleDocument
 from app.startup import Served
@@ -71,14 +72,14 @@ def _unpacks(accept_encoding: str) -> bool:
     return False
 
 
-def router(served: Served, max_upload_bytes: int) -> APIRouter:
+def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter:
     """The routes, about what is served. Raises ArtifactError."""
     routes = APIRouter(include_in_schema=False)
     files = {
         "page.js": _File.of((_FILES / "page.js").read_bytes(), "text/javascript; charset=utf-8"),
         "page.css": _File.of((_FILES / "page.css").read_bytes(), "text/css; charset=utf-8"),
     }
-    page = _File.of(_page(served, max_upload_bytes, files).encode(), "text/html; charset=utf-8")
+    page = _File.of(_page(served, measured, max_upload_bytes, files).encode(), "text/html; charset=utf-8")
     pictures = samples.choose(served.folder, served.manifest.labels)
 
     @routes.head("/")
@@ -117,10 +118,10 @@ def router(served: Served, max_upload_bytes: int) -> APIRouter:
     return routes
 
 
-def _page(served: Served, max_upload_bytes: int, files: dict[str, _File]) -> str:
+def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[str, _File]) -> str:
     """The HTML, with what it says about this service."""
     manifest, spec = served.manifest, served.manifest.input
-    line = report.read(served.folder, manifest).reject_below
+    line = measured.reject_below
     more = len(manifest.labels) - _LABELS_SHOWN
     labels = ", ".join(manifest.labels[:_LABELS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
     said: dict[str, Any] = {

@@ -12,11 +12,12 @@ import yaml
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app import card, markdown, report, samples, startup
+from app import startup
 from app.artifact import manifest
 from app.artifact.golden import Golden
 from app.artifact.manifest import ArtifactError
-from app.report import Report
+from app.card import markdown, report, samples, sections
+from app.card.report import Report
 from app.routes import page as page_route
 from app.settings import DEFAULT_MODEL
 from app.startup import Served
@@ -110,7 +111,7 @@ def test_what_the_page_says_of_a_model_is_text_whatever_it_holds(digits: Served)
     labels = ("<script>alert(1)</script>", '"&amp;', *digits.manifest.labels[2:])
     odd = dataclasses.replace(digits, manifest=digits.manifest.model_copy(update={"labels": labels}))
     api = FastAPI()
-    api.include_router(page_route.router(odd, 1000))
+    api.include_router(page_route.router(odd, Report(), 1000))
     html = TestClient(api).get("/", headers=BROWSER).text
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;, &quot;&amp;amp;, 2" in html
@@ -166,12 +167,12 @@ def test_the_page_shows_the_cards_own_sections(client: httpx2.Client) -> None:
 
 def test_the_card_says_what_manifest_and_report_hold(digits: Served) -> None:
     content = json.loads((digits.folder / "report.json").read_text())
-    parts = {section.title: section for section in card.sections(digits, report.read(digits.folder, digits.manifest))}
+    parts = {section.title: section for section in sections.of(digits, report.read(digits.folder, digits.manifest))}
     recalls = {row[0]: row[2] for row in parts["Classes"].rows}
-    assert recalls == {row["label"]: card.percent(row["recall"]) for row in content["evaluation"]["per_class"]}
+    assert recalls == {row["label"]: sections.percent(row["recall"]) for row in content["evaluation"]["per_class"]}
     confidence = " ".join(parts["Confidence"].text)
     assert f"temperature {digits.manifest.temperature:.3f}" in confidence
-    assert f"below {card.percent(content['reject_below']['confidence'])} let a person look" in confidence
+    assert f"below {sections.percent(content['reject_below']['confidence'])} let a person look" in confidence
     assert f"above {content['unfamiliar']['threshold']:.2f}" in confidence
     assert dict(parts["This process"].rows)["serves"] == "onnx on cpu"
 
@@ -180,7 +181,7 @@ def test_a_provenance_of_any_shape_is_shown_as_it_is(digits: Served) -> None:
     data = {"source": 3, "images": {"train": "some", "val": None, "test": 1234}}
     provenance = {"data": data, "best_epoch": "last", "seconds": "an hour"}
     odd = digits.manifest.model_copy(update={"provenance": provenance})
-    parts = {section.title: section for section in card.sections(dataclasses.replace(digits, manifest=odd), Report())}
+    parts = {section.title: section for section in sections.of(dataclasses.replace(digits, manifest=odd), Report())}
     data_rows = dict(parts["Data"].rows)
     assert [data_rows[split] for split in data["images"]] == ["some", "None", "1,234 pictures"]
     assert dict(parts["Training"].rows)["best epoch"] == "last"
@@ -191,7 +192,7 @@ def test_a_card_without_a_report_makes_nothing_up(digits: Served) -> None:
     bare = digits.manifest.model_copy(update={"files": files, "provenance": {"data": "photos"}})
     served = dataclasses.replace(digits, manifest=bare)
     assert report.read(digits.folder, bare) == Report()
-    parts = {section.title: section for section in card.sections(served, Report())}
+    parts = {section.title: section for section in sections.of(served, Report())}
     assert {row[2] for row in parts["Classes"].rows} == {"not measured"}
     assert "Not stated by the author." in dict(parts["Data"].rows)["source"]
     assert markdown.card(bare, list(parts.values()))
@@ -214,6 +215,20 @@ def test_a_report_that_is_none_is_one_sentence(digits: Served, tmp_path: Path) -
 
 def test_a_label_cannot_break_the_cards_tables() -> None:
     assert markdown.plain("a|b\n<i>") == r"a\|b\\n\<i\>"
+    assert markdown.plain("&lt; ~~b~~") == r"\&lt; \~\~b\~\~"
+
+
+@pytest.mark.parametrize(
+    ("source", "read"),
+    [
+        ('fleurs \U0001f33c "né" \\', 'fleurs \U0001f33c "né" \\'),
+        ("a\x7fb\u0085c\ud800\ufffe\x01", r"a\x7fb\x85c\ud800\ufffe\x01"),
+    ],
+)
+def test_any_name_is_itself_in_the_cards_metadata(digits: Served, source: str, read: str) -> None:
+    odd = digits.manifest.model_copy(update={"provenance": {"data": {"source": source}}})
+    _nothing, head, _body = markdown.card(odd, []).split("---\n", 2)
+    assert yaml.safe_load(head)["model-index"][0]["results"][0]["dataset"]["name"] == read
 
 
 def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.Client) -> None:
@@ -226,7 +241,7 @@ def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.
     [
         (
             {"crop_fraction": 0.875},
-            f"square crop, of which the middle {card.percent(0.875)} of each side is kept",
+            f"square crop, of which the middle {sections.percent(0.875)} of each side is kept",
         ),
         ({"width": 40}, "the largest centred 40:32 crop, resized to 40 x 32"),
         ({"channels": 1}, "grey (Rec. 601 luma)"),
@@ -234,4 +249,4 @@ def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.
 )
 def test_preprocessing_is_told_in_words(fields: dict[str, object], words: str) -> None:
     spec = manifest.load(DEFAULT_MODEL).input.model_copy(update=fields)
-    assert words in card.preprocessing(spec)
+    assert words in sections.preprocessing(spec)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from app.artifact.manifest import Manifest
 from app.schemas import CardSection
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~])")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
 def card(manifest: Manifest, sections: Sequence[CardSection]) -> str:
@@ -19,23 +19,32 @@ def card(manifest: Manifest, sections: Sequence[CardSection]) -> str:
 
 def plain(text: str) -> str:
     """Any text as one line that Markdown shows as it is."""
-    seen = _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
-    return _SPECIAL.sub(r"\\\1", seen)
+    return _SPECIAL.sub(r"\\\1", _seen(text))
+
+
+def _seen(text: str) -> str:
+    """What has no picture, or no place in YAML, as the escape that Python writes for it."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _quoted(text: str) -> str:
+    """As JSON's string, which is YAML's; but not as its surrogate pairs, which YAML reads as two lone ones."""
+    return json.dumps(_seen(text), ensure_ascii=False)
 
 
 def _metadata(manifest: Manifest) -> Iterable[str]:
-    """JSON's strings are YAML's, so that no name can be taken for anything else."""
+    """Every name is quoted, so that none can be taken for anything else."""
     data = manifest.provenance.get("data")
-    source = json.dumps(str(data.get("source", "unknown")) if isinstance(data, dict) else "unknown")
-    metrics, name = manifest.metrics, json.dumps(manifest.name)
+    source = _quoted(str(data.get("source", "unknown")) if isinstance(data, dict) else "unknown")
+    metrics, name = manifest.metrics, _quoted(manifest.name)
     yield "---"
     yield "pipeline_tag: image-classification"
-    yield f"tags: [image-classification, sightglass, {', '.join(json.dumps(each) for each in _formats(manifest))}]"
+    yield f"tags: [image-classification, sightglass, {', '.join(_quoted(each) for each in _formats(manifest))}]"
     yield "model-index:"
     yield f"- name: {name}"
     yield "  results:"
     yield "  - task: {type: image-classification}"
-    yield f"    dataset: {{name: {source}, type: {source}, split: {json.dumps(metrics.score.split)}}}"
+    yield f"    dataset: {{name: {source}, type: {source}, split: {_quoted(metrics.score.split)}}}"
     yield "    metrics:"
     yield f"    - {{type: accuracy, value: {metrics.score.accuracy}}}"
     yield f"    - {{type: f1, name: macro F1, value: {metrics.macro_f1}}}"

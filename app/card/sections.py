@@ -5,14 +5,14 @@ from typing import Any
 
 from app.artifact.image import InputSpec
 from app.artifact.manifest import Manifest, Score
-from app.report import Report
+from app.card.report import Report
 from app.schemas import CardSection
 from app.startup import Served
 
 _UNSTATED = "Not stated by the author."
 
 
-def sections(served: Served, report: Report) -> list[CardSection]:
+def of(served: Served, report: Report) -> list[CardSection]:
     """The whole card, in the order of Hugging Face's: the model, its use, training, data, evaluation."""
     manifest = served.manifest
     return [
