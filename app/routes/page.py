@@ -14,6 +14,7 @@ from fastapi.responses import PlainTextResponse
 from app.artifact.image import ACCEPTED
 from app.card import samples
 from app.card.report import Report
+from app.card.samples import Sample
 from app.errors import Problem
 from app.schemas import SampleDocument
 from app.startup import Served
@@ -91,15 +92,7 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
 
     @routes.get("/page/samples")
     async def listed() -> list[SampleDocument]:
-        return [
-            SampleDocument(
-                path=f"page/samples/{number}",
-                media_type=picture.media_type,
-                prediction=picture.label,
-                probability=picture.probability,
-            )
-            for number, picture in enumerate(pictures)
-        ]
+        return [_described(number, picture) for number, picture in enumerate(pictures)]
 
     @routes.get("/page/samples/{number}")
     async def sample(number: int) -> Response:
@@ -116,6 +109,15 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
         return files[name].answer(request, _FOR_EVER if asked_for else "no-cache")
 
     return routes
+
+
+def _described(number: int, picture: Sample) -> SampleDocument:
+    return SampleDocument(
+        path=f"page/samples/{number}",
+        media_type=picture.media_type,
+        prediction=picture.label,
+        probability=picture.probability,
+    )
 
 
 def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[str, _File]) -> str:

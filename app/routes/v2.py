@@ -39,7 +39,6 @@ def model_at(path: Mapping[str, str], models: Mapping[str, Model]) -> Model:
 def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) -> APIRouter:
     """The routes, about the classifier."""
     routes = APIRouter(prefix="/v2", tags=TAGS)
-    documented = path_of(models)
 
     @routes.get("")
     @routes.get("/", include_in_schema=False)
@@ -66,6 +65,13 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
         state = {"state": "UNAVAILABLE" if trouble else "READY", "reason": trouble}
         return [{"name": model.name, "version": model.version, **state} for model in models.values()]
 
+    _add_models(routes, classifier, drain, models)
+    return routes
+
+
+def _add_models(routes: APIRouter, classifier: Classifier, drain: Drain, models: Mapping[str, Model]) -> None:
+    documented = path_of(models)
+
     @routes.get("/models/{model}", responses=protocol_errors(404), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION, include_in_schema=False)
     async def metadata(request: Request) -> dict[str, Any]:
@@ -84,8 +90,6 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
         """Whether the model's pictures are answered."""
         model, trouble = model_at(request.path_params, models), why_not_ready(classifier, drain)
         return _health({"name": model.name, "ready": not trouble}, trouble)
-
-    return routes
 
 
 def _health(content: dict[str, Any], trouble: str) -> JSONResponse:

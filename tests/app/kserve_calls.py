@@ -30,9 +30,7 @@ def plain(response: InferResponse) -> dict[str, Any]:
     return {"id": response.id, "model": response.model_name, **outputs}
 
 
-async def main() -> None:
-    client = InferenceRESTClient(RESTConfig(protocol="v2"))
-
+def calls(client: InferenceRESTClient) -> dict[str, Callable[[], Awaitable[Any]]]:
     async def infer(tensor: InferInput, model: str = "digits", **options: Any) -> dict[str, Any]:
         request = InferRequest(model, [tensor], request_id="42", **options)
         return plain(await client.infer(url, request, model_name=model))
@@ -50,7 +48,7 @@ async def main() -> None:
         return {"request_outputs": [RequestedOutput(name, parameters)]}
 
     texts = [base64.b64encode(file).decode() for file in files]
-    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+    return {
         "is_server_live": lambda: client.is_server_live(url),
         "is_server_ready": lambda: client.is_server_ready(url),
         "is_model_ready": lambda: client.is_model_ready(url, "digits"),
@@ -71,7 +69,11 @@ async def main() -> None:
         "infer, another shape": lambda: infer(binary(pixels[:, 1:])),
         "infer, another output": lambda: encoded(**wanted("classes")),
     }
-    for name, call in calls.items():
+
+
+async def main() -> None:
+    client = InferenceRESTClient(RESTConfig(protocol="v2"))
+    for name, call in calls(client).items():
         try:
             answer = await call()
         except httpx.HTTPStatusError as error:

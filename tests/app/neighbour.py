@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 MODEL = {"name": "cifar10", "version": 1, "variant": "onnx"}
 PREDICTION = {
@@ -40,6 +40,14 @@ class Neighbour:
     requests: list[str] = field(default_factory=list)
 
 
+def _head_of_a_request(file: BinaryIO) -> str:
+    """Reads its body as well."""
+    head = b"".join(itertools.takewhile(lambda line: line not in (b"\r\n", b""), file)).decode("latin-1")
+    lengths = [line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("content-length")]
+    file.read(int(lengths[0]) if lengths else 0)
+    return head
+
+
 @contextmanager
 def neighbour(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[Neighbour]:
     """A server that gives these answers in turn, and the last of them from then on."""
@@ -57,10 +65,7 @@ def neighbour(*answers: bytes, tls: ssl.SSLContext | None = None) -> Iterator[Ne
             self.request.close()
 
         def handle(self) -> None:
-            lines = itertools.takewhile(lambda line: line not in (b"\r\n", b""), self.rfile)
-            head = b"".join(lines).decode("latin-1")
-            lengths = [line.split(": ")[1] for line in head.splitlines() if line.lower().startswith("content-length")]
-            self.rfile.read(int(lengths[0]) if lengths else 0)
+            head = _head_of_a_request(self.rfile)
             with lock:
                 told.requests.append(head)
                 answer = left.pop(0) if len(left) > 1 else left[0]
