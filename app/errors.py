@@ -72,7 +72,7 @@ def problem_of(error: Exception) -> Problem:
             )
         case RequestValidationError():
             first = error.errors()[0]
-            return Problem("bad_parameter", f"{first['loc'][-1]}={first['input']}: {first['msg']}.")
+            return Problem("bad_parameter", f"{first['loc'][-1]}={str(first['input'])[:40]}: {first['msg']}.")
         case HTTPException(status_code=404):
             return Problem("not_found", "There is nothing here; /docs lists what there is.")
         case HTTPException(status_code=405):

@@ -88,7 +88,7 @@ def _request_line(facts: dict[str, Any]) -> str:
     """E.g. `200 POST /predict 6.1ms cat 0.97 (decode 0.4 queue 0.2 inference 4.8) batch=3 id=9f2c`."""
     line = f"{facts['status']} {facts['method']} {facts['route']} {facts['duration_ms']}ms"
     if "prediction" in facts:
-        line += f" {facts['prediction']} {facts['confidence']:.2f}"
+        line += f" {_visible(facts['prediction'])} {facts['confidence']:.2f}"
     if "images" in facts:
         line += f" images={facts['images']}"
     if "errors" in facts:
@@ -102,3 +102,8 @@ def _request_line(facts: dict[str, Any]) -> str:
     if "key" in facts:
         line += f" key={facts['key']}"
     return f"{line} id={facts['request_id']}"
+
+
+def _visible(label: str) -> str:
+    """Without what moves a terminal's cursor or turns its text around: a label is whatever a folder was called."""
+    return label if label.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in label)

@@ -45,3 +45,10 @@ def test_every_answer_has_its_line(
     (record,) = [each for each in caplog.records if each.getMessage() == "request"]
     told = log._Formatter(as_json=False).format(record)
     assert re.search(line.replace("{ms}", r"POST /\S+ [\d.]+ms"), told), told
+
+
+def test_a_label_cannot_write_to_the_terminal() -> None:
+    facts = {"event": "request", "status": 200, "method": "POST", "route": "/predict", "duration_ms": 1.0}
+    facts |= {"prediction": "\x1b[2Jcaf\xe9\u202e\n", "confidence": 1.0, "request_id": "a"}
+    record = logging.makeLogRecord({"facts": facts, "levelno": logging.INFO, "levelname": "INFO"})
+    assert r" \x1b[2Jcaf\xe9\u202e\n 1.00 ".replace(r"\xe9", "\xe9") in log._Formatter(as_json=False).format(record)
