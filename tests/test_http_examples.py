@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 
 
 COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines()]
-SHOWN = {"curl": 3, "sightglass": 1}
+SHOWN = {"curl": 4, "sightglass": 1, "SIGHTGLASS_API_KEY=KEY sightglass": 1}
 
 
 @pytest.fixture(scope="module")
