@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app.errors import CLOSE, Problem
-from app.turns import Turn, Turns
+from app.turns import COPIES, Turn, Turns
 
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
-_COPIES = 2  # of an upload: its pieces as they came, and the file joined of them
 
 
 class Admission:
@@ -46,8 +45,8 @@ class Admission:
             nonlocal held
             owed = 0 if held else self.turns.owed  # what has begun may take it; who comes later may not
             others = self._held_bytes - held
-            held += size * _COPIES
-            self._held_bytes += size * _COPIES
+            held += size * COPIES
+            self._held_bytes += size * COPIES
             # an upload that is alone is let in whatever its size, or a small container would never answer it
             if others and self._held_bytes + owed > self._most_bytes:
                 refused = "The uploads of others fill the memory; try again."

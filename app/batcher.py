@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +18,7 @@ logger = logging.getLogger("sightglass")
 _STOPPED = "the service stopped before this picture's turn"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One picture's row: probabilities and logits float32[K], heatmap float32[K, h, w] or None; times in seconds."""
 
     probabilities: NDArray[np.float32]
@@ -54,7 +55,8 @@ class Batcher:
         self._max_batch = max_batch
         self._delay_seconds = delay_seconds
         self._observe = observe
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._loop: asyncio.Task[None] | None = None
 
@@ -77,17 +79,18 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Images in the queue."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     async def submit(self, pixels: NDArray[np.uint8]) -> Answer:
         """uint8[H, W, 3] -> its Answer. Cancelling the caller takes the picture out of the queue.
 
         Raises EngineError where the engine failed on its batch, or nobody empties the queue any more.
         """
-        if not self.alive:
+        if self._loop is None or self._loop.done():
             raise EngineError(_STOPPED)
-        item = _Waiting(pixels, asyncio.get_running_loop().create_future(), time.perf_counter())
-        self._queue.put_nowait(item)
+        item = _Waiting(pixels, self._loop.get_loop().create_future(), time.perf_counter())
+        self._queue.append(item)
+        self._arrived.set()
         return await item.answer
 
     async def _run(self) -> None:
@@ -103,8 +106,8 @@ class Batcher:
             logger.exception("the queue is no longer emptied")
             raise
         finally:
-            waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-            _fail([*batch, *waiting], EngineError(_STOPPED))
+            _fail([*batch, *self._queue], EngineError(_STOPPED))
+            self._queue.clear()
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         """Everyone gets an answer or an error; `failure` is set where nobody got an answer."""
@@ -149,12 +152,15 @@ class Batcher:
 
     async def _gather(self, batch: list[_Waiting]) -> None:
         """Fill the batch with what is queued, but not with pictures whose callers have left."""
-        batch.append(await self._queue.get())
-        if self._delay_seconds and self.waiting + 1 < self._max_batch:
+        if not self._queue:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self._delay_seconds and self.waiting < self._max_batch:
             await asyncio.sleep(self._delay_seconds)
-        while len(batch) < self._max_batch and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        batch[:] = [item for item in batch if not item.answer.done()]
+        while self._queue and len(batch) < self._max_batch:
+            item = self._queue.popleft()
+            if not item.answer.done():
+                batch.append(item)
 
 
 def _deliver(batch: list[_Waiting], outputs: Outputs, started: float, seconds: float) -> None:

@@ -6,16 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
-from typing import TypeVar
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.admission import Admission
-from app.artifact import header
-from app.artifact.image import Claim, Decoded, decode, display
+from app.artifact.image import Claim, Decoded, decode, decode_quick, display
 from app.batcher import Answer, Batcher
 from app.engines import EngineError
 from app.memory import Memory
@@ -29,18 +27,7 @@ Worked = TypeVar("Worked")
 _SMALL_FILE_BYTES, _SMALL_BYTES = 65_536, 262_144
 
 
-class _NotSmall(Exception):
-    """The header announces more than is decoded at once."""
-
-
-def _only_small(needed: int) -> AbstractContextManager[None]:
-    if needed > _SMALL_BYTES:
-        raise _NotSmall
-    return nullcontext()
-
-
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """`top_k`: (label, probability) by falling probability; `decode_seconds` includes the wait for a decoder thread."""
 
     top_k: list[tuple[str, float]]
@@ -52,9 +39,9 @@ class Prediction:
 def rank(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[tuple[str, float]]:
     """The top_k labels of float32[K] by falling probability; of equals the first label, as argmax says."""
     best = np.argsort(-probabilities, kind="stable")[:top_k]
-
     # by way of str: the shortest decimal that is this float32, half as long in JSON as its float64
-    return [(labels[place], float(str(probabilities[place]))) for place in best]
+    shortest = [float(str(probability)) for probability in probabilities[best]]
+    return [(labels[place], probability) for place, probability in zip(best.tolist(), shortest, strict=True)]
 
 
 class Classifier:
@@ -82,10 +69,9 @@ class Classifier:
 
     async def _decode(self, data: bytes) -> Decoded:
         """A small picture at once, any other in a decoder's thread."""
-        if len(data) <= _SMALL_FILE_BYTES and header.is_quick(data):
-            with suppress(_NotSmall):
-                return decode(data, self.served.manifest.input, self._max_pixels, _only_small)
         spec, max_pixels = self.served.manifest.input, self._max_pixels
+        if len(data) <= _SMALL_FILE_BYTES and (decoded := decode_quick(data, spec, max_pixels, _SMALL_BYTES)):
+            return decoded
         return await self.in_thread(data, lambda data, claim: decode(data, spec, max_pixels, claim))
 
     async def display(self, data: bytes, longest_side: int, draw: Callable[[NDArray[np.uint8], Claim], bytes]) -> bytes:

@@ -37,8 +37,9 @@ def _palette() -> bytes:
     return np.round(channels).T.astype(np.uint8).tobytes()
 
 
-_COLOURS = _palette()
-_OPACITY = [round(255 * _OPAQUE * (heat / 255) ** 0.8) for heat in range(256)]
+def _opacity() -> list[int]:
+    """Of each heat: 0..255."""
+    return [round(255 * _OPAQUE * (heat / 255) ** 0.8) for heat in range(256)]
 
 
 @dataclass(frozen=True)
@@ -124,5 +125,5 @@ def _heated(picture: Image.Image, explanation: Explanation) -> Image.Image:
     wide = Image.fromarray(np.pad(evidence * 255, margin, mode="edge"))
     heat = wide.resize(picture.size, Image.Resampling.BICUBIC, (*(saw + margin), *(saw_to + margin))).convert("L")
     colours = heat.copy()
-    colours.putpalette(_COLOURS)
-    return Image.composite(colours.convert("RGB"), picture, heat.point(_OPACITY))
+    colours.putpalette(_palette())
+    return Image.composite(colours.convert("RGB"), picture, heat.point(_opacity()))

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import sys
 import time
 import warnings
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 from app.metrics import STAGES
 
 logger = logging.getLogger("sightglass")
+_SHOWN = {"batch_size": "batch", "key": "key", "request_id": "id"}
 
 
 def configure(log_format: str) -> None:
@@ -21,7 +21,7 @@ def configure(log_format: str) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about what is odd in a client's file
-    handler = _Together()
+    handler = logging.StreamHandler()
     handler.setFormatter(_Formatter(log_format == "json"))
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
@@ -31,36 +31,25 @@ def configure(log_format: str) -> None:
 
 def event(name: str, text: str, level: int = logging.INFO, **facts: Any) -> None:
     """A line that belongs to no request: start, ready, drain, stop."""
-    logger.log(level, f"{name:<6} {text}", extra={"facts": {"event": name, "message": text, **facts}})
+    logger.log(level, f"{name:<6} {text}", extra={"facts": [{"event": name, "message": text, **facts}]})
 
 
-class _Together(logging.Handler):
-    """The lines of one turn of the event loop in one write: each for itself takes 0.03 ms more."""
+class Requests:
+    """One line for each request: those of one turn of the event loop in one record and one write, each of which takes
+    longer than a line. Events and tracebacks of the same turn come before them."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[str] = []
+        self._waiting: list[dict[str, Any]] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Warnings, and what is said outside of an event loop, are written at once."""
-        try:
-            self._lines.append(self.format(record) + "\n")
-            loop = asyncio._get_running_loop()
-            if loop is None or record.levelno > logging.INFO:
-                self.flush()
-            elif len(self._lines) == 1:
-                loop.call_soon(self.flush)
-        except Exception:  # as every handler of the standard library does
-            self.handleError(record)
+    def add(self, facts: dict[str, Any]) -> None:
+        """`stages`: name -> seconds; the others are JSON values as they are."""
+        self._waiting.append(facts)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._tell)
 
-    def flush(self) -> None:
-        """Write what has gathered."""
-        self.acquire()
-        lines, self._lines = self._lines, []
-        self.release()
-        if lines:
-            sys.stderr.write("".join(lines))
-            sys.stderr.flush()
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        logger.info("requests", extra={"facts": waiting})
 
 
 class _Formatter(logging.Formatter):
@@ -71,37 +60,38 @@ class _Formatter(logging.Formatter):
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record with its `facts`, if the caller gave any."""
-        facts = getattr(record, "facts", None) or {"event": "log", "message": record.getMessage()}
+        """A line for each of the record's `facts`, or one where the caller gave none."""
+        told = getattr(record, "facts", None) or [{"event": "log", "message": record.getMessage()}]
         trouble = self.formatException(record.exc_info) if record.exc_info else ""
-        if not self._as_json:
-            when = time.strftime("%H:%M:%S", time.gmtime(record.created))
-            level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()} "
-            text = _request_line(facts) if facts["event"] == "request" else record.getMessage()
-            return f"{when} {level}{text}" + (f"\n{trouble}" if trouble else "")
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"ts": when, "level": record.levelname.lower(), **facts}
-        return json.dumps(line | ({"traceback": trouble} if trouble else {}), ensure_ascii=False)
+        if self._as_json:
+            return "\n".join([_json_line(record, facts, trouble) for facts in told])
+        when = time.strftime("%H:%M:%S", time.gmtime(record.created))
+        head = when if record.levelno == logging.INFO else f"{when} {record.levelname.lower()}"
+        texts = [_request_line(facts) if facts["event"] == "request" else record.getMessage() for facts in told]
+        return "\n".join([f"{head} {text}" for text in texts]) + (f"\n{trouble}" if trouble else "")
+
+
+def _json_line(record: logging.LogRecord, facts: dict[str, Any], trouble: str) -> str:
+    when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    line = {"ts": when, "level": record.levelname.lower(), **facts}
+    if facts["event"] == "request":
+        line |= {f"{name}_ms": round(seconds * 1e3, 2) for name, seconds in line.pop("stages").items()}
+    return json.dumps(line | ({"traceback": trouble} if trouble else {}), ensure_ascii=False)
 
 
 def _request_line(facts: dict[str, Any]) -> str:
-    """E.g. `200 POST /predict 6.1ms cat 0.97 (decode 0.4 queue 0.2 inference 4.8) batch=3 id=9f2c`."""
-    line = f"{facts['status']} {facts['method']} {facts['route']} {facts['duration_ms']}ms"
+    """E.g. `200 POST /predict 6.13ms cat 0.97 (decode 0.4 queue 0.2 inference 4.8) batch=3 id=9f2c`."""
+    seconds = facts["stages"]
+    parts = [f"{facts['status']} {facts['method']} {facts['route']} {round(seconds['duration'] * 1e3, 2)}ms"]
     if "prediction" in facts:
-        line += f" {_visible(facts['prediction'])} {facts['confidence']:.2f}"
-    if "images" in facts:
-        line += f" images={facts['images']}"
-    if "errors" in facts:
-        line += f" errors={facts['errors']}"
+        parts.append(f"{_visible(facts['prediction'])} {facts['confidence']:.2f}")
+    parts += [f"{name}={facts[name]}" for name in ("images", "errors") if name in facts]
     if "code" in facts:
-        line += f" {facts['code']}"
-    if stages := [f"{stage} {facts[f'{stage}_ms']:.1f}" for stage in STAGES if f"{stage}_ms" in facts]:
-        line += f" ({' '.join(stages)})"
-    if "batch_size" in facts:
-        line += f" batch={facts['batch_size']}"
-    if "key" in facts:
-        line += f" key={facts['key']}"
-    return f"{line} id={facts['request_id']}"
+        parts.append(facts["code"])
+    if stages := [f"{stage} {seconds[stage] * 1e3:.1f}" for stage in STAGES if stage in seconds]:
+        parts.append(f"({' '.join(stages)})")
+    parts += [f"{shown}={facts[name]}" for name, shown in _SHOWN.items() if name in facts]
+    return " ".join(parts)
 
 
 def _visible(label: str) -> str:

@@ -4,13 +4,14 @@ import fcntl
 import itertools
 import os
 import time
-from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -34,8 +35,18 @@ class _Histogram(Histogram):
     def observe_all(self, amounts: Sequence[float]) -> None:
         """As `observe` for each, which would go to the file that the workers share three times for each."""
         self._sum.inc(sum(amounts))
-        for bucket, count in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
-            self._buckets[bucket].inc(count)
+        # NaN, which a broken engine may answer, is beyond the last
+        buckets = np.minimum(np.searchsorted(self._upper_bounds, amounts), len(self._buckets) - 1)
+        counts = np.bincount(buckets)
+        for bucket in counts.nonzero()[0].tolist():
+            self._buckets[bucket].inc(int(counts[bucket]))
+
+
+class _Predicted(NamedTuple):
+    label: str
+    confidence: float
+    bytes_in: int
+    pixels: int
 
 
 class Metrics:
@@ -52,6 +63,9 @@ class Metrics:
         self.in_progress = self.queued = 0
         self._counted: Tally[Counter] = Tally()
         self._observed: dict[_Histogram, list[float]] = defaultdict(list)
+        self._answers: list[tuple[tuple[str, str, int], float]] = []
+        self._stage_seconds: list[Mapping[str, float]] = []
+        self._predicted: list[_Predicted] = []
         self._requests = self._counter("http_requests", "HTTP requests.", "method", "route", "status")
         self._duration = self._histogram("http_request_duration_seconds", "Request to response.", _SECONDS, "route")
         self._in_progress = self._gauge("http_requests_in_progress", "Requests being answered.", "livesum")
@@ -79,8 +93,7 @@ class Metrics:
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, code: str | None) -> None:
         """One answer; `code` of the problem, if it is one."""
-        self._counted[self._requests.labels(method, route, str(status))] += 1
-        self._observed[self._duration.labels(route)].append(seconds)
+        self._answers.append(((method, route, status), seconds))
         if code:
             self._counted[self._problems[code]] += 1
 
@@ -95,15 +108,11 @@ class Metrics:
 
     def observe_stages(self, seconds: Mapping[str, float]) -> None:
         """What parts of a request took."""
-        for stage, duration in seconds.items():
-            self._observed[self._stages[stage]].append(duration)
+        self._stage_seconds.append(seconds)
 
     def observe_prediction(self, label: str, confidence: float, bytes_in: int, pixels: int) -> None:
         """One picture that was answered with a prediction; explanations, asked for of the odd ones, are none."""
-        self._counted[self._predictions.get(label) or self._other_predictions.labels("other")] += 1
-        self._observed[self._confidence].append(confidence)
-        self._observed[self._upload_bytes].append(bytes_in)
-        self._observed[self._pixels].append(pixels)
+        self._predicted.append(_Predicted(label, confidence, bytes_in, pixels))
 
     def count_outcome(self, outcome: str, images: int = 1) -> None:
         """What became of so many pictures; of OUTCOMES."""
@@ -118,12 +127,44 @@ class Metrics:
         """Let scrapes see what has been counted, here and in the other workers."""
         self._in_progress.set(self.in_progress)
         self._queued.set(self.queued)
+        self._sort_answers()
+        self._sort_stages()
+        self._sort_predicted()
         counted, self._counted = self._counted, Tally()
         for counter, amount in counted.items():
             counter.inc(amount)
         observed, self._observed = self._observed, defaultdict(list)
         for histogram, amounts in observed.items():
             histogram.observe_all(amounts)
+
+    def _sort_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        for (method, route, status), count in Tally(answer for answer, _ in answers).items():
+            self._counted[self._requests.labels(method, route, str(status))] += count
+        by_route: dict[str, list[float]] = defaultdict(list)
+        for (_, route, _), seconds in answers:
+            by_route[route].append(seconds)
+        for route, durations in by_route.items():
+            self._duration.labels(route).observe_all(durations)
+
+    def _sort_stages(self) -> None:
+        seconds, self._stage_seconds = self._stage_seconds, []
+        by_stage: dict[str, list[float]] = defaultdict(list)
+        for each in seconds:
+            for stage, amount in each.items():
+                by_stage[stage].append(amount)
+        for stage, amounts in by_stage.items():
+            self._stages[stage].observe_all(amounts)
+
+    def _sort_predicted(self) -> None:
+        predicted, self._predicted = self._predicted, []
+        if not predicted:
+            return
+        for label, count in Tally(one.label for one in predicted).items():
+            self._counted[self._predictions.get(label) or self._other_predictions.labels("other")] += count
+        self._confidence.observe_all([one.confidence for one in predicted])
+        self._upload_bytes.observe_all([one.bytes_in for one in predicted])
+        self._pixels.observe_all([one.pixels for one in predicted])
 
     def observe_process(self) -> None:
         """Refresh this worker's memory and CPU; prometheus_client's own process metrics know no workers."""

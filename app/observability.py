@@ -5,8 +5,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.drain import Drain
 from app.errors import problem_of, respond
 from app.exposure import Exposure
-from app.log import event, logger
+from app.log import Requests, event, logger
 from app.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -38,14 +37,21 @@ class Trace:
     stages: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside as the stage `name`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stages[name] = time.perf_counter() - started
+    def stage(self, name: str) -> "_Stage":
+        """A context: times what happens inside as the stage `name`."""
+        return _Stage(self.stages, name)
+
+
+class _Stage:
+    def __init__(self, stages: dict[str, float], name: str) -> None:
+        self._stages = stages
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._stages[self._name] = time.perf_counter() - self._started
 
 
 def trace_of(scope: Scope) -> Trace:
@@ -61,7 +67,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     trace.facts["code"] = problem.code
     if problem.code == "internal_error":
         facts = {"event": "error", "message": "unhandled", "request_id": trace.request_id}
-        logger.error("unhandled", exc_info=error, extra={"facts": facts})
+        logger.error("unhandled", exc_info=error, extra={"facts": [facts]})
     return respond(problem, request, trace.request_id)
 
 
@@ -85,6 +91,7 @@ class Observability:
         self._exposure = exposure
         self._drain = drain
         self._metrics = metrics
+        self._lines = Requests()
         self._refused = 0
         self._writes_soon = False
 
@@ -156,11 +163,13 @@ class Observability:
                 "method": scope["method"],
                 "route": route,
                 "status": status,
-                "duration_ms": round(seconds * 1e3, 2),
-                **{f"{stage}_ms": round(duration * 1e3, 2) for stage, duration in trace.stages.items()},
+                "stages": {"duration": seconds, **trace.stages},
                 **trace.facts,
             }
-            logger.log(level, "request", extra={"facts": facts})
+            if quiet:
+                logger.debug("request", extra={"facts": [facts]})
+            else:
+                self._lines.add(facts)
 
     def _count_overload(self) -> None:
         """One line in ten seconds; to log each refusal would take from the others what the refusal is to spare them."""
@@ -182,9 +191,11 @@ def _begin(scope: Scope, root_path: str) -> Trace:
     if root_path:
         scope["root_path"] = root_path
     headers = dict(scope["headers"])
-    offered = headers.get(b"x-request-id", b"").decode("latin-1")
-    trace = Trace(offered if _REQUEST_ID.fullmatch(offered) else f"{random.getrandbits(128):032x}")
-    if parent := _TRACE_ID.fullmatch(headers.get(b"traceparent", b"").decode("latin-1")):
-        trace.facts["trace_id"] = parent[1]
+    trace = Trace(f"{random.getrandbits(128):032x}")
+    offered, parent = headers.get(b"x-request-id"), headers.get(b"traceparent")
+    if offered and (known := _REQUEST_ID.fullmatch(offered.decode("latin-1"))):
+        trace.request_id = known[0]
+    if parent and (traced := _TRACE_ID.fullmatch(parent.decode("latin-1"))):
+        trace.facts["trace_id"] = traced[1]
     scope.setdefault("state", {})["trace"] = trace
     return trace

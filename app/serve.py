@@ -54,7 +54,8 @@ def _serve(chosen: Settings) -> int:
     config = _config(chosen, create_app(chosen, served) if alone else workers.FACTORY)
     can_fork = served.variant != "torchscript" and served.engine.device == "cpu"
     del served  # several workers have engines of their own
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it once more when it has stopped
+    # uvicorn raises it once more when it has stopped: to end as a program does, not at once as while it was starting
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         if not alone:
             if exposure:

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-_COPIES = 2  # of an upload while it comes: its pieces, and the file joined of them
+COPIES = 2  # of an upload while it comes: its pieces, and the file joined of them
 
 
 class Turn:
@@ -90,7 +90,7 @@ class Turns:
 
     def _reserved(self, size: int) -> int:
         # never more than there could be: a small container answers one large upload at a time
-        return min(size * _COPIES, self._bytes)
+        return min(size * COPIES, self._bytes)
 
     def _room(self, reserved: int) -> bool:
         return self._within(reserved) and self._fits(reserved)

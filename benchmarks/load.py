@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+_BOUNDARY = b"-" * 24 + b"d74496d66958873eUAXjyW"  # as long as curl's: the time to look for it goes by that
 _LUA = """
 function init(args)
   local file = io.open(args[1], "rb")
@@ -45,9 +46,9 @@ class Load:
 
 def multipart(picture: bytes) -> tuple[bytes, str]:
     """The body that `curl -F file=@...` sends, and its Content-Type."""
-    start = b'--benchmark\r\nContent-Disposition: form-data; name="file"; filename="p.jpg"\r\n'
-    body = start + b"Content-Type: image/jpeg\r\n\r\n" + picture + b"\r\n--benchmark--\r\n"
-    return body, "multipart/form-data; boundary=benchmark"
+    start = b'--%b\r\nContent-Disposition: form-data; name="file"; filename="p.jpg"\r\n' % _BOUNDARY
+    body = start + b"Content-Type: image/jpeg\r\n\r\n" + picture + b"\r\n--%b--\r\n" % _BOUNDARY
+    return body, f"multipart/form-data; boundary={_BOUNDARY.decode()}"
 
 
 def closed_loop(url: str, body: bytes, content_type: str, connections: int, seconds: int, folder: Path) -> Load:

@@ -1,6 +1,6 @@
 """Where the model's pixels lie in the picture as displayed: EXIF's eight orientations and the centred crop."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -18,8 +18,7 @@ TRANSPOSE = {
 }
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Where the model's pixels lie in the picture as displayed (EXIF applied); all in that picture's pixels."""
 
     width: int

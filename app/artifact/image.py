@@ -6,8 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.artifact import cost, header
 from app.artifact.colours import on_white
-from app.artifact.geometry import TRANSPOSE, Geometry, Size, centre, turned
-from app.artifact.header import ACCEPTED, BrokenImage, ImageError, UnsupportedImage
+from app.artifact.geometry import TRANSPOSE, Box, Geometry, Size, centre, turned
+from app.artifact.header import ACCEPTED, BrokenImage, ImageError, PlainJpeg, UnsupportedImage
 
 __all__ = [
     "ACCEPTED",
@@ -31,6 +30,7 @@ __all__ = [
     "TooManyPixels",
     "UnsupportedImage",
     "decode",
+    "decode_quick",
     "display",
 ]
 
@@ -69,8 +69,7 @@ class InputSpec(BaseModel):
     std: tuple[Positive, ...]
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """`pixels`: uint8[H, W, 3] RGB at the model's input size; `format`: Pillow's name of the file type."""
 
     pixels: NDArray[np.uint8]
@@ -101,10 +100,37 @@ def decode(
 
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
-    if plain := header.plain_jpeg(data):
+    return _decode_any(data, header.plain_jpeg(data), spec, max_pixels, claim)
+
+
+def decode_quick(data: bytes, spec: InputSpec, max_pixels: int, most_bytes: int) -> Decoded | None:
+    """As `decode`, but None, and nothing decoded, where that takes more memory or a time that the size does not tell.
+
+    See `header.is_quick`.
+    """
+    plain = header.plain_jpeg(data)
+    if not plain and not header.is_quick(data):
+        return None
+
+    def claim(needed: int) -> AbstractContextManager[None]:
+        if needed > most_bytes:
+            raise _NotQuick
+        return nullcontext()
+
+    with suppress(_NotQuick):
+        return _decode_any(data, plain, spec, max_pixels, claim)
+    return None
+
+
+class _NotQuick(Exception):
+    """The header announces more than is decoded at once."""
+
+
+def _decode_any(data: bytes, plain: PlainJpeg | None, spec: InputSpec, max_pixels: int, claim: Claim) -> Decoded:
+    if plain:
         # what fails here fails again below, with Pillow's own words for it
         with suppress(OSError, ValueError):
-            return _decode_plain(data, *plain, spec, max_pixels, claim)
+            return _decode_plain(data, plain, spec, max_pixels, claim)
     return _read(
         data,
         max_pixels,
@@ -166,17 +192,19 @@ def _read(
         raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
 
 
-def _decode_plain(
-    data: bytes, mode: str, width: int, height: int, spec: InputSpec, max_pixels: int, claim: Claim
-) -> Decoded:
+def _decode_plain(data: bytes, plain: PlainJpeg, spec: InputSpec, max_pixels: int, claim: Claim) -> Decoded:
     """Straight to libjpeg. Pillow's file object reads the markers in Python, which takes as long as 32 x 32 pixels."""
+    mode, width, height = plain
     if width * height > max_pixels:
         raise ValueError
-    scale = _divisor((width, height), _most((width, height), (spec.width, spec.height), spec.crop_fraction))
+    target = spec.width, spec.height
+    box = centre((width, height), target, spec.crop_fraction)
+    scale = _divisor((width, height), _most(box, target))
     size = math.ceil(width / scale), math.ceil(height / scale)
     with claim(int(width * height * cost.JPEG_BYTES / scale**2)):
         image = Image.frombytes(mode, size, data, "jpeg", mode, "", scale, 0)
-        return _decode(image, (width, height), spec, scale)
+        pixels = _upright(_resized(image, target, box, scale, spec.interpolation), 1)
+    return Decoded(pixels, Geometry(width, height, *box), "JPEG")
 
 
 def _decode(image: Image.Image, stored: Size, spec: InputSpec, scale: int) -> Decoded:
@@ -186,14 +214,20 @@ def _decode(image: Image.Image, stored: Size, spec: InputSpec, scale: int) -> De
     box = centre(stored, size, spec.crop_fraction)
     width, height = turned(stored, orientation)
     shown = centre((width, height), (spec.width, spec.height), spec.crop_fraction)
-
-    left, top, right, bottom = (edge / scale for edge in box)
-    colours = on_white(image)
-    # the edges, against rounding beyond them
-    reduced = max(0.0, left), max(0.0, top), min(right, colours.width), min(bottom, colours.height)
-    small = colours.resize(size, _RESAMPLING[spec.interpolation], box=reduced)
+    small = _resized(on_white(image), size, box, scale, spec.interpolation)
     # turning the small picture is the same as turning the large one, because the crop is centred
     return Decoded(_upright(small, orientation), Geometry(width, height, *shown), image.format or "JPEG")
+
+
+def _resized(image: Image.Image, size: Size, box: Box, scale: int, interpolation: str) -> Image.Image:
+    """What is inside of `box`, which is of a picture `scale` times as large."""
+    left, top, right, bottom = box
+    # the edges, against rounding beyond them
+    width, height = image.size
+    reduced = max(0.0, left / scale), max(0.0, top / scale), min(right / scale, width), min(bottom / scale, height)
+    if size == (width, height) and reduced == (0, 0, width, height):
+        return image
+    return image.resize(size, _RESAMPLING[interpolation], box=reduced)
 
 
 def _display(image: Image.Image, stored: Size, longest_side: int) -> NDArray[np.uint8]:
@@ -225,12 +259,13 @@ def _reduce(image: Image.Image, spec: InputSpec) -> int:
     """Ask a JPEG for a smaller decode while twice the target stays; answers the divisor: 1, 2, 4 or 8."""
     if image.format not in ("JPEG", "MPO"):
         return 1
-    return _draft(image, _most(image.size, turned((spec.width, spec.height), _orientation(image)), spec.crop_fraction))
+    target = turned((spec.width, spec.height), _orientation(image))
+    return _draft(image, _most(centre(image.size, target, spec.crop_fraction), target))
 
 
-def _most(size: Size, target: Size, fraction: float) -> float:
-    """By how much a picture may be decoded smaller while twice the target stays."""
-    left, top, right, bottom = centre(size, target, fraction)
+def _most(box: Box, target: Size) -> float:
+    """By how much a picture may be decoded smaller while twice the target stays of what is inside of `box`."""
+    left, top, right, bottom = box
     return min((right - left) / target[0], (bottom - top) / target[1]) / 2
 
 

@@ -37,7 +37,8 @@ Timeout = Annotated[
 
 def query_of(scope: Scope) -> dict[str, str]:
     """The parameters; of one that comes twice the last."""
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    query: bytes = scope["query_string"]
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
 
 
 def labels_of(query: dict[str, str], labels: int) -> int:

@@ -14,7 +14,7 @@ from app.metrics import Metrics
 from app.observability import trace_of
 from app.routes.answered import observe_file, whole
 from app.routes.asked import Timeout, TopK, labels_of, query_of
-from app.routes.counted import counted, outcome_of
+from app.routes.counted import Counted, outcome_of
 from app.routes.documented import BATCH, example, problems
 from app.routes.files import FIELD, File, FilesForm, slices
 from app.routes.patience import Patience
@@ -56,9 +56,10 @@ def route(
         form = FilesForm(headers.get(b"content-type", b""), max_upload_bytes, most)
         announced = headers.get(b"content-length", b"")
         batch = _Batch(classifier, metrics, form, top_k, max_upload_bytes, at_once)
-        async with batch, patience:
-            patience.watch(scope["state"].get("closed"), received=False)
-            await batch.answer(receive, int(announced) if announced.isdigit() else None)
+        async with batch:
+            with patience:
+                patience.watch(scope["state"].get("closed"), received=False)
+                await batch.answer(receive, int(announced) if announced.isdigit() else None)
         trace_of(scope).facts.update(images=len(batch.results), errors=batch.errors, bytes_in=batch.received)
         for message in whole(schemas.batch_json(batch.results, classifier.served), b"application/json"):
             await send(message)
@@ -151,7 +152,7 @@ class _Batch:
     async def _result(self, place: int, file: File, turn: Turn) -> None:
         self._counted += 1
         try:
-            with counted(self._metrics):
+            with Counted(self._metrics):
                 self.results[place] = await self._predict(file)
             self._classifier.admission.observe_rate(turn.since)
         except (ImageError, EngineError, Problem) as error:

@@ -1,8 +1,5 @@
 """What becomes of each picture, whichever route it came by."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from app.artifact.image import ImageError
 from app.errors import Problem
 from app.metrics import Metrics
@@ -15,23 +12,28 @@ _OUTCOMES = {
 }
 
 
-@contextmanager
-def counted(metrics: Metrics, images: int = 1, answered: str = "predicted") -> Iterator[None]:
-    """Each picture exactly once in images_total, as `answered` if all goes well, and in queue_images meanwhile."""
-    outcome = "failed"
-    metrics.queued += images
-    try:
-        yield
-        outcome = answered
-    except ImageError:
-        outcome = "invalid"
-        raise
-    except Problem as problem:
-        outcome = outcome_of(problem)
-        raise
-    finally:
-        metrics.queued -= images
-        metrics.count_outcome(outcome, images)
+class Counted:
+    """A context: each picture exactly once in images_total, as `answered` if all goes well, and in queue_images
+    meanwhile."""
+
+    def __init__(self, metrics: Metrics, images: int = 1, answered: str = "predicted") -> None:
+        self._metrics = metrics
+        self._images = images
+        self._answered = answered
+
+    def __enter__(self) -> None:
+        self._metrics.queued += self._images
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._metrics.queued -= self._images
+        self._metrics.count_outcome(self._outcome(error), self._images)
+
+    def _outcome(self, error: BaseException | None) -> str:
+        if error is None:
+            return self._answered
+        if isinstance(error, ImageError):
+            return "invalid"
+        return outcome_of(error) if isinstance(error, Problem) else "failed"
 
 
 def outcome_of(problem: Problem) -> str:

@@ -21,7 +21,7 @@ from app.occlusion import Occlusion
 from app.routes import accept
 from app.routes.answered import record, whole
 from app.routes.asked import PICTURE, Timeout, query_of
-from app.routes.counted import counted
+from app.routes.counted import Counted
 from app.routes.documented import BINARY, EXPLANATION, example, problems
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
@@ -53,20 +53,19 @@ def route(
         form = accept.choose(scope["headers"], (_JSON, _PNG))
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with counted(metrics, answered="explained"), classifier.admission.admit_long() as hold:
-            async with patience:
-                with trace.stage("receive"):
-                    picture = await read_picture(headers, receive, max_upload_bytes, hold)
-                patience.watch(scope["state"].get("closed"))
-                prediction = await classifier.predict(picture, top_k=1)
-                started = time.perf_counter()
-                explained = await _explain(prediction, label or prediction.top_k[0][0], manifest, occlusion)
-                if form == _PNG:
-                    draw = functools.partial(explanation.overlay, explained)
-                    body = await classifier.display(picture, LONGEST_SIDE, draw)
-                else:
-                    body = schemas.explanation_json(explained, prediction, classifier.served)
-                seconds = time.perf_counter() - started
+        with Counted(metrics, answered="explained"), classifier.admission.admit_long() as hold, patience:
+            with trace.stage("receive"):
+                picture = await read_picture(headers, receive, max_upload_bytes, hold)
+            patience.watch(scope["state"].get("closed"))
+            prediction = await classifier.predict(picture, top_k=1)
+            started = time.perf_counter()
+            explained = await _explain(prediction, label or prediction.top_k[0][0], manifest, occlusion)
+            if form == _PNG:
+                draw = functools.partial(explanation.overlay, explained)
+                body = await classifier.display(picture, LONGEST_SIDE, draw)
+            else:
+                body = schemas.explanation_json(explained, prediction, classifier.served)
+            seconds = time.perf_counter() - started
         record(prediction, len(picture), trace)
         trace.stages["explain"] = seconds
         trace.facts.update(explained=explained.label, explanation=explained.method)

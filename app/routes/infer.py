@@ -19,7 +19,7 @@ from app.metrics import Metrics
 from app.observability import trace_of
 from app.routes.answered import observe, record_together, whole
 from app.routes.asked import Timeout
-from app.routes.counted import counted
+from app.routes.counted import Counted
 from app.routes.documented import BINARY, protocol_errors
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
@@ -95,9 +95,9 @@ class Infer:
         headers = dict(scope["headers"])
         patience = Patience.of(headers, self._deadline_ms)
         with ExitStack() as places:
-            places.enter_context(counted(self._metrics))
+            places.enter_context(Counted(self._metrics))
             hold = places.enter_context(self._classifier.admission.admit())
-            async with patience:
+            with patience:
                 with trace.stage("receive"):
                     content = await self._body(headers, receive, hold)
                 patience.watch(scope["state"].get("closed"))
@@ -106,7 +106,7 @@ class Infer:
                 del content
                 values = answer.count_values(request, model)
                 if others := len(request.pictures) - 1:
-                    places.enter_context(counted(self._metrics, others))
+                    places.enter_context(Counted(self._metrics, others))
                     places.enter_context(self._classifier.admission.admit(others))
                 predictions = await self._predict(request)
                 text, json_bytes = await self._encode(model, request, predictions, values)

@@ -34,12 +34,12 @@ class Patience:
             raise Problem("bad_parameter", f"X-Request-Timeout-Ms: {shown}: whole milliseconds, from 1.")
         return cls(min(deadline_ms, wait_ms))
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelled = task, task.cancelling()
         late = self._deadline_ms / 1000
-        self._timer = asyncio.get_running_loop().call_later(late, self._give_up, "deadline_exceeded")
+        self._timer = task.get_loop().call_later(late, self._give_up, "deadline_exceeded")
         return self
 
     def watch(self, closed: asyncio.Future[None] | None, received: bool = True) -> None:
@@ -48,7 +48,7 @@ class Patience:
         if closed is not None:
             closed.add_done_callback(self._left)
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended = True
         self._timer.cancel()
         if self._closed is not None:

@@ -8,7 +8,7 @@ from app.metrics import Metrics
 from app.observability import trace_of
 from app.routes.answered import observe, record, whole
 from app.routes.asked import PICTURE, Timeout, TopK, labels_of, query_of
-from app.routes.counted import counted
+from app.routes.counted import Counted
 from app.routes.documented import PREDICTION, example, problems
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
@@ -27,12 +27,11 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         top_k = labels_of(query_of(scope), labels)
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with counted(metrics), classifier.admission.admit() as hold:
-            async with patience:
-                with trace.stage("receive"):
-                    picture = await read_picture(headers, receive, max_upload_bytes, hold)
-                patience.watch(scope["state"].get("closed"))
-                prediction = await classifier.predict(picture, top_k)
+        with Counted(metrics), classifier.admission.admit() as hold, patience:
+            with trace.stage("receive"):
+                picture = await read_picture(headers, receive, max_upload_bytes, hold)
+            patience.watch(scope["state"].get("closed"))
+            prediction = await classifier.predict(picture, top_k)
         record(prediction, len(picture), trace)
         observe(prediction, len(picture), metrics)
         for message in whole(schemas.prediction_json(prediction, classifier.served), b"application/json"):

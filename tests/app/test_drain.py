@@ -77,6 +77,18 @@ def test_without_a_drain_time_sigterm_stops_at_once(digits_artifact: Path, tmp_p
         assert exit_code(server, within=5) == 0
 
 
+def test_a_lone_worker_that_is_stopped_ends_as_a_program_does(digits_artifact: Path, tmp_path: Path) -> None:
+    ended, log = tmp_path / "ended", tmp_path / "log"
+    program = "import atexit, pathlib, sys\nfrom app.__main__ import main\n"
+    program += f"atexit.register(pathlib.Path({str(ended)!r}).touch)\nsys.exit(main())"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-c", program], env=environment(digits_artifact), stderr=stderr)
+    _until(lambda: "startup complete" in log.read_text())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    assert ended.exists()
+
+
 def test_ctrl_c_does_not_drain(digits_artifact: Path, tmp_path: Path) -> None:
     with serving(digits_artifact, tmp_path, DRAIN_MS=60_000) as server:
         server.process.send_signal(signal.SIGINT)

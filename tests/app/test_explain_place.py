@@ -60,8 +60,8 @@ def heat_in(png: bytes, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
         assert opened.size == (shown.shape[1], shown.shape[0])
         overlay = np.asarray(opened)[::STEP, ::STEP].astype(np.float32)
     shown = shown[::STEP, ::STEP]
-    opacity = np.array(explanation._OPACITY)[:, None, None, None] / 255
-    colours = np.frombuffer(explanation._COLOURS, np.uint8).reshape(256, 1, 1, 3)
+    opacity = np.array(explanation._opacity())[:, None, None, None] / 255
+    colours = np.frombuffer(explanation._palette(), np.uint8).reshape(256, 1, 1, 3)
     every = np.arange(0, 256, 4)
     expected = shown * (1 - opacity[every]) + colours[every] * opacity[every]
     return (every[np.abs(expected - overlay).sum(axis=3).argmin(axis=0)]).astype(np.uint8)

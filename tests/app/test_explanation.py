@@ -103,7 +103,7 @@ def test_of_the_box_at_least_a_pixel_is_left(shape: tuple[int, int], geometry: G
 def test_the_colours_are_infernos_within_a_few_steps_of_256() -> None:
     from matplotlib import colormaps
 
-    found = np.frombuffer(explanation._COLOURS, np.uint8).reshape(256, 3).astype(int)
+    found = np.frombuffer(explanation._palette(), np.uint8).reshape(256, 3).astype(int)
     expected = colormaps["inferno"](np.arange(256))[:, :3] * 255
     assert np.abs(found - expected).max() < 7
     light = found @ [299, 587, 114]

@@ -42,6 +42,14 @@ def test_pixels_are_resized_with_antialiasing_as_the_spec_says(bicubic: bool) ->
     assert difference(decode(encode(shown), spec(16, 16, bicubic=bicubic)), np.asarray(expected)) == 0
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_of_the_models_size_is_cropped_as_any_other(kind: str) -> None:
+    file = encode(picture(32, 32, seed=3), kind)
+    with Image.open(io.BytesIO(file)) as shown:
+        expected = shown.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR, box=(4, 4, 28, 28))
+    assert difference(decode(file, spec(32, 32, 0.75)), np.asarray(expected)) == 0
+
+
 def test_decoding_in_many_threads_gives_what_one_thread_gives() -> None:
     files = [encode(picture(90, 70, seed), kind) for seed, kind in enumerate(FORMATS * 8)]
     with ThreadPoolExecutor(8) as threads:

@@ -1,5 +1,6 @@
 """The log's lines as people read them, of each route that answers pictures."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -42,13 +43,36 @@ def test_every_answer_has_its_line(
 
     caplog.set_level(logging.INFO, "sightglass")
     play(scene)
-    (record,) = [each for each in caplog.records if each.getMessage() == "request"]
+    (record,) = [each for each in caplog.records if each.getMessage() == "requests"]
     told = log._Formatter(as_json=False).format(record)
     assert re.search(line.replace("{ms}", r"POST /\S+ [\d.]+ms"), told), told
 
 
 def test_a_label_cannot_write_to_the_terminal() -> None:
-    facts = {"event": "request", "status": 200, "method": "POST", "route": "/predict", "duration_ms": 1.0}
+    facts = {"event": "request", "status": 200, "method": "POST", "route": "/predict", "stages": {"duration": 0.001}}
     facts |= {"prediction": "\x1b[2Jcaf\xe9\u202e\n", "confidence": 1.0, "request_id": "a"}
-    record = logging.makeLogRecord({"facts": facts, "levelno": logging.INFO, "levelname": "INFO"})
+    record = logging.makeLogRecord({"facts": [facts], "levelno": logging.INFO, "levelname": "INFO"})
     assert r" \x1b[2Jcaf\xe9\u202e\n 1.00 ".replace(r"\xe9", "\xe9") in log._Formatter(as_json=False).format(record)
+
+
+def test_requests_of_one_turn_are_a_line_each_in_text_and_in_json(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL) as running:
+            await asyncio.gather(*(running.call("POST", "/predict", PICTURE, **PLAIN) for _ in range(3)))
+
+    caplog.set_level(logging.INFO, "sightglass")
+    play(scene)
+    records = [each for each in caplog.records if each.getMessage() == "requests"]
+    lines = [json.loads(line) for each in records for line in log._Formatter(as_json=True).format(each).split("\n")]
+    assert len({line["request_id"] for line in lines}) == 3
+    assert len(records) < 3
+    for line in lines:
+        assert line["event"] == "request"
+        assert line["duration_ms"] >= line["inference_ms"] > 0
+    assert all(log._Formatter(as_json=False).format(each).count(" id=") == len(each.facts) for each in records)
+
+
+def test_events_say_what_they_are_told_in_json(caplog: pytest.LogCaptureFixture) -> None:
+    log.event("overload", "3 requests refused", logging.WARNING, refused=3, seconds=10)
+    line = json.loads(log._Formatter(as_json=True).format(caplog.records[-1]))
+    assert (line["event"], line["refused"], line["seconds"], line["level"]) == ("overload", 3, 10, "warning")

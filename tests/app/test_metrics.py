@@ -1,14 +1,19 @@
 """Metrics, read as Prometheus reads them from real processes."""
 
+import math
 import random
 import re
 import string
 from pathlib import Path
 
 import httpx2
+import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from app.errors import PROBLEMS
+from app.metrics import _Histogram
 from tests.pictures import encode, picture
 from tests.serving import metrics, serving
 
@@ -21,6 +26,29 @@ def scrape(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def value(samples: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str, **labels: str) -> float:
     return samples[f"sightglass_{name}", tuple(sorted(labels.items()))]
+
+
+def test_many_at_once_are_what_each_for_itself_is() -> None:
+    def histogram() -> _Histogram:
+        return _Histogram("some", "Some.", registry=CollectorRegistry(), buckets=(0.1, 1, 2.5))
+
+    amounts = [0.0, 0.1, 0.100001, 1, 1, 2.4, 2.5, 3, 1e9]
+    together, each = histogram(), histogram()
+    together.observe_all(amounts)
+    for amount in amounts:
+        each.observe(amount)
+    assert [sample.value for sample in _samples(together)] == pytest.approx([sample.value for sample in _samples(each)])
+
+
+def test_what_a_broken_engine_answers_takes_no_other_picture_out_of_the_count() -> None:
+    some = _Histogram("some", "Some.", registry=CollectorRegistry(), buckets=(0.1, 1))
+    some.observe_all([0.5, math.nan, 0.05])
+    counts = {sample.labels.get("le"): sample.value for sample in _samples(some) if sample.name == "some_bucket"}
+    assert counts == {"0.1": 1, "1.0": 2, "+Inf": 3}
+
+
+def _samples(histogram: _Histogram) -> list[Sample]:
+    return [sample for family in histogram.collect() for sample in family.samples]
 
 
 def test_two_workers_count_every_request(digits_artifact: Path, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Occlusion: the right patch for each place, through the batcher, and never more of it than a quarter of a batch."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from tests.app.echo import Pixels, play
 from tests.pictures import spec
 
 GREY = 128
+_WHITE = np.full((16, 16, 3), 255, np.uint8)
 
 
 class Bright:
@@ -111,24 +115,32 @@ def test_all_explanations_together_fill_at_most_a_quarter_of_a_batch(max_batch: 
     play(scene())
 
 
+@asynccontextmanager
+async def _explaining(engine: Bright) -> AsyncIterator[tuple[Batcher, Occlusion, asyncio.Task[Any]]]:
+    """An explanation of a white picture, under way."""
+    batcher = Batcher(engine, 16)
+    await batcher.start()
+    logits = (await batcher.submit(_WHITE)).logits
+    occlusion = Occlusion(batcher, model(16, 16), 16)
+    explaining = asyncio.create_task(occlusion.maps(_WHITE, logits))
+    while len(engine.sizes) < 3:
+        await asyncio.sleep(0)
+    try:
+        yield batcher, occlusion, explaining
+    finally:
+        await batcher.stop()
+
+
 def test_a_picture_to_classify_is_in_the_next_engine_run() -> None:
     async def scene() -> None:
         engine = Bright()
-        batcher = Batcher(engine, 16)
-        await batcher.start()
-        pixels = np.full((16, 16, 3), 255, np.uint8)
-        logits = (await batcher.submit(pixels)).logits
-        occlusion = Occlusion(batcher, model(16, 16), 16)
-        explaining = asyncio.create_task(occlusion.maps(pixels, logits))
-        while len(engine.sizes) < 3:
-            await asyncio.sleep(0)
-        asked = len(engine.sizes)
-        other: Answer = await batcher.submit(np.zeros((16, 16, 3), np.uint8))
-        assert other.logits.tolist() == [0, 0]
-        assert len(engine.sizes) <= asked + 2  # the run that was under way, and its own
-        assert not explaining.done()
-        await explaining
-        await batcher.stop()
+        async with _explaining(engine) as (batcher, _, explaining):
+            asked = len(engine.sizes)
+            other: Answer = await batcher.submit(np.zeros((16, 16, 3), np.uint8))
+            assert other.logits.tolist() == [0, 0]
+            assert len(engine.sizes) <= asked + 2  # the run that was under way, and its own
+            assert not explaining.done()
+            await explaining
 
     play(scene())
 
@@ -136,20 +148,13 @@ def test_a_picture_to_classify_is_in_the_next_engine_run() -> None:
 def test_a_client_that_leaves_takes_its_patches_along() -> None:
     async def scene() -> None:
         engine = Bright()
-        batcher = Batcher(engine, 16)
-        await batcher.start()
-        pixels = np.full((16, 16, 3), 255, np.uint8)
-        logits = (await batcher.submit(pixels)).logits
-        occlusion = Occlusion(batcher, model(16, 16), 16)
-        explaining = asyncio.create_task(occlusion.maps(pixels, logits))
-        while len(engine.sizes) < 3:
-            await asyncio.sleep(0)
-        explaining.cancel()
-        await asyncio.gather(explaining, return_exceptions=True)
-        seen = len(engine.seen)
-        assert await occlusion.maps(pixels, logits) is not None  # no turn was lost
-        assert len(engine.seen) <= seen + 4 + 64
-        await batcher.stop()
+        async with _explaining(engine) as (batcher, occlusion, explaining):
+            explaining.cancel()
+            await asyncio.gather(explaining, return_exceptions=True)
+            seen = len(engine.seen)
+            logits = (await batcher.submit(_WHITE)).logits
+            assert await occlusion.maps(_WHITE, logits) is not None  # no turn was lost
+            assert len(engine.seen) <= seen + 4 + 1 + 64
 
     play(scene())
 
@@ -159,13 +164,12 @@ def test_an_engine_that_fails_ends_the_explanation_and_its_work() -> None:
         engine = Bright(fail_after=10)
         batcher = Batcher(engine, 16)
         await batcher.start()
-        pixels = np.full((16, 16, 3), 255, np.uint8)
-        logits = (await batcher.submit(pixels)).logits
+        logits = (await batcher.submit(_WHITE)).logits
         with pytest.raises(EngineError, match="out of memory"):
-            await Occlusion(batcher, model(16, 16), 16).maps(pixels, logits)
+            await Occlusion(batcher, model(16, 16), 16).maps(_WHITE, logits)
         for _ in range(20):  # runs in which patches would come along
             with pytest.raises(EngineError, match="out of memory"):
-                await batcher.submit(pixels)
+                await batcher.submit(_WHITE)
         assert len(engine.seen) < 45
         await batcher.stop()
 
