@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ FILES = (
     "dhash.npz",
     "mlflow.json",
 )
+_NEW = ".new"  # in a run's folder: a disk of its own may be mounted there
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -103,40 +105,47 @@ def require_replaceable(run: Path) -> None:
     """Raises TrainingError where `run` holds anything but what a run consists of."""
     if run.is_file():
         raise TrainingError(f'"{run}" is a file', "name a folder with --out")
-    for path in run.iterdir() if run.exists() else ():
-        if path.name.removeprefix(".").removesuffix(".tmp") not in FILES:
+    begun = run / _NEW
+    for path in (path for folder in (run, begun) if folder.is_dir() for path in folder.iterdir()):
+        if path != begun and path.name.removeprefix(".").removesuffix(".tmp") not in FILES:
             raise TrainingError(
                 f'"{run}" holds "{path.name}", so it is more than a run', "name another folder with --out"
             )
 
 
 @contextmanager
-def new_run(run: Path) -> Iterator[None]:
-    """Make way for a new run: removes an old run's files, and nothing else; what fails in here leaves no run.
+def new_run(run: Path) -> Iterator[Path]:
+    """A folder for a new run's files, which take the place of an old run's when all are there; what fails in here
+    leaves what was there before.
 
     Raises TrainingError.
     """
     require_replaceable(run)
     made = not run.exists()
-    run.mkdir(parents=True, exist_ok=True)
-    _clear(run)
+    folder = run / _NEW
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir(parents=True)
     try:
-        yield
-    except BaseException:
-        _clear(run)
+        yield folder
+        for path in run.iterdir():
+            if path != folder:
+                path.unlink()
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == "meta.json"):  # makes the folder a run: last
+            path.replace(run / path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
         if made:
-            run.rmdir()
-        raise
+            with suppress(OSError):  # there is a run in it
+                run.rmdir()
 
 
-def _clear(run: Path) -> None:
-    for path in run.iterdir():
-        path.unlink()
+def rank(recipe: Recipe) -> Callable[[dict[str, Any]], tuple[float, float]]:
+    """What epochs compare by: accuracy on val, or macro F1 where rare classes are to count as much, then the loss.
 
-
-def rank(row: dict[str, Any]) -> tuple[float, float]:
-    """Epochs compare by accuracy on val, then by loss: `max(history, key=rank)` is the best one."""
-    return row["val_accuracy"], -row["val_loss"]
+    `max(history, key=rank(recipe))` is the best one.
+    """
+    score = "val_accuracy" if recipe.balance == "none" else "val_macro_f1"
+    return lambda row: (row[score], -row["val_loss"])
 
 
 def write_splits(
@@ -174,6 +183,12 @@ class Run:
             raise records.damaged(path, error) from error
         return cls(folder, meta, recipe, asked, tuple(meta["labels"]), InputSpec.model_validate(meta["input"]))
 
+    @property
+    def choice(self) -> tuple[str, str]:
+        """The recipe's name, and why it is that one."""
+        recorded = self.meta.get("choice") or {"recipe": "the run's own", "why": "resumed"}  # runs of old have none
+        return recorded["recipe"], recorded["why"]
+
     def network(self) -> Network:
         """The best checkpoint, in evaluation mode. Raises TrainingError without one."""
         network, state = self.recipe.network(len(self.labels)), load_best(self.folder)
@@ -193,6 +208,13 @@ class Run:
         if not rows and (self.folder / "weights.pt").exists():
             raise records.damaged(path, "it has no epoch, and weights.pt is of one")
         return rows
+
+    def best(self) -> dict[str, Any]:
+        """The row of the epoch that weights.pt is of. Raises TrainingError where none has finished."""
+        rows = self.history()
+        if not rows:
+            raise TrainingError(f'"{self.folder}" has no finished epoch', "--resume goes on with it")
+        return max(rows, key=rank(self.recipe))
 
     def data(self, source: str | None = None) -> Data:
         """The run's own splits, read from `source` (default: where it was trained)."""

@@ -15,6 +15,7 @@ _PROBE = InputSpec(
 )
 _PICTURES = 50  # looked at
 _FEW = 200  # pictures a class: below, what a network has learnt elsewhere is better left as it is
+_ENOUGH = 1280  # pictures in all: below, an epoch is fewer than ten batches of 128
 _MANY = 1000  # pictures a class: from there, a deeper network pays
 _EXPECT = "from scratch, so few pictures teach shapes and colours but no fine differences; see docs/choose.md"
 
@@ -38,6 +39,8 @@ def choose(data: Data, has_weights: bool) -> Choice:
     if has_weights:
         return Choice(_transfer(each), f"there are weights to start from, and {count}")
     side, grey = _look(data, samples)
+    if side <= 40 and not grey and len(samples) < _ENOUGH:
+        return Choice("few-small", f"the pictures are small ({side:.0f} px on the shorter side), {count}", _EXPECT)
     if side <= 40:
         name = "residual-cnn-onecycle" if not grey else "digits" if side <= 16 else "mnist-cnn"
         return Choice(name, f"the pictures are small{' and grey' * grey} ({side:.0f} px on the shorter side)")

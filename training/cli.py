@@ -106,12 +106,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration."""
-    from training import Refused
+    from training import Refused, writing
     from training import evaluate as evaluation
 
     talk = _talk(quiet, no_progress)
     if out:
-        evaluation.require_new(out)
+        writing.require_new(out)
     predictions = evaluation.evaluate(target, data, split, variant, talk)
     talk.fact("scored", f"{predictions.split} of {predictions.data}: {count(len(predictions.pixels), 'image')}")
     if as_json:

@@ -80,6 +80,8 @@ def _layers(target: str, input_size: int | None) -> "list[Layer]":
             network = models.build(target, channels, classes, size)
     except NotImplementedError:  # torchvision's RegNet computes its widths with tensors
         network = models.build(target, channels, classes, size)
+    except TrainingError as error:
+        raise TrainingError(str(error), error.hint.replace("--set input_size=", "--input-size ")) from error
     return layers.table(network, channels, size)
 
 

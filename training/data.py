@@ -32,7 +32,7 @@ def split(data: Data, val_fraction: float, test_fraction: float, seed: int) -> D
     if not splits["val"]:
         raise TrainingError(
             "no pictures are left to validate on",
-            "give more pictures, or --set test_fraction=0 keeps none back for test",
+            "give more pictures, or a larger share of them: --set val_fraction=0.1 --set test_fraction=0",
         )
     ordered = {name: splits[name] for name in SPLITS if splits.get(name)}
     return Data(data.source, data.labels, ordered, data.read)

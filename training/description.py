@@ -13,7 +13,7 @@ from app.artifact.image import InputSpec
 from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
 from app.engines import machine
 from training import gates
-from training.checkpoint import Run, rank
+from training.checkpoint import Run
 from training.gates import Verdict
 from training.graph import Servable
 from training.layers import field_of
@@ -71,7 +71,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "recipe": run.recipe.model_dump(mode="json") | {"weights": Path(run.recipe.weights).name},
         "data": {"source": Path(meta["data"]["source"]).name, "images": meta["data"]["images"]},
         "trained": {key: meta[key] for key in ("created", "versions", "hardware", "commit")},
-        "best_epoch": max(run.history(), key=rank)["epoch"],
+        "best_epoch": run.best()["epoch"],
         "seconds": round(sum(row["seconds"] for row in run.history())),
     }
 

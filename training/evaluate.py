@@ -158,22 +158,16 @@ def as_json(predictions: Predictions) -> dict[str, Any]:
     return where | {"suspects": len(predictions.suspects())} | predictions.evaluation.as_json()
 
 
-def require_new(out: Path) -> None:
-    """Raises TrainingError if `out` exists: to be asked before the work as well."""
-    if out.exists():
-        raise TrainingError(f'"{out}" exists already', "name a new folder with --out")
-
-
 def write(predictions: Predictions, target: Path, out: Path) -> None:
     """evaluation.json, predictions.csv, suspects.csv and the plots into `out`. Raises TrainingError if it exists."""
-    require_new(out)
-    history = [] if trained.is_artifact(target) else checkpoint.Run.open(target).history()
+    writing.require_new(out)
+    run = None if trained.is_artifact(target) else checkpoint.Run.open(target)
     suspects = mistakes.as_csv(predictions.suspects(), predictions.evaluation.labels)
     with writing.new_folder(out) as folder:
         writing.write(folder / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
         writing.write(folder / "predictions.csv", _csv(predictions))
         writing.write(folder / SUSPECTS, suspects)
-        for name, figure in plots.draw(predictions.evaluation, history).items():
+        for name, figure in plots.draw(predictions.evaluation, run).items():
             plots.save(figure, folder / f"{name}.png", "png")
 
 

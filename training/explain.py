@@ -14,7 +14,6 @@ from PIL import Image
 from app.artifact.image import ImageError, decode
 from training import TrainingError, activations, nearest, reason, sheets, writing
 from training.eager import Eager
-from training.evaluate import require_new
 from training.filters import Filters, describe, first
 from training.gradcam import grad_cam
 from training.hooks import layer as layer_of
@@ -57,7 +56,7 @@ def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
 
     Raises TrainingError for an unknown class or layer and for a picture that cannot be read.
     """
-    require_new(out)
+    writing.require_new(out)
     label = None if wish.label is None else _number(wish.label, eager.labels)
     pictures = [_read(path, eager) for path in wish.pictures]
     blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))

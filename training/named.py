@@ -32,8 +32,9 @@ def _of_torchvision(source: str, name: str, labels: Sequence[str]) -> Data:
         try:
             part = getattr(datasets, name)(cache(), train=train, download=True)
         except (OSError, RuntimeError) as error:  # no network, or a file that is not what its checksum says
+            why = " ".join(str(error).split())  # torchvision's has a line for each mirror
             raise TrainingError(
-                f"{source} is not in {cache()} and cannot be downloaded: {error}",
+                f"{source} is not in {cache()} and cannot be downloaded: {why}",
                 f"fetch it elsewhere as torchvision.datasets.{name} does and copy it there, or name a folder",
             ) from error
         parts[split] = np.asarray(part.data), np.asarray(part.targets)

@@ -86,6 +86,6 @@ def _resumed(
         raise TrainingError(f'"{out}" did not start from {weights}', "leave --from out: the run has its weights")
     if name is not None and recipe.load(name, overrides) != run.asked:
         raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
-    if name is None and overrides:
+    if name is None and recipe.override(run.asked, overrides) != run.asked:
         raise TrainingError("a run cannot be resumed with other settings", "leave --set out, or name a new --out")
-    return Plan(run.data(source), out, run.recipe, run.asked, Choice("the run's own", "resumed"), device, None, run)
+    return Plan(run.data(source), out, run.recipe, run.asked, Choice(*run.choice), device, None, run)

@@ -10,18 +10,18 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.checkpoint import rank
+from training.checkpoint import Run
 from training.familiarity import Familiarity
 from training.rejection import Rejection
 from training.score import Evaluation, Floats
 
 
-def draw(evaluation: Evaluation, history: Sequence[dict[str, Any]]) -> dict[str, Figure]:
-    """Name -> figure; `curves` only where there is a history (rows of metrics.jsonl)."""
+def draw(evaluation: Evaluation, run: Run | None) -> dict[str, Figure]:
+    """Name -> figure; `curves` only of a run that has been trained."""
     with rc_context({"text.parse_math": False}):  # a label may hold dollar signs
         figures = {"confusion": _confusion(evaluation), "reliability": reliability(evaluation)}
-        if history:
-            figures["curves"] = curves(history)
+        if run and run.history():
+            figures["curves"] = curves(run)
     return figures
 
 
@@ -65,10 +65,10 @@ def reliability(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def curves(history: Sequence[dict[str, Any]]) -> Figure:
+def curves(run: Run) -> Figure:
     """Loss of train and val, accuracy on val, learning rate; the best epoch is marked."""
+    history, best = run.history(), run.best()
     epochs = [row["epoch"] for row in history]
-    best = max(history, key=rank)
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     loss, score, rate = figure.subplots(1, 3)
     loss.plot(epochs, [row["train_loss"] for row in history], label="train (augmented)")

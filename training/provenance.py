@@ -21,6 +21,7 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: st
     return {
         "command": sys.argv,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "choice": {"recipe": plan.choice.recipe, "why": plan.choice.why},
         "recipe": plan.recipe.model_dump(mode="json"),
         "asked": plan.asked.model_dump(mode="json"),
         "weights": plan.weights.name if plan.weights else None,

@@ -159,6 +159,11 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return parse(values | wanted)
 
 
+def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The same with `key=value` overrides. Raises TrainingError."""
+    return parse(recipe.model_dump() | dict(_override(text) for text in overrides))
+
+
 def keys(overrides: Sequence[str]) -> set[str]:
     """The recipe keys that `key=value` overrides name."""
     return {_override(text)[0] for text in overrides}

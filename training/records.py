@@ -25,11 +25,17 @@ class _Hardware(BaseModel):
     precision: str
 
 
+class _Choice(BaseModel):
+    recipe: Text
+    why: Text
+
+
 class _Meta(BaseModel):
     """See provenance.describe. `recipe` and `asked` are read by `recipe.parse`."""
 
     command: list[Text]
     created: str
+    choice: _Choice | None = None
     recipe: dict[str, Any]
     asked: dict[str, Any]
     weights: Text | None
@@ -48,6 +54,7 @@ class _Epoch(BaseModel):
     train_loss: float
     val_loss: float
     val_accuracy: float
+    val_macro_f1: float
     lr: float
     seconds: float
 

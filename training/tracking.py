@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.artifact.manifest import Manifest
-from training import Stopped, TrainingError, checkpoint, records, writing
+from training import Stopped, TrainingError, records, writing
 from training.checkpoint import Run
 from training.progress import Talk
 
@@ -156,7 +156,7 @@ class MLflow(Tracker):
         """Once a process. A parameter that MLflow has already is sent again with the same value, which it allows."""
         from mlflow.entities import Param
 
-        values = {"data": Path(run.meta["data"]["source"]).name} | run.meta["recipe"]
+        values = {"data": Path(run.meta["data"]["source"]).name, "recipe": run.choice[0]} | run.meta["recipe"]
         self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in values.items()])
         self._client.update_run(run_id, "RUNNING")
         self._talk.fact("tracking", f"MLflow run {run_id}")
@@ -178,7 +178,7 @@ class MLflow(Tracker):
         """What it takes to evaluate and export elsewhere, and the best epoch, by which runs compare."""
         for name in CHECKPOINT:
             self._client.log_artifact(run_id, str(self._folder / name), "checkpoint")
-        best = max(run.history(), key=checkpoint.rank)
+        best = run.best()
         self._client.log_metric(run_id, "best_val_accuracy", best["val_accuracy"], step=best["epoch"])
 
     def _register(self, artifact: Path, manifest: Manifest) -> str:

@@ -64,15 +64,16 @@ def train(plan: Plan, talk: Talk) -> Result:
             _announce(learner.spans, epoch, talk)
             row = _epoch(learner, sets, epoch, talk, stopping)
             history.append(row)
-            improved = row is max(history, key=checkpoint.rank)
+            improved = row is max(history, key=checkpoint.rank(plan.recipe))
             if improved:
                 state["best"] = {"network": copy.deepcopy(learner.validated.state_dict()), "epoch": epoch}
             state["learner"] = learner.state_dict()
             checkpoint.save_state(plan.out, state)
             talk.line(_table_row(row, improved))
             tracker.send("RUNNING")
-    result = _result(history, len(sets["val"]))
-    talk.fact("done", f"best epoch {result.epoch}: val accuracy {result.accuracy} in {clock(result.seconds)}")
+    result = _result(plan.recipe, history, len(sets["val"]))
+    score = "" if plan.recipe.balance == "none" else " by macro F1"
+    talk.fact("done", f"best epoch{score} {result.epoch}: val accuracy {result.accuracy} in {clock(result.seconds)}")
     return result
 
 
@@ -124,6 +125,9 @@ def _load(plan: Plan, talk: Talk) -> tuple[dict[str, Pixels], InputSpec]:
         return sets, resumed.input
     if plan.weights and plan.weights.input:
         return sets, spec.model_copy(update={"mean": plan.weights.input.mean, "std": plan.weights.input.std})
+    if plan.weights:
+        measured = "mean and deviation are measured on these pictures, crop and interpolation are the recipe's"
+        talk.fact("", f"nothing says what preprocessing {plan.weights.name} learnt with: {measured}")
     mean, std = pixels.mean_and_std(sets["train"], recipe.channels)
     return sets, spec.model_copy(update={"mean": mean, "std": std})
 
@@ -188,17 +192,17 @@ def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
 
 
 def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Learner) -> None:
-    """The run's records and its state before the first epoch; meta.json comes last and makes the folder a run."""
+    """The run's records and its state before the first epoch."""
     skipped = [f"{path}\t{why}\n" for split in sets.values() for path, why in split.skipped]
     splits = {name: (split.samples, split.sha256) for name, split in sets.items()}
-    with checkpoint.new_run(plan.out):
+    with checkpoint.new_run(plan.out) as folder:
         if skipped:
-            writing.write(plan.out / "skipped.txt", "".join(skipped))
-        checkpoint.write_splits(plan.out, plan.data.labels, splits)
-        duplicates.save(plan.out, sets)
-        checkpoint.save(plan.out / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
+            writing.write(folder / "skipped.txt", "".join(skipped))
+        checkpoint.write_splits(folder, plan.data.labels, splits)
+        duplicates.save(folder, sets)
+        checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
         meta = provenance.describe(plan, sets, spec, learner.precision)
-        writing.write(plan.out / "meta.json", json.dumps(meta, indent=2) + "\n")
+        writing.write(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 def _epoch(
@@ -242,7 +246,8 @@ def _require_finite(recipe: Recipe, epoch: int, *losses: float) -> None:
     """Raises TrainingError: such a network is of no use, whatever the next epochs bring."""
     if not all(map(math.isfinite, losses)):
         message = f"the loss is no number in epoch {epoch}: training diverged"
-        raise TrainingError(message, f"--set lr={recipe.lr / 10:g}, or a larger batch_size")
+        lower = f"lr={recipe.lr / 10:g}" if not recipe.phases else "'phases=[...]' with a tenth of each lr"
+        raise TrainingError(message, f"--set {lower}, or a larger batch_size")
 
 
 def _announce(spans: Sequence[Span], epoch: int, talk: Talk) -> None:
@@ -265,8 +270,8 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def _result(history: History, n: int) -> Result:
-    best = max(history, key=checkpoint.rank)
+def _result(recipe: Recipe, history: History, n: int) -> Result:
+    best = max(history, key=checkpoint.rank(recipe))
     correct = round(best["val_accuracy"] * n)
     return Result(best["epoch"], Accuracy.of(correct, n), sum(row["seconds"] for row in history))
 

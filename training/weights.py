@@ -1,6 +1,8 @@
 """Where a network starts when not from scratch: torchvision's weights, a file, another run or an artifact."""
 
+import contextlib
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from app.artifact import manifest
 from app.artifact.image import InputSpec
 from training import TrainingError, models, trained
-from training.models.heads import Network
+from training.cells import count
+from training.models.heads import Network, Pooled
 from training.recipe import Recipe, parse
 
 State = Mapping[str, Tensor]
@@ -45,6 +49,10 @@ class Weights:
                 found = f"is {tuple(state[name].shape)}" if name in state else "is missing"
                 message = f'{self.name} does not fit {model}: "{name}" {found}, {tuple(wanted[name].shape)} is needed'
                 raise TrainingError(message, "name the model and input_size that these weights were made for")
+        if surplus := _surplus(network, state):
+            message = f"{self.name} does not fit {model}: these are the weights of another, larger network"
+            message += f', which has {count(len(surplus), "tensor")} more, such as "{surplus[0]}"'
+            raise TrainingError(message, "name the model that these weights were made for")
         for name in chosen:
             wanted[name].copy_(state[name])
         return keep_head
@@ -63,6 +71,21 @@ class Weights:
         return {name: wanted[name] for name in wanted if name.endswith("num_batches_tracked")} | state
 
 
+def _surplus(network: Network, state: State) -> list[str]:
+    """The names by which `state` goes on inside what `network` has: of a deeper network the rest would half fit.
+
+    What is neither there nor one more of a numbered row is the last layer of `state` or a side output (GoogLeNet's,
+    Inception's).
+    """
+    wanted = network.state_dict()
+    inside = {name.split(".")[1] for name in wanted if name.startswith("features.")}
+    path, module = list(network.features.named_modules())[-1]
+    if isinstance(module, nn.Identity) and not isinstance(network, Pooled):
+        inside.discard(path.split(".")[0])  # where the last layer was cut off, those of `state` may be several
+    names = [name for name in state if name.startswith("features.") and name not in wanted]
+    return [name for name in names if name.split(".")[1] in inside or name.split(".")[1].isdigit()]
+
+
 def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> tuple[Recipe, Weights | None]:
     """What `--from SOURCE` or else the recipe's `weights` names, and the recipe as it follows from them.
 
@@ -74,10 +97,13 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
         raise TrainingError("--from and weights both say where to start", "give one of them")
     if source is None:
         found = _named(recipe) if recipe.weights else None
-    elif Path(source).is_dir():
-        learnt = trained.read(Path(source))
+    elif folder := _learnt(Path(source)):
+        learnt = trained.read(folder)
         found = Weights(source, learnt.state, learnt.labels, learnt.input)
         own = _follows(learnt.recipe, asked)
+    elif source != "DEFAULT" and not Path(source).is_file():
+        hint = "the folder of a run or an artifact, a .pth, .pt or .safetensors file, or DEFAULT"
+        raise TrainingError(f'there is no run, artifact or weights file "{source}"', hint)
     else:
         own = {"weights": source}
         found = _named(recipe.model_copy(update=own))
@@ -87,6 +113,14 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
         if key in own and key != "weights" and own[key] != getattr(recipe, key):
             raise TrainingError(f"{key} follows the weights of {source or recipe.weights}: {own[key]}", "leave it out")
     return parse(recipe.model_dump() | own), found
+
+
+def _learnt(source: Path) -> Path | None:
+    """The folder that `source` is or, as a run's or an artifact's own weights, lies in: it has the preprocessing."""
+    described = {"weights.pt": "meta.json", "weights.safetensors": manifest.FILE}.get(source.name)
+    if source.is_file() and described and (source.parent / described).is_file():
+        return source.parent
+    return source if source.is_dir() else None
 
 
 def _follows(own: Recipe, asked: Collection[str]) -> dict[str, Any]:
@@ -107,7 +141,8 @@ def _named(recipe: Recipe) -> Weights:
         )
     file = Path(published.url).name
     try:
-        state: State = published.get_state_dict(progress=False, check_hash=True)
+        with contextlib.redirect_stdout(sys.stderr):  # torch says "Downloading" where our one JSON document belongs
+            state: State = published.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, or not the file that its name's hash says
         raise TrainingError(
             f"the weights of {recipe.model} are not here and cannot be downloaded: {error}",

@@ -50,6 +50,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         os.close(folder)
 
 
+def require_new(out: Path) -> None:
+    """Raises TrainingError if `out` exists: to be asked before the work as well."""
+    if out.exists():
+        raise TrainingError(f'"{out}" exists already', "name a new folder with --out")
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that becomes `out` at the end, or vanishes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import TrainingError, checkpoint
+from training import TrainingError, checkpoint, recipe
 from training.checkpoint import Run
 from training.samples import Sample
 
@@ -92,8 +92,11 @@ def test_any_file_name_survives_splits_json(path: str, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "splits.json").read_text()) == {"train": [[path, "a", "0" * 64]] * 2}
 
 
-def test_epochs_rank_by_accuracy_then_loss() -> None:
-    worse = {"val_accuracy": 0.9, "val_loss": 0.1}
-    better = {"val_accuracy": 0.91, "val_loss": 0.5}
-    calmer = {"val_accuracy": 0.91, "val_loss": 0.4}
-    assert sorted([calmer, worse, better], key=checkpoint.rank) == [worse, better, calmer]
+@pytest.mark.parametrize(("balance", "score"), [("none", "accuracy"), ("loss", "macro_f1"), ("sampling", "macro_f1")])
+def test_epochs_rank_by_what_the_recipe_is_for_then_loss(balance: str, score: str) -> None:
+    """An epoch that answers nothing but the common class has the best accuracy where val is as unequal as train."""
+    common = {"val_accuracy": 0.5, "val_macro_f1": 0.5, "val_loss": 0.1}
+    worse = common | {f"val_{score}": 0.4, "val_loss": 0.0}
+    calmer = common | {"val_loss": 0.05}
+    key = checkpoint.rank(recipe.load("digits", [f"balance={balance}"]))
+    assert sorted([calmer, worse, common], key=key) == [worse, common, calmer]

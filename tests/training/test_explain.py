@@ -225,3 +225,8 @@ def test_what_has_no_layers_is_an_error(words: list[str], message: str, sightgla
     said = sightglass("explain", *words)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith(f"error: {message}")
+
+
+def test_the_remedy_for_a_size_that_is_too_small_is_an_option_of_explain(sightglass: Sightglass) -> None:
+    said = sightglass("explain", "lenet-5", "--input-size", 10)
+    assert said.err.endswith("hint: --input-size 20, or more\n")

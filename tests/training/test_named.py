@@ -83,4 +83,5 @@ def test_without_a_network_the_remedy_is_said(home: Path, monkeypatch: pytest.Mo
             monkeypatch.setenv(variable, f"http://127.0.0.1:{closed.getsockname()[1]}")
         with pytest.raises(TrainingError, match=f"{name} is not in .* and cannot be downloaded") as refusal:
             index(name)
+    assert "\n" not in str(refusal.value)
     assert "copy it there, or name a folder" in refusal.value.hint

@@ -30,21 +30,30 @@ def make(data: Path, out: Path, name: str | None = "digits", *settings: str, **h
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "mode", "expected"),
+    ("width", "height", "mode", "expected", "expects"),
     [
-        (640, 41, "RGB", "few-photos"),
-        (200, 200, "L", "few-photos"),
-        (32, 32, "RGB", "residual-cnn-onecycle"),
-        (8, 8, "RGB", "residual-cnn-onecycle"),
-        (28, 28, "L", "mnist-cnn"),
-        (8, 8, "L", "digits"),
+        (640, 41, "RGB", "few-photos", True),
+        (200, 200, "L", "few-photos", True),
+        (32, 32, "RGB", "few-small", True),
+        (8, 8, "RGB", "few-small", True),
+        (28, 28, "L", "mnist-cnn", False),
+        (8, 8, "L", "digits", False),
     ],
 )
-def test_size_and_colour_choose_the_recipe(width: int, height: int, mode: str, expected: str, tmp_path: Path) -> None:
+def test_size_and_colour_choose_the_recipe(
+    width: int, height: int, mode: str, expected: str, expects: bool, tmp_path: Path
+) -> None:
     found = choose(index(str(write(tmp_path, width, height, mode))), has_weights=False)
     assert found.recipe == expected
     assert f"({min(width, height)} px" in found.why
-    assert bool(found.expect) == (expected == "few-photos")
+    assert bool(found.expect) == expects
+
+
+def test_small_pictures_need_enough_for_large_batches(tmp_path: Path) -> None:
+    data = index(str(write(tmp_path, 32, 32, "RGB")))
+    pictures = len(data.splits["all"])
+    assert choose(many(data, 1280 // pictures + 1), has_weights=False).recipe == "residual-cnn-onecycle"
+    assert choose(many(data, 1280 // pictures - 1), has_weights=False).recipe == "few-small"
 
 
 def many(data: Data, times: int) -> Data:
@@ -92,7 +101,7 @@ def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
 def test_a_plan_says_which_recipe_and_why(colours_data: Path, tmp_path: Path) -> None:
     assert make(colours_data, tmp_path / "run").choice == Choice("digits", "as asked")
     chosen = make(colours_data, tmp_path / "run", None).choice
-    assert (chosen.recipe, chosen.why[:16]) == ("residual-cnn-onecycle", "the pictures are")
+    assert (chosen.recipe, chosen.why[:16]) == ("few-small", "the pictures are")
 
 
 def test_planning_writes_nothing(colours_data: Path, tmp_path: Path) -> None:
@@ -130,32 +139,41 @@ def test_what_force_would_not_replace_is_refused_without_it_by_the_same_words(
     with pytest.raises(TrainingError, match="is a file") as refusal:
         make(colours_data, tmp_path / "file")
     assert refusal.value.hint == "name a folder with --out"
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "thesis.tex").touch()
-    with pytest.raises(TrainingError, match=r'holds "thesis\.tex"'):
-        make(colours_data, tmp_path / "folder")
+    for place in ("folder", "folder/.new"):  # the latter is what a killed process leaves
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "thesis.tex").touch()
+        with pytest.raises(TrainingError, match=r'holds "thesis\.tex"'):
+            make(colours_data, tmp_path / "folder", force=True)
+        (tmp_path / place / "thesis.tex").unlink()
 
 
 def test_an_empty_folder_is_a_fine_place_for_a_run(colours_data: Path, tmp_path: Path) -> None:
     assert make(colours_data, tmp_path).out == tmp_path
 
 
-def test_a_new_run_begins_in_an_empty_folder(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "weights.pt").touch()
-    with checkpoint.new_run(tmp_path / "run"):
-        assert list((tmp_path / "run").iterdir()) == []
+def test_a_new_run_takes_the_place_of_the_old_one_when_it_is_there(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / ".new").mkdir(parents=True)  # of a process that was killed
+    (run / ".new" / "skipped.txt").touch()
+    (run / "weights.pt").touch()
+    with checkpoint.new_run(run) as folder:
+        (folder / "meta.json").touch()
+        assert (run / "weights.pt").exists()
+    assert [path.name for path in run.rglob("*")] == ["meta.json"]
+    checkpoint.require_replaceable(run)
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_a_new_run_that_cannot_begin_leaves_what_was_there(there: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [[], ["run"], ["run", "weights.pt"]])
+def test_a_new_run_that_cannot_begin_leaves_what_was_there(there: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     if there:
         run.mkdir()
-    with pytest.raises(KeyboardInterrupt), checkpoint.new_run(run):
-        (run / "splits.json").touch()
+    for name in there[1:]:
+        (run / name).touch()
+    with pytest.raises(KeyboardInterrupt), checkpoint.new_run(run) as folder:
+        (folder / "splits.json").touch()
         raise KeyboardInterrupt
-    assert [path.name for path in tmp_path.rglob("*")] == ["run"] * there
+    assert [path.name for path in tmp_path.rglob("*")] == there
 
 
 def test_a_resumed_run_brings_its_own_recipe_and_splits(colours_run: Path, colours_data: Path) -> None:
@@ -166,6 +184,13 @@ def test_a_resumed_run_brings_its_own_recipe_and_splits(colours_run: Path, colou
 
 def test_a_run_is_resumed_with_the_same_recipe_and_settings(colours_run: Path, colours_data: Path) -> None:
     assert make(colours_data, colours_run, "digits", *colours.SETTINGS, resume=True).resumed is not None
+
+
+def test_a_run_whose_recipe_nobody_named_is_resumed_with_the_same_settings(
+    colours_run: Path, colours_data: Path
+) -> None:
+    again = make(colours_data, colours_run, None, *colours.SETTINGS, resume=True)
+    assert again.choice == Choice("digits", "as asked")
 
 
 @pytest.mark.parametrize("name", ["digits", None])

@@ -207,3 +207,10 @@ def test_a_run_that_diverges_ends_with_a_remedy(colours_data: Path, tmp_path: Pa
     with pytest.raises(TrainingError, match="training diverged") as refusal:
         train(plan.make(str(colours_data), tmp_path / "run", "digits", keys), QUIET)
     assert refusal.value.hint == "--set lr=1e+29, or a larger batch_size"
+
+
+def test_where_phases_have_the_rates_a_run_that_diverges_names_them(colours_data: Path, tmp_path: Path) -> None:
+    keys = [*colours.SETTINGS, "momentum=0.0", "phases=[{share=1, lr=1e30, schedule='constant'}]"]
+    with pytest.raises(TrainingError, match="training diverged") as refusal:
+        train(plan.make(str(colours_data), tmp_path / "run", "digits", keys), QUIET)
+    assert refusal.value.hint.startswith("--set 'phases=[...]'")

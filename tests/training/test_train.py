@@ -14,7 +14,7 @@ from PIL import Image
 from tests.training import colours
 from tests.training.conftest import Sightglass
 from tests.training.runs import differences, learn, weights
-from training import TrainingError, checkpoint, pixels, plan
+from training import TrainingError, pixels, plan
 from training.checkpoint import Run
 from training.progress import Talk
 from training.train import rehearse
@@ -60,8 +60,8 @@ def test_weights_are_those_of_the_best_epoch_on_val(tmp_path: Path) -> None:
     """A rate of 3 wrecks the network in its warm-up, so that the best epoch is not the last."""
     run = tmp_path / "run"
     learn(colours.write(tmp_path / "data", each=30), run, "epochs=6", "lr=3", "schedule='onecycle'")
-    history = Run.open(run).history()
-    best = max(history, key=checkpoint.rank)
+    history, best = Run.open(run).history(), Run.open(run).best()
+    assert best["val_accuracy"] == max(row["val_accuracy"] for row in history)
     assert best["epoch"] < 6
     assert weights(run)["epoch"] == best["epoch"]
     saved, last = weights(run)["network"], weights(run, "last.pt")["learner"]["network"]

@@ -1,8 +1,8 @@
-"""Where a network starts: files, runs, artifacts, and torchvision's weights where there is no network."""
+"""Where a network starts: files, runs and artifacts."""
 
 import json
 import re
-import socket
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from tests.conftest import QUIET
 from tests.training import colours
 from training import TrainingError, checkpoint, models, plan, recipe, weights
 from training.models.heads import Network
+from training.progress import Talk
 from training.recipe import Recipe
-from training.train import train
+from training.train import rehearse, train
 
 LABELS = ("a", "b", "c")
 
@@ -171,6 +172,38 @@ def test_an_artifact_gives_what_its_run_gives(digits_run: Path, digits_artifact:
     assert all(torch.equal(of_run[1].state[name], tensor) for name, tensor in of_artifact[1].state.items())
 
 
+def test_a_file_of_a_run_or_an_artifact_gives_what_its_folder_gives(digits_run: Path, digits_artifact: Path) -> None:
+    for file in (digits_run / "weights.pt", digits_artifact / "weights.safetensors"):
+        of_folder, folders = weights.resolve(recipe.load("fine-tuning"), str(file.parent))
+        of_file, files = weights.resolve(recipe.load("fine-tuning"), str(file))
+        assert of_file == of_folder
+        assert files is not None
+        assert folders is not None
+        assert files.name == str(file), "what --resume with the same command compares with"
+        assert (files.input, files.labels) == (folders.input, folders.labels)
+
+
+def test_a_file_of_another_name_beside_a_run_is_read_itself(digits_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "run")
+    torch.save(network(3, 1).state_dict(), run / "mine.pt")
+    _, found = weights.resolve(chosen(), str(run / "mine.pt"))
+    assert found is not None
+    assert found.input is None
+
+
+def test_a_lone_file_is_said_to_bring_no_preprocessing(
+    colours_run: Path, colours_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(colours_run / "weights.pt", tmp_path / "weights.pt")
+    own = checkpoint.Run.open(colours_run).recipe
+    keys = [f'model="{own.model}"', f"input_size={own.input_size}", f"channels={own.channels}", "epochs=1"]
+    for source in (tmp_path / "weights.pt", colours_run / "weights.pt"):
+        planned = plan.make(str(colours_data), tmp_path / "run", "digits", keys, weights=str(source))
+        rehearse(planned, Talk(bars=False))
+        said = f"nothing says what preprocessing {source} learnt with: mean and deviation are measured"
+        assert (said in capsys.readouterr().err) == (source.parent == tmp_path)
+
+
 def test_transfer_freezes_swaps_the_head_and_keeps_the_preprocessing(
     colours_run: Path, digits_run: Path, tmp_path: Path
 ) -> None:
@@ -211,7 +244,7 @@ def test_a_run_that_started_from_weights_resumes_without_them(colours_run: Path,
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no.pth", "there is no weights file"),
+        ("no.pth", "there is no run, artifact or weights file"),
         ("damaged.pth", "is damaged, or holds more"),
         ("numbers.pth", "holds more than tensors"),
         ("list.pth", "holds more than tensors"),
@@ -229,6 +262,11 @@ def test_a_file_that_is_no_weights_is_said(tmp_path: Path, name: str, message: s
         weights.resolve(chosen(), str(tmp_path / name))
 
 
+def test_a_recipes_weights_are_a_file_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="there is no weights file"):
+        weights.resolve(chosen(weights=str(tmp_path)), None)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(network(3, 1, "depthwise-cnn").state_dict(), tmp_path / "w.pth")
     _, found = weights.resolve(chosen(), str(tmp_path / "w.pth"))
@@ -241,19 +279,3 @@ def test_an_empty_folder_to_start_from_is_neither_a_run_nor_an_artifact(tmp_path
     with pytest.raises(TrainingError, match="is neither a run nor an artifact") as refusal:
         weights.resolve(chosen(), str(tmp_path))
     assert "sightglass export" in refusal.value.hint
-
-
-def test_without_a_network_both_ways_to_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-        with pytest.raises(TrainingError, match="not here and cannot be downloaded") as refusal:
-            weights.resolve(recipe.load("feature-extraction"), None)
-    assert "--from resnet18-f37072fd.pth" in refusal.value.hint
-    assert "from scratch" in refusal.value.hint
-
-
-def test_a_network_that_nobody_publishes_weights_of() -> None:
-    with pytest.raises(TrainingError, match='nobody publishes weights of "residual-cnn"'):
-        weights.resolve(chosen(weights="DEFAULT"), None)

@@ -15,7 +15,6 @@ from markupsafe import Markup
 from app.artifact import manifest
 from app.artifact.manifest import Manifest
 from training import mistakes, plots, rejection
-from training.checkpoint import rank
 from training.familiarity import Familiarity
 from training.gates import Verdict
 from training.mistakes import Mistake
@@ -148,8 +147,8 @@ def _figures(evidence: Evidence, line: Rejection, familiar: Familiarity) -> dict
         "coverage_csv": figures.csv_uri([["confidence", "coverage", "accuracy"], *points]),
         "energies": figures.svg(plots.energies(familiar, evidence.split)),
         "history": history,
-        "best": max(history, key=rank)["epoch"],
-        "curves": figures.svg(plots.curves(history)),
+        "best": evidence.run.best()["epoch"],
+        "curves": figures.svg(plots.curves(evidence.run)),
         "history_csv": figures.csv_uri([list(history[0]), *(list(row.values()) for row in history)]),
     }
 
