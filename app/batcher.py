@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -152,15 +153,21 @@ class Batcher:
 
     async def _gather(self, batch: list[_Waiting]) -> None:
         """Fill the batch with what is queued, but not with pictures whose callers have left."""
-        if not self._queue:
-            self._arrived.clear()
-            await self._arrived.wait()
-        if self._delay_seconds and self.waiting < self._max_batch:
-            await asyncio.sleep(self._delay_seconds)
+        await self._until(1)
+        if self._delay_seconds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._delay_seconds):
+                    await self._until(self._max_batch)
         while self._queue and len(batch) < self._max_batch:
             item = self._queue.popleft()
             if not item.answer.done():
                 batch.append(item)
+
+    async def _until(self, images: int) -> None:
+        """Return once so many wait."""
+        while len(self._queue) < images:
+            self._arrived.clear()
+            await self._arrived.wait()
 
 
 def _deliver(batch: list[_Waiting], outputs: Outputs, started: float, seconds: float) -> None:

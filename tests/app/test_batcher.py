@@ -112,18 +112,28 @@ def test_with_a_delay_an_idle_engine_waits_for_more_but_not_once_the_batch_is_fu
     engine = Echo()
 
     async def scene() -> None:
-        async with batching(engine, 4, delay_seconds=0.05) as batcher:
+        async with batching(engine, 4, delay_seconds=10 * PATIENCE_SECONDS) as batcher:
             callers = await submitted(batcher, [0])
             await asyncio.sleep(0.01)
             assert engine.batches == []
             callers += await submitted(batcher, [1, 2])
-            await outcomes(callers)
-            assert engine.batches == [[0, 1, 2]]
-            batcher._delay_seconds = 10 * PATIENCE_SECONDS
-            await outcomes(await submitted(batcher, [3, 4, 5, 6]))
-        assert engine.batches[1:] == [[3, 4, 5, 6]]
+            await asyncio.sleep(0.01)
+            assert engine.batches == []
+            await outcomes(callers + await submitted(batcher, [3]))
+            assert engine.batches == [[0, 1, 2, 3]]
 
     play(scene())
+
+
+def test_after_the_delay_a_batch_that_is_not_full_is_answered() -> None:
+    engine = Echo()
+
+    async def scene() -> None:
+        async with batching(engine, 4, delay_seconds=0.01) as batcher:
+            await outcomes(await submitted(batcher, [0, 1]))
+
+    play(scene())
+    assert engine.batches == [[0, 1]]
 
 
 def test_who_waits_in_the_delay_is_not_left_hanging_when_the_service_stops() -> None:
