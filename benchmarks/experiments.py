@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -171,15 +172,17 @@ def _take(draw: Draw, cifar10: Path, out: Path) -> None:
     folder = out / draw.folder
     if folder.is_dir():
         return
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for label, count in draw.counts.items():
-        pictures = sorted((cifar10 / draw.half / label).iterdir())
-        random.Random(f"{draw.seed} {label}").shuffle(pictures)
-        (unfinished / label).mkdir(parents=True)
-        for picture in pictures[draw.skip : draw.skip + count]:
-            _copy(picture, unfinished / label / picture.name, draw.pixels)
-    unfinished.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as name:
+        unfinished = Path(name) / "pictures"
+        for label, count in draw.counts.items():
+            pictures = sorted((cifar10 / draw.half / label).iterdir())
+            random.Random(f"{draw.seed} {label}").shuffle(pictures)
+            (unfinished / label).mkdir(parents=True)
+            for picture in pictures[draw.skip : draw.skip + count]:
+                _copy(picture, unfinished / label / picture.name, draw.pixels)
+        if not folder.is_dir():  # another call may have been faster
+            unfinished.rename(folder)
 
 
 def _copy(picture: Path, to: Path, pixels: int | None) -> None:
