@@ -19,6 +19,8 @@ from training.models.heads import Network
 from training.pixels import Pixels, Progress
 from training.recipe import Recipe
 
+_EVALUATED_BYTES = {"cpu": 2**20, "cuda": 2**24}  # of pixels at once: what a cache holds, what keeps a GPU busy
+
 
 @dataclass(frozen=True)
 class EpochStats:
@@ -162,7 +164,8 @@ def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: 
     """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
     network.eval()
     normalise = normalise.to(device)
-    return torch.cat([network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in pixels.batches()])
+    batches = pixels.batches(_EVALUATED_BYTES[device.type])
+    return torch.cat([network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in batches])
 
 
 def use_cores() -> int:

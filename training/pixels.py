@@ -12,8 +12,10 @@ from app.artifact.image import ImageError, InputSpec, decode
 from app.engines import machine
 from training import TrainingError, reason
 from training.samples import Data, Sample
+from training.summary import Part, Summary
 
 Progress = Callable[[int], None]
+_CHUNK = 32  # files that a thread reads at once
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Pixels:
         """uint8[len(indices), H, W, 3]: from memory where the split fits there, else decoded now."""
         return self._take(indices)
 
-    def batches(self) -> Iterator[NDArray[np.uint8]]:
-        """The whole split in order, as many pictures at a time as make about a megabyte: 341 of 32 px, 6 of 224 px."""
-        size = max(1, 2**20 // (self.size[0] * self.size[1] * 3))
+    def batches(self, most_bytes: int = 2**20) -> Iterator[NDArray[np.uint8]]:
+        """The whole split in order, as many pictures at a time as fill a megabyte: 341 of 32 px, 6 of 224 px."""
+        size = max(1, most_bytes // (self.size[0] * self.size[1] * 3))
         for start in range(0, len(self), size):
             yield self.take(np.arange(start, min(start + size, len(self))))
 
@@ -50,11 +52,13 @@ def load(
     recorded: Sequence[str] | None = None,
     memory: int | None = None,
     progress: Progress = lambda _: None,
+    summary: Summary | None = None,
 ) -> Pixels:
     """Read, hash and decode every file of a split, on all cores (Pillow and hashlib release the GIL).
 
     Decoded pixels stay in memory while they need at most `memory` bytes (default: a quarter of what there is).
-    `recorded` are the sha256 sums the files must still have.
+    `recorded` are the sha256 sums the files must still have. `summary` is given every picture, so that what does not
+    stay is not decoded for it once more.
 
     Raises TrainingError for a changed or missing file, or when no file of the split is a picture.
     """
@@ -62,7 +66,7 @@ def load(
     size = spec.height * spec.width * 3
     keep = len(samples) * size <= (machine.memory_bytes() // 4 if memory is None else memory)
     pixels = np.empty((len(samples), spec.height, spec.width, 3), np.uint8) if keep else None
-    results = _read_all(data, samples, spec, pixels, progress)
+    results = _read_all(data, samples, spec, pixels, progress, summary)
     if recorded is not None:
         _require_unchanged(samples, [digest for digest, _ in results], recorded)
 
@@ -85,28 +89,43 @@ def load(
 
 
 def _read_all(
-    data: Data, samples: Sequence[Sample], spec: InputSpec, pixels: NDArray[np.uint8] | None, progress: Progress
+    data: Data,
+    samples: Sequence[Sample],
+    spec: InputSpec,
+    pixels: NDArray[np.uint8] | None,
+    progress: Progress,
+    summary: Summary | None,
 ) -> list[tuple[str, str]]:
     """Of each file its sha256 and why it is no picture, or an empty string; `pixels` takes the pictures."""
 
-    def read(position: int) -> tuple[str, str]:
-        digest, why = "", ""
-        try:
-            file = data.read(samples[position].path)
-            digest = hashlib.sha256(file).hexdigest()
-            picture = decode(file, spec).pixels
-            if pixels is not None:
-                pixels[position] = picture
-        except (ImageError, OSError) as error:
-            why = reason(error)
-        return digest, why
+    def read(start: int) -> tuple[list[tuple[str, str]], Part | None]:
+        chunk = samples[start : start + _CHUNK]
+        room = np.empty((len(chunk), *shape), np.uint8) if pixels is None else pixels[start : start + _CHUNK]
+        found = [_read(data, sample, spec, place) for sample, place in zip(chunk, room, strict=True)]
+        if summary is None:
+            return found, None
+        return found, summary.measure(room[[not why for _, why in found]])
 
-    results = []
+    shape, results = (spec.height, spec.width, 3), []
     with ThreadPoolExecutor(machine.cores().usable) as pool:
-        for done, result in enumerate(pool.map(read, range(len(samples)), chunksize=64), start=1):
-            results.append(result)
-            progress(done)
+        for found, part in pool.map(read, range(0, len(samples), _CHUNK)):
+            results += found
+            if summary is not None and part is not None:
+                summary.add(part)
+            progress(len(results))
     return results
+
+
+def _read(data: Data, sample: Sample, spec: InputSpec, place: NDArray[np.uint8]) -> tuple[str, str]:
+    """The file's sha256 and why it is no picture, or an empty string; the picture goes to `place`, uint8[H, W, 3]."""
+    digest, why = "", ""
+    try:
+        file = data.read(sample.path)
+        digest = hashlib.sha256(file).hexdigest()
+        place[:] = decode(file, spec).pixels
+    except (ImageError, OSError) as error:
+        why = reason(error)
+    return digest, why
 
 
 def _decoding(
@@ -128,18 +147,3 @@ def _require_unchanged(samples: Sequence[Sample], found: Sequence[str], recorded
             f"{len(changed)} of {len(samples)} files changed or vanished since training, the first: {changed[0]}",
             "restore them, or start a new run",
         )
-
-
-def mean_and_std(pixels: Pixels, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel in 0..1 (Rec. 601 luma for one channel), over every pixel of the split; std is at least 1/255."""
-    total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for batch in pixels.batches():
-        values = batch.reshape(-1, 3) / 255
-        if channels == 1:
-            values = values @ np.array([[0.299], [0.587], [0.114]])
-        total += values.sum(axis=0)
-        squares += (values**2).sum(axis=0)
-        count += len(values)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, (1 / 255) ** 2))
-    return tuple(float(round(m, 6)) for m in mean), tuple(float(round(s, 6)) for s in std)

@@ -16,14 +16,15 @@ import torch
 
 from app.artifact.image import InputSpec
 from app.engines import machine
-from training import Stopped, TrainingError, checkpoint, duplicates, pixels, provenance, tracking, writing
-from training.cells import count, shortened
+from training import Stopped, TrainingError, checkpoint, duplicates, provenance, reading, tracking, writing
+from training.cells import count
 from training.graph import Normalise
 from training.loop import EpochStats, Learner, logits_of, use_cores
 from training.optim import Span
 from training.pixels import Pixels, Progress
 from training.plan import Plan
 from training.progress import Talk
+from training.reading import Read
 from training.recipe import Recipe
 from training.score import Accuracy, accuracy, macro_f1
 
@@ -46,10 +47,11 @@ def train(plan: Plan, talk: Talk) -> Result:
     Raises TrainingError for unusable data, Stopped when interrupted (the run stays resumable).
     """
     tracker = tracking.connect(plan.out, talk, resumed=plan.resumed is not None)
-    sets, spec = _load(plan, talk)
-    learner = _learner(plan, spec, len(sets["train"]), talk)
+    data = reading.read(plan, talk)
+    sets = data.sets
+    learner = _learner(plan, data.input, len(sets["train"]), talk)
     if plan.resumed is None:
-        _start_run(plan, sets, spec, learner)
+        _start_run(plan, data, learner)
     state = checkpoint.load_state(plan.out)
     with checkpoint.fitting(plan.out / "last.pt"):
         learner.load_state_dict(state["learner"])
@@ -87,8 +89,9 @@ def rehearse(plan: Plan, talk: Talk) -> bool:
 
     Whether anything is left to do: not where a finished run would be resumed.
     """
-    sets, spec = _load(plan, talk)
-    learner = _learner(plan, spec, len(sets["train"]), talk)
+    data = reading.read(plan, talk)
+    train = data.sets["train"]
+    learner = _learner(plan, data.input, len(train), talk)
     history: History = checkpoint.load_state(plan.out)["history"] if plan.resumed else []
     if plan.resumed:
         _say_where(history, plan, talk)
@@ -96,74 +99,11 @@ def rehearse(plan: Plan, talk: Talk) -> bool:
     seconds = 0.0
     for number, span in left:
         learner.enter(number)
-        rate = learner.images_per_second(sets["train"])
-        seconds += len(sets["train"]) * (span.last - max(len(history), span.first - 1)) / rate
+        rate = learner.images_per_second(train)
+        seconds += len(train) * (span.last - max(len(history), span.first - 1)) / rate
     if left:
         talk.fact("plan", f"{rate:.0f} images/s: about {max(1, round(seconds / 60))} min; nothing was written")
     return bool(left)
-
-
-def _load(plan: Plan, talk: Talk) -> tuple[dict[str, Pixels], InputSpec]:
-    """Decode every split once; mean and std come from train, the weights, or the run that is resumed."""
-    recipe, resumed = plan.recipe, plan.resumed
-    spec = InputSpec(
-        width=recipe.input_size,
-        height=recipe.input_size,
-        channels=recipe.channels,
-        crop_fraction=recipe.crop_fraction,
-        interpolation=recipe.interpolation,
-        mean=(0.0,) * recipe.channels,
-        std=(1.0,) * recipe.channels,
-    )
-    recorded = resumed.checksums() if resumed else {}
-    sets = {}
-    for name, samples in plan.data.splits.items():
-        with talk.step(f"reading {name}", len(samples)) as progress:
-            sets[name] = pixels.load(plan.data, name, spec, recorded.get(name), progress=progress)
-    _describe(plan, sets, talk)
-    if resumed:
-        return sets, resumed.input
-    if plan.weights and plan.weights.input:
-        return sets, spec.model_copy(update={"mean": plan.weights.input.mean, "std": plan.weights.input.std})
-    if plan.weights:
-        measured = "mean and deviation are measured on these pictures, crop and interpolation are the recipe's"
-        talk.fact("", f"nothing says what preprocessing {plan.weights.name} learnt with: {measured}")
-    mean, std = pixels.mean_and_std(sets["train"], recipe.channels)
-    return sets, spec.model_copy(update={"mean": mean, "std": std})
-
-
-def _describe(plan: Plan, sets: dict[str, Pixels], talk: Talk) -> None:
-    labels, train_labels = plan.data.labels, sets["train"].labels
-    counts = " / ".join(f"{name} {len(split):,}" for name, split in sets.items())
-    total = sum(len(split) for split in sets.values())
-    talk.fact(
-        "data", f"{plan.data.source}: {count(total, 'image')}, {count(len(labels), 'class', 'classes')} -> {counts}"
-    )
-    skipped = [path for split in sets.values() for path, _ in split.skipped]
-    if skipped:
-        talk.fact(
-            "", f"skipped {count(len(skipped), 'unreadable file')} ({skipped[0]}, ...), listed in the run's skipped.txt"
-        )
-    per_class = {label: int((train_labels == number).sum()) for number, label in enumerate(labels)}
-    smallest = min(labels, key=lambda label: per_class[label])
-    talk.fact("", f'smallest class "{shortened(smallest)}": {count(per_class[smallest], "image")}')
-    _say_unchecked(labels, sets, talk)
-    if not per_class[smallest]:
-        raise TrainingError(
-            f'no readable picture of "{smallest}" is left to train on', "look at the files of that class"
-        )
-
-
-def _say_unchecked(labels: Sequence[str], sets: dict[str, Pixels], talk: Talk) -> None:
-    """Classes that no figure is about: a class of one picture, which is trained on, has none for val and test."""
-    lacking: dict[tuple[str, ...], list[str]] = {}
-    for split in sets.keys() - {"train"}:
-        names = tuple(label for number, label in enumerate(labels) if number not in sets[split].labels)
-        lacking.setdefault(names, []).append(split)
-    for names, splits in sorted(lacking.items()):
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        if names:
-            talk.fact("", f"not a picture in {' and '.join(sorted(splits, reverse=True))}: {shown}")
 
 
 def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:
@@ -191,17 +131,17 @@ def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
     talk.fact("machine", f"{plan.device}, {where}, {how}")
 
 
-def _start_run(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, learner: Learner) -> None:
+def _start_run(plan: Plan, data: Read, learner: Learner) -> None:
     """The run's records and its state before the first epoch."""
-    skipped = [f"{path}\t{why}\n" for split in sets.values() for path, why in split.skipped]
-    splits = {name: (split.samples, split.sha256) for name, split in sets.items()}
+    skipped = [f"{path}\t{why}\n" for split in data.sets.values() for path, why in split.skipped]
+    splits = {name: (split.samples, split.sha256) for name, split in data.sets.items()}
     with checkpoint.new_run(plan.out) as folder:
         if skipped:
             writing.write(folder / "skipped.txt", "".join(skipped))
         checkpoint.write_splits(folder, plan.data.labels, splits)
-        duplicates.save(folder, sets)
+        duplicates.save(folder, data.hashes)
         checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
-        meta = provenance.describe(plan, sets, spec, learner.precision)
+        meta = provenance.describe(plan, data.sets, data.input, learner.precision)
         writing.write(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 

@@ -20,6 +20,7 @@ from training.drawings import draw
 from training.gates import Proof, Verdict
 from training.samples import Data, Sample
 from training.score import Evaluation
+from training.summary import Summary
 
 ROWS = [
     Verdict(name, file, Proof(179, 0.9, 1.0, 0.0, 0.0, {1: 1.0, 8: 1.0}), 0.0, objection)
@@ -77,9 +78,10 @@ def make(
     copied = shutil.copytree(run, tmp_path / "run")
     data = Data("drawn", labels, splits, files.__getitem__)
     opened = replace(Run.open(copied), labels=labels)
-    sets = {name: pixels.load(data, name, opened.input) for name in splits}
+    summaries = {name: Summary(3) for name in splits}
+    sets = {name: pixels.load(data, name, opened.input, summary=summaries[name]) for name in splits}
     checkpoint.write_splits(copied, labels, {name: (split.samples, split.sha256) for name, split in sets.items()})
-    duplicates.save(copied, sets)
+    duplicates.save(copied, {name: summary.hashes for name, summary in summaries.items()})
     engine = Guess(len(labels))
     outputs = engine.run(sets["test"].take(np.arange(len(sets["test"]))))
     evidence = report.Evidence(

@@ -15,7 +15,9 @@ from app.artifact.image import InputSpec
 from tests.pictures import encode, picture
 from training import TrainingError, pixels
 from training.data import index
+from training.dhash import difference_hash
 from training.pixels import Pixels
+from training.summary import Summary
 
 SPEC = InputSpec(
     width=24, height=24, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
@@ -42,6 +44,12 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 
 def load(root: Path, memory: int | None = None, recorded: list[str] | None = None) -> Pixels:
     return pixels.load(index(str(root)), "all", SPEC, recorded=recorded, memory=memory)
+
+
+def summarised(root: Path, channels: int = 3, memory: int | None = None) -> Summary:
+    summary = Summary(channels)
+    pixels.load(index(str(root)), "all", SPEC, memory=memory, summary=summary)
+    return summary
 
 
 def all_of(loaded: Pixels) -> NDArray[np.uint8]:
@@ -158,31 +166,36 @@ def test_a_split_without_any_picture_is_an_error(tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_file(mixed: Path) -> None:
+    for label in "cde":
+        shutil.copytree(mixed / "a", mixed / label)
     counted: list[int] = []
     pixels.load(index(str(mixed)), "all", SPEC, progress=counted.append)
-    assert counted == list(range(1, 15))
+    assert counted == [32, 35]
 
 
-def test_mean_and_std_are_those_of_all_pixels(mixed: Path) -> None:
-    loaded = load(mixed)
-    values = all_of(loaded).reshape(-1, 3) / 255
-    mean, std = pixels.mean_and_std(loaded, 3)
+@pytest.mark.parametrize("memory", [None, 0])
+def test_mean_and_std_are_those_of_all_pixels(mixed: Path, memory: int | None) -> None:
+    values = all_of(load(mixed)).reshape(-1, 3) / 255
+    mean, std = summarised(mixed, memory=memory).mean_and_std()
     assert mean == pytest.approx(values.mean(axis=0), abs=1e-5)
     assert std == pytest.approx(values.std(axis=0), abs=1e-5)
 
 
 def test_mean_and_std_of_one_channel_are_those_of_luma(mixed: Path) -> None:
-    loaded = load(mixed)
-    luma = all_of(loaded).reshape(-1, 3) / 255 @ np.array([0.299, 0.587, 0.114])
-    mean, std = pixels.mean_and_std(loaded, 1)
+    luma = all_of(load(mixed)).reshape(-1, 3) / 255 @ np.array([0.299, 0.587, 0.114])
+    mean, std = summarised(mixed, channels=1).mean_and_std()
     assert mean == pytest.approx((luma.mean(),), abs=1e-5)
     assert std == pytest.approx((luma.std(),), abs=1e-5)
 
 
 def test_std_of_a_single_colour_is_not_zero(tmp_path: Path) -> None:
     file = encode(Image.new("RGB", (8, 8), (10, 20, 30)))
-    _, std = pixels.mean_and_std(load(write(tmp_path, {"a/1.png": file, "b/1.png": file})), 3)
+    _, std = summarised(write(tmp_path, {"a/1.png": file, "b/1.png": file})).mean_and_std()
     assert std == pytest.approx((1 / 255,) * 3, abs=1e-6)
+
+
+def test_the_hashes_are_of_the_pictures_in_order_without_the_files_that_are_none(mixed: Path) -> None:
+    assert (summarised(mixed, memory=0).hashes == difference_hash(all_of(load(mixed)))).all()
 
 
 def test_a_pipe_in_a_class_folder_is_skipped_and_not_waited_for(mixed: Path) -> None:
