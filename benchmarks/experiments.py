@@ -91,7 +91,7 @@ def experiments() -> list[Experiment]:
     ten = [
         ("ablation", "as it is", "residual-cnn-adam", ()),
         ("ablation", "without batch norm", "residual-cnn-no-norm", ()),
-        ("ablation", "without, tenth of the rate", "residual-cnn-no-norm-low-lr", ()),
+        ("ablation", "without and at a tenth of the rate", "residual-cnn-no-norm-low-lr", ()),
         ("ablation", "no augmentation", "residual-cnn-adam", plain),
         ("ablation", "label smoothing", "residual-cnn-adam", ("label_smoothing=0.1",)),
         ("ablation", "cutmix", "residual-cnn-adam", ("cutmix=1.0",)),
@@ -178,8 +178,11 @@ def _take(draw: Draw, cifar10: Path, out: Path) -> None:
         for label, count in draw.counts.items():
             pictures = sorted((cifar10 / draw.half / label).iterdir())
             random.Random(f"{draw.seed} {label}").shuffle(pictures)
+            chosen = pictures[draw.skip : draw.skip + count]
+            if len(chosen) < count:
+                raise SystemExit(f"{cifar10 / draw.half / label} has {len(pictures)} pictures, too few for {folder}")
             (unfinished / label).mkdir(parents=True)
-            for picture in pictures[draw.skip : draw.skip + count]:
+            for picture in chosen:
                 _copy(picture, unfinished / label / picture.name, draw.pixels)
         if not folder.is_dir():  # another call may have been faster
             unfinished.rename(folder)
