@@ -204,7 +204,7 @@ def _score(one: Experiment, out: Path) -> dict[str, Any]:
         recipe = ["--recipe", one.recipe] if one.recipe else []
         source = ["--from", str(out / "runs" / one.source)] if one.source else []
         folder = str(data / one.data) if (data / one.data).is_dir() else one.data
-        resume = ["--resume"] if run.is_dir() else []
+        resume = ["--resume"] if (run / "meta.json").exists() else ["--force"]
         _sightglass("train", folder, "--out", str(run), *recipe, *source, *settings, *resume)
         others = ["--data", str(data / one.others)] if one.others else []
         _sightglass("evaluate", str(run), "--out", str(scores), *others)

@@ -30,6 +30,7 @@ FILES = (
     "dhash.npz",
     "mlflow.json",
 )
+SCORES = {"val_accuracy": "accuracy on val", "val_macro_f1": "macro F1 on val"}  # by which epochs may compare
 _NEW = ".new"  # in a run's folder: a disk of its own may be mounted there
 
 
@@ -127,25 +128,30 @@ def new_run(run: Path) -> Iterator[Path]:
     folder.mkdir(parents=True)
     try:
         yield folder
-        for path in run.iterdir():
-            if path != folder:
-                path.unlink()
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == "meta.json"):  # makes the folder a run: last
-            path.replace(run / path.name)
-    finally:
+    except BaseException:  # an interrupt, too
         shutil.rmtree(folder, ignore_errors=True)
         if made:
-            with suppress(OSError):  # there is a run in it
+            with suppress(OSError):
                 run.rmdir()
+        raise
+    new = sorted(folder.iterdir(), key=lambda path: path.name == "meta.json")  # makes the folder a run: last
+    for path in run.iterdir():
+        if path != folder:
+            path.unlink()
+    for path in new:
+        path.replace(run / path.name)
+    folder.rmdir()
+
+
+def score(recipe: Recipe) -> str:
+    """Of a row of metrics.jsonl, what epochs compare by: accuracy, or macro F1 where rare classes count as much."""
+    return "val_accuracy" if recipe.balance == "none" else "val_macro_f1"
 
 
 def rank(recipe: Recipe) -> Callable[[dict[str, Any]], tuple[float, float]]:
-    """What epochs compare by: accuracy on val, or macro F1 where rare classes are to count as much, then the loss.
-
-    `max(history, key=rank(recipe))` is the best one.
-    """
-    score = "val_accuracy" if recipe.balance == "none" else "val_macro_f1"
-    return lambda row: (row[score], -row["val_loss"])
+    """`max(history, key=rank(recipe))` is the best epoch: by its score, of equals by its loss on val."""
+    name = score(recipe)
+    return lambda row: (row[name], -row["val_loss"])
 
 
 def write_splits(

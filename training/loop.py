@@ -19,7 +19,7 @@ from training.models.heads import Network
 from training.pixels import Pixels, Progress
 from training.recipe import Recipe
 
-_EVALUATED_BYTES = {"cpu": 2**20, "cuda": 2**24}  # of pixels at once: what a cache holds, what keeps a GPU busy
+_EVALUATED_BYTES = {"cpu": 2**20, "cuda": 2**22}  # of pixels at once: what a cache holds, what keeps a GPU busy
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The pictures of one split as arrays: every file is hashed and decoded once; what cannot be decoded is listed."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from training.samples import Data, Sample
 from training.summary import Part, Summary
 
 Progress = Callable[[int], None]
-_CHUNK = 32  # files that a thread reads at once
+_MOST_BYTES = 2**20  # of pixels at once: what a cache holds
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Pixels:
         """uint8[len(indices), H, W, 3]: from memory where the split fits there, else decoded now."""
         return self._take(indices)
 
-    def batches(self, most_bytes: int = 2**20) -> Iterator[NDArray[np.uint8]]:
+    def batches(self, most_bytes: int = _MOST_BYTES) -> Iterator[NDArray[np.uint8]]:
         """The whole split in order, as many pictures at a time as fill a megabyte: 341 of 32 px, 6 of 224 px."""
         size = max(1, most_bytes // (self.size[0] * self.size[1] * 3))
         for start in range(0, len(self), size):
@@ -98,17 +99,19 @@ def _read_all(
 ) -> list[tuple[str, str]]:
     """Of each file its sha256 and why it is no picture, or an empty string; `pixels` takes the pictures."""
 
+    shape, cores, results = (spec.height, spec.width, 3), machine.cores().usable, []
+    size = max(1, min(32, len(samples) // (4 * cores), _MOST_BYTES // math.prod(shape)))  # so that no thread is idle
+
     def read(start: int) -> tuple[list[tuple[str, str]], Part | None]:
-        chunk = samples[start : start + _CHUNK]
-        room = np.empty((len(chunk), *shape), np.uint8) if pixels is None else pixels[start : start + _CHUNK]
+        chunk = samples[start : start + size]
+        room = np.empty((len(chunk), *shape), np.uint8) if pixels is None else pixels[start : start + size]
         found = [_read(data, sample, spec, place) for sample, place in zip(chunk, room, strict=True)]
         if summary is None:
             return found, None
         return found, summary.measure(room[[not why for _, why in found]])
 
-    shape, results = (spec.height, spec.width, 3), []
-    with ThreadPoolExecutor(machine.cores().usable) as pool:
-        for found, part in pool.map(read, range(0, len(samples), _CHUNK)):
+    with ThreadPoolExecutor(cores) as pool:
+        for found, part in pool.map(read, range(0, len(samples), size)):
             results += found
             if summary is not None and part is not None:
                 summary.add(part)

@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from training import checkpoint
 from training.checkpoint import Run
 from training.familiarity import Familiarity
 from training.rejection import Rejection
@@ -66,8 +67,8 @@ def reliability(evaluation: Evaluation) -> Figure:
 
 
 def curves(run: Run) -> Figure:
-    """Loss of train and val, accuracy on val, learning rate; the best epoch is marked."""
-    history, best = run.history(), run.best()
+    """Loss of train and val, the score on val that epochs compare by, learning rate; the best epoch is marked."""
+    history, best, name = run.history(), run.best(), checkpoint.score(run.recipe)
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     loss, score, rate = figure.subplots(1, 3)
@@ -75,13 +76,9 @@ def curves(run: Run) -> Figure:
     loss.plot(epochs, [row["val_loss"] for row in history], label="val")
     loss.legend()
     loss.set(xlabel="epoch", ylabel="loss")
-    score.plot(epochs, [row["val_accuracy"] for row in history])
-    score.plot(best["epoch"], best["val_accuracy"], "o", color="black")
-    score.set(
-        xlabel="epoch",
-        ylabel="val accuracy",
-        title=f"best: epoch {best['epoch']}, {best['val_accuracy']:.4f}",
-    )
+    score.plot(epochs, [row[name] for row in history])
+    score.plot(best["epoch"], best[name], "o", color="black")
+    score.set(xlabel="epoch", ylabel=checkpoint.SCORES[name], title=f"best: epoch {best['epoch']}, {best[name]:.4f}")
     rate.plot(epochs, [row["lr"] for row in history])
     rate.set(xlabel="epoch", ylabel="learning rate")
     for axes in (loss, score, rate):

@@ -30,9 +30,11 @@ def read(plan: Plan, talk: Talk) -> Read:
     """
     spec, memory = _unmeasured(plan.recipe), machine.memory_bytes() // 4
     recorded = plan.resumed.checksums() if plan.resumed else {}
+    unmeasured = not plan.resumed and not (plan.weights and plan.weights.input)
     sets, summaries = {}, {}
     for name, samples in plan.data.splits.items():
-        room, summaries[name] = 0 if name == "test" else memory, Summary(spec.channels)
+        room = 0 if name == "test" else memory
+        summaries[name] = Summary(moments=unmeasured and name == "train")
         with talk.step(f"reading {name}", len(samples)) as progress:
             sets[name] = pixels.load(plan.data, name, spec, recorded.get(name), room, progress, summaries[name])
         if sets[name].in_memory:
@@ -50,7 +52,7 @@ def _measured(plan: Plan, spec: InputSpec, train: Summary, talk: Talk) -> InputS
     if plan.weights:
         measured = "mean and deviation are measured on these pictures, crop and interpolation are the recipe's"
         talk.fact("", f"nothing says what preprocessing {plan.weights.name} learnt with: {measured}")
-    mean, std = train.mean_and_std()
+    mean, std = train.mean_and_std(spec.channels)
     return spec.model_copy(update={"mean": mean, "std": std})
 
 

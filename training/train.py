@@ -19,9 +19,9 @@ from app.engines import machine
 from training import Stopped, TrainingError, checkpoint, duplicates, provenance, reading, tracking, writing
 from training.cells import count
 from training.graph import Normalise
-from training.loop import EpochStats, Learner, logits_of, use_cores
+from training.loop import Learner, logits_of, use_cores
 from training.optim import Span
-from training.pixels import Pixels, Progress
+from training.pixels import Pixels
 from training.plan import Plan
 from training.progress import Talk
 from training.reading import Read
@@ -150,10 +150,11 @@ def _epoch(
 ) -> dict[str, Any]:
     """Train and validate once; one row of metrics.jsonl."""
     started = time.monotonic()
-    with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
-        stats = _trained(learner, sets["train"], epoch, progress, stopping)
     labels = sets["val"].labels
-    logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
+    with _within_memory(learner.recipe):
+        with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
+            stats = learner.epoch(sets["train"], epoch, progress, stopping)
+        logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
     val_loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
     _require_finite(learner.recipe, epoch, stats.loss, val_loss)
     predicted = logits.argmax(dim=1).numpy()
@@ -170,13 +171,11 @@ def _epoch(
     }
 
 
-def _trained(
-    learner: Learner, pixels: Pixels, epoch: int, progress: Progress, stopping: Callable[[], bool]
-) -> EpochStats:
-    """One epoch. Raises TrainingError where the GPU's memory does not hold a batch."""
-    recipe = learner.recipe
+@contextmanager
+def _within_memory(recipe: Recipe) -> Iterator[None]:
+    """Raises TrainingError where the GPU's memory does not hold a batch."""
     try:
-        return learner.epoch(pixels, epoch, progress, stopping)
+        yield
     except torch.OutOfMemoryError as error:
         hint = f"--set batch_size={max(2, recipe.batch_size // 2)}"
         raise TrainingError(f"the GPU's memory is too small for batches of {recipe.batch_size}", hint) from error

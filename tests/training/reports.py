@@ -78,7 +78,7 @@ def make(
     copied = shutil.copytree(run, tmp_path / "run")
     data = Data("drawn", labels, splits, files.__getitem__)
     opened = replace(Run.open(copied), labels=labels)
-    summaries = {name: Summary(3) for name in splits}
+    summaries = {name: Summary(moments=False) for name in splits}
     sets = {name: pixels.load(data, name, opened.input, summary=summaries[name]) for name in splits}
     checkpoint.write_splits(copied, labels, {name: (split.samples, split.sha256) for name, split in sets.items()})
     duplicates.save(copied, {name: summary.hashes for name, summary in summaries.items()})

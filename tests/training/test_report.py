@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from app.artifact import manifest
 from app.engines import Outputs
 from tests.training.reports import ROWS, Element, Made, Page, encoded, make
-from training import duplicates, report
+from training import duplicates, plots, report
 from training.score import Evaluation
 
 HOSTILE = ("<script>alert(1)</script>", 'a & b" onload="x', "coin_$1_vs_$2", "قطة", "a\u202eb", "n" * 300, "猫")
@@ -253,3 +254,21 @@ def test_too_few_pictures_for_a_gate_are_said(digits_artifact: Path) -> None:
     assert "(1 val image, " in line
     assert "int8 needs at least 50)" in line
     assert len(line) <= 91
+
+
+@pytest.mark.parametrize(("balance", "best", "score"), [("none", 1, "accuracy on val"), ("loss", 2, "macro F1 on val")])
+def test_the_best_epoch_is_told_by_the_score_that_chose_it(
+    balance: str, best: int, score: str, drawn: Made, tmp_path: Path
+) -> None:
+    run = drawn.evidence.run
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    rows = [
+        run.history()[0] | {"epoch": epoch, "val_accuracy": accuracy, "val_macro_f1": f1}
+        for epoch, accuracy, f1 in ((1, 0.9, 0.2), (2, 0.5, 0.4))
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = replace(run, folder=folder, recipe=run.recipe.model_copy(update={"balance": balance}))
+    assert f"epoch {best}, the one with the highest {score}" in drawn.page(run=run)
+    axes = plots.curves(run).axes[1]
+    assert axes.get_ylabel() == score
+    assert axes.lines[1].get_xdata() == [best]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from app.artifact import manifest
 from app.artifact.manifest import Manifest
-from training import mistakes, plots, rejection
+from training import checkpoint, mistakes, plots, rejection
 from training.familiarity import Familiarity
 from training.gates import Verdict
 from training.mistakes import Mistake
@@ -148,6 +148,7 @@ def _figures(evidence: Evidence, line: Rejection, familiar: Familiarity) -> dict
         "energies": figures.svg(plots.energies(familiar, evidence.split)),
         "history": history,
         "best": evidence.run.best()["epoch"],
+        "chosen_by": checkpoint.SCORES[checkpoint.score(evidence.run.recipe)],
         "curves": figures.svg(plots.curves(evidence.run)),
         "history_csv": figures.csv_uri([list(history[0]), *(list(row.values()) for row in history)]),
     }
