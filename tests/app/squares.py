@@ -16,7 +16,7 @@ from training.train import train
 from training.variants import WRITERS
 
 # The digits recipe is the smallest; these make it fit.
-_SETTINGS = ["channels=3", "input_size=32", "epochs=6", "batch_size=32", "val_fraction=0.25", "crop_padding=2"]
+_SETTINGS = ["channels=3", "input_size=32", "epochs=12", "batch_size=32", "val_fraction=0.25", "crop_padding=2"]
 
 
 def write(folder: Path, each: int = 80) -> Path:

@@ -43,7 +43,7 @@ def test_a_deadline_ends_the_whole_request_and_counts_each_file_once() -> None:
     engine = Gated(Told())
     content_type, pieces = one_piece_each(6)
     pieces[5] = pieces[5][:200]  # the sixth has begun, and the rest of it does not come
-    upload = Upload(content_type, pieces, {b"x-request-timeout-ms": b"300"}, ends=False)
+    upload = Upload(content_type, pieces, {b"x-request-timeout-ms": b"2000"}, ends=False)
 
     async def scene() -> None:
         async with service(engine) as app:
@@ -119,7 +119,7 @@ def test_a_batch_leaves_half_of_the_places_to_lone_pictures_and_waits_for_its_ow
             engine.gate.clear()
             lone = Service(app, engine)
             batches = [asyncio.create_task(one.make(app)), asyncio.create_task(two.make(app))]
-            await settled(lambda: one.asked + two.asked)
+            await lone.until("sightglass_queue_images 4.0")
             assert (await three.make(app)).status == 429
             pictures = [lone.predict(numbered(5)) for _ in range(5)]
             refused, _ = await asyncio.wait(pictures, return_when=asyncio.FIRST_COMPLETED)

@@ -130,7 +130,9 @@ def test_after_the_delay_a_batch_that_is_not_full_is_answered() -> None:
 
     async def scene() -> None:
         async with batching(engine, 4, delay_seconds=0.01) as batcher:
-            await outcomes(await submitted(batcher, [0, 1]))
+            for answer in await outcomes(await submitted(batcher, [0, 1])):
+                assert isinstance(answer, Answer)
+                assert answer.queue_seconds >= 0.01
 
     play(scene())
     assert engine.batches == [[0, 1]]

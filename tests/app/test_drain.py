@@ -5,8 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -35,7 +38,7 @@ def exit_code(server: Server, within: float) -> int:
 def test_while_draining_the_service_answers_and_sends_everybody_away(
     digits_artifact: Path, tmp_path: Path, workers: int
 ) -> None:
-    with serving(digits_artifact, tmp_path, DRAIN_MS=2500, WORKERS=workers) as server:
+    with serving(digits_artifact, tmp_path, DRAIN_MS=60_000, WORKERS=workers) as server:
         with httpx2.Client(base_url=server.url) as before:
             assert "connection" not in before.post("/predict", content=encode(picture())).headers
             assert healthcheck(server).returncode == 0
@@ -49,7 +52,9 @@ def test_while_draining_the_service_answers_and_sends_everybody_away(
             failed = healthcheck(server)
             assert failed.returncode == 1
             assert "Stopping." in failed.stderr
-        assert exit_code(server, within=8) == 0
+        for pid in (*server.workers(), server.process.pid):
+            os.kill(pid, signal.SIGINT)  # or it would take the whole minute
+        assert exit_code(server, within=30) == 0
         refused = healthcheck(server)
         assert refused.returncode == 1
         assert refused.stderr.startswith("no answer: ")
@@ -66,7 +71,7 @@ def test_a_sigterm_to_the_whole_process_group_drains_like_any_other(
         children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
         for pid in (server.process.pid, *map(int, children)):
             os.kill(pid, signal.SIGTERM)
-        assert exit_code(server, within=10) == 0
+        assert exit_code(server, within=30) == 0
         assert time.monotonic() - started > 1.8
         assert "drain  not ready any more" in server.log.read_text()
 
@@ -74,7 +79,7 @@ def test_a_sigterm_to_the_whole_process_group_drains_like_any_other(
 def test_without_a_drain_time_sigterm_stops_at_once(digits_artifact: Path, tmp_path: Path) -> None:
     with serving(digits_artifact, tmp_path) as server:
         server.process.send_signal(signal.SIGTERM)
-        assert exit_code(server, within=5) == 0
+        assert exit_code(server, within=30) == 0
 
 
 def test_a_lone_worker_that_is_stopped_ends_as_a_program_does(digits_artifact: Path, tmp_path: Path) -> None:
@@ -83,16 +88,17 @@ def test_a_lone_worker_that_is_stopped_ends_as_a_program_does(digits_artifact: P
     program += f"atexit.register(pathlib.Path({str(ended)!r}).touch)\nsys.exit(main())"
     with log.open("wb") as stderr:
         process = subprocess.Popen([sys.executable, "-c", program], env=environment(digits_artifact), stderr=stderr)
-    _until(lambda: "startup complete" in log.read_text())
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 0
+    with _ended(process):
+        _until(lambda: "startup complete" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
     assert ended.exists()
 
 
 def test_ctrl_c_does_not_drain(digits_artifact: Path, tmp_path: Path) -> None:
     with serving(digits_artifact, tmp_path, DRAIN_MS=60_000) as server:
         server.process.send_signal(signal.SIGINT)
-        assert exit_code(server, within=5) == 0
+        assert exit_code(server, within=30) == 0
 
 
 def test_sigterm_during_start_up_is_not_ignored(digits_artifact: Path, tmp_path: Path) -> None:
@@ -103,22 +109,25 @@ def test_sigterm_during_start_up_is_not_ignored(digits_artifact: Path, tmp_path:
         clean = {name: value for name, value in environment(digits_artifact).items() if name not in measured}
         process = subprocess.Popen([sys.executable, "-m", "app"], env=clean, stderr=stderr)
     handled = 1 << (signal.SIGTERM - 1)
-    _until(lambda: int(_status(process.pid, "SigCgt"), 16) & handled)
+    with _ended(process):
+        _until(lambda: int(_status(process.pid, "SigCgt"), 16) & handled)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
     assert "startup complete" not in log.read_text()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=5) == 0
     assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path: Path, workers: int) -> None:
     """16 clients on keep-alive connections that go elsewhere when told to, as a proxy does."""
-    file = encode(picture())
+    file, all_began = encode(picture()), threading.Barrier(17)
 
     def client(number: int) -> int:
         answered = 0
         with httpx2.Client(base_url=server.url, timeout=30) as connection:
             while True:
+                if answered == 1:
+                    all_began.wait(60)
                 answer = connection.post("/predict", content=file)
                 assert answer.status_code == 200, answer.text
                 answered += 1
@@ -126,16 +135,15 @@ def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path:
                     return answered
 
     with (
-        serving(digits_artifact, tmp_path, DRAIN_MS=1500, WORKERS=workers) as server,
+        serving(digits_artifact, tmp_path, DRAIN_MS=4000, WORKERS=workers) as server,
         ThreadPoolExecutor(16) as pool,
     ):
         clients = [pool.submit(client, number) for number in range(16)]
-        time.sleep(1)  # let them get going
+        all_began.wait(60)
         server.process.send_signal(signal.SIGTERM)
-        answered = [future.result(timeout=30) for future in clients]
-        assert min(answered) >= 1
-        assert sum(answered) > 16
-        assert exit_code(server, within=10) == 0
+        answered = [future.result(timeout=60) for future in clients]
+        assert min(answered) >= 2
+        assert exit_code(server, within=30) == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -159,7 +167,7 @@ def test_requests_on_their_way_in_when_the_port_closes_are_answered(
         for half in halves:
             assert half.recv(10_000).startswith(b"HTTP/1.1 200")
             half.close()
-        assert exit_code(server, within=10) == 0
+        assert exit_code(server, within=30) == 0
         assert server.log.read_text().count("stop   stopped") == workers
         assert not [folder for folder in counted_in if folder.exists()]
 
@@ -174,7 +182,17 @@ def _status(pid: int, field: str) -> str:
     return next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
 
 
-def _until(true: object, seconds: float = 5) -> None:
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens in here, it is not left behind."""
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _until(true: object, seconds: float = 30) -> None:
     assert callable(true)
     end = time.monotonic() + seconds
     while not true():

@@ -62,9 +62,9 @@ def test_an_explanation_that_is_given_up_costs_the_engine_nothing_more(squares_w
             gone = asyncio.get_running_loop().create_future()
             engine = running.engine
             seen = _shut_after(engine, 6)
-            wanted = {"x_request_timeout_ms": "400"} if why == "expired" else {"gone": gone}
+            wanted = {"x_request_timeout_ms": "1500"} if why == "expired" else {"gone": gone}
             task = explaining(running, **wanted)
-            while engine.gate.is_set():
+            while engine.gate.is_set() and not task.done():
                 await asyncio.sleep(0.005)
             if why == "disconnected":
                 gone.set_result(None)

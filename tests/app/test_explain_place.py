@@ -40,7 +40,7 @@ def explained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with_maps = request.param == "class-activation"
     artifact = request.getfixturevalue("squares_artifact" if with_maps else "squares_without_maps")
     with (
-        serving(artifact, tmp_path_factory.mktemp("server")) as server,
+        serving(artifact, tmp_path_factory.mktemp("server"), VARIANT="onnx") as server,
         httpx2.Client(base_url=server.url, timeout=60) as client,
     ):
         yield Explained(client, request.param)

@@ -57,8 +57,10 @@ def test_two_workers_count_every_request(digits_artifact: Path, tmp_path: Path) 
         for number in range(100):  # a new connection each, so that both workers get some
             assert httpx2.post(f"{server.url}/predict", content=file).status_code == 200, number
         httpx2.post(f"{server.url}/predict", content=b"no picture")
-        samples = scrape(server.url)
-    assert value(samples, "http_requests_total", method="POST", route="/predict", status="200") == 100
+        samples, wanted = scrape(server.url), {"method": "POST", "route": "/predict"}
+        while value(samples, "http_requests_total", status="200", **wanted) < 100:  # until both workers have written
+            samples = scrape(server.url)
+    assert value(samples, "http_requests_total", status="200", **wanted) == 100
     assert value(samples, "images_total", outcome="predicted") == 100
     assert value(samples, "images_total", outcome="invalid") == 1
     assert value(samples, "problems_total", code="unsupported_image") == 1
