@@ -58,8 +58,7 @@ def load(
     """Read, hash and decode every file of a split, on all cores (Pillow and hashlib release the GIL).
 
     Decoded pixels stay in memory while they need at most `memory` bytes (default: a quarter of what there is).
-    `recorded` are the sha256 sums the files must still have. `summary` is given every picture, so that what does not
-    stay is not decoded for it once more.
+    `recorded` are the sha256 sums the files must still have. `summary` is given every picture, decoded but once.
 
     Raises TrainingError for a changed or missing file, or when no file of the split is a picture.
     """
