@@ -1,6 +1,7 @@
 """Several processes on one port: copies of this one, each with a queue of connections of its own."""
 
 import ctypes
+import functools
 import importlib
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from uvicorn.supervisors import Multiprocess
 if TYPE_CHECKING:
     from app.observability import Observability
 
-FACTORY = "app.main:from_environment"
+FACTORY = "app.workers:begin"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PARENTS = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGWINCH")
 
@@ -35,23 +36,36 @@ def run(config: uvicorn.Config, fork: bool) -> int:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             uvicorn_processes = importlib.import_module("uvicorn._subprocess")
             uvicorn_processes.spawn = multiprocessing.get_context("fork")  # type: ignore[attr-defined]
-            config.app = lambda: _begin(listening)
+            config.app = functools.partial(begin, listening)
         supervisor = Multiprocess(config, [listening])
         supervisor.run()
     return 1 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
 
 
-def _begin(listening: socket.socket) -> "Observability":
-    """The application, in a forked worker; uvicorn has put in place what SIGTERM and SIGINT do there."""
+def begin(listening: socket.socket | None = None) -> "Observability":
+    """The application, in a worker; a forked one gets a queue of its own in place of `listening`.
+
+    uvicorn has put in place what SIGTERM and SIGINT do here.
+    """
     for name in _PARENTS:  # the parent's handlers, which a copy of it has too, only make a note for the parent
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    # and no worker outlives its parent: nobody would replace it, and it would keep the port from the next start
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    _queue_of_its_own(listening)
+    _end_with_parent()
+    if listening:
+        _queue_of_its_own(listening)
 
     from app.main import from_environment
 
     return from_environment()
+
+
+def _end_with_parent() -> None:
+    """As if told by SIGTERM: nobody would replace this worker, and it would keep the port from the next start."""
+    parent = multiprocessing.parent_process()
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent.pid:  # it ended before the kernel knew
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _queue_of_its_own(listening: socket.socket) -> None:

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.pictures import encode, picture
-from tests.serving import connect, environment, serving
+from tests.serving import Server, connect, environment, serving
 
 _ESTABLISHED, _LISTENING = "01", "0A"
 
@@ -47,14 +47,43 @@ def test_the_connections_are_dealt_to_all_workers(digits_artifact: Path, tmp_pat
         assert not one & other
 
 
-def test_no_worker_outlives_its_parent(digits_artifact: Path, tmp_path: Path) -> None:
-    with serving(digits_artifact, tmp_path, WORKERS=2) as server:
+@pytest.mark.parametrize("variant", ["onnx", "torchscript"])
+def test_no_worker_outlives_its_parent(digits_artifact: Path, tmp_path: Path, variant: str) -> None:
+    with serving(digits_artifact, tmp_path, WORKERS=2, VARIANT=variant) as server:
         workers = server.workers()
         server.process.kill()
-        deadline = time.monotonic() + 10
-        while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not [pid for pid in workers if Path(f"/proc/{pid}/exe").exists()]
+        assert not _left(workers)
+
+
+@pytest.mark.parametrize("variant", ["onnx", "torchscript"])
+def test_no_worker_outlives_a_parent_that_dies_while_it_starts(
+    digits_artifact: Path, tmp_path: Path, variant: str
+) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        parent = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            env=environment(digits_artifact, WORKERS=2, VARIANT=variant),
+            stderr=log,
+        )
+    server = Server("", parent, tmp_path / "log")
+    try:
+        while len(workers := server.workers()) < 2 and parent.poll() is None:
+            pass  # to kill it as early as can be
+    finally:
+        parent.kill()
+        parent.wait()
+    assert len(workers) >= 2, server.lines()
+    assert not _left(workers)
+
+
+def _left(workers: list[int]) -> list[int]:
+    """Those that still run after a minute."""
+    deadline = time.monotonic() + 60
+    while (left := [pid for pid in workers if Path(f"/proc/{pid}/exe").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return left
 
 
 def _sockets_of(pid: int, state: str) -> set[str]:
