@@ -51,7 +51,8 @@ def test_a_port_in_use_is_said(server: Server, digits_artifact: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_service_is_ready_within_a_second_of_cpu_and_takes_less_than_150_mb(tmp_path: Path) -> None:
+def test_the_service_starts_in_little_more_cpu_than_its_libraries_and_takes_less_than_150_mb(tmp_path: Path) -> None:
+    libraries = [_cpu_of_the_libraries()]
     with serving(DEFAULT_MODEL, tmp_path, WORKERS=2) as server:
         pids = [server.process.pid, *server.workers()]
         assert len(pids) == 3
@@ -62,5 +63,15 @@ def test_the_service_is_ready_within_a_second_of_cpu_and_takes_less_than_150_mb(
             peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
             assert peak is not None
             assert int(peak[1]) < 150_000
-        assert sum(cpu) < 2.0, cpu  # 0.85 on a quiet machine; others may run beside this test
-        assert max(cpu[1:]) < 0.6, cpu  # 0.13: a worker that imported everything again would take 0.6
+    libraries.append(_cpu_of_the_libraries())
+    # 0.85 s in all on a quiet machine, of which the libraries 0.5; a busy one takes three times that for all of it
+    assert cpu[0] < 2.5 * max(libraries), (cpu, libraries)
+    assert max(cpu[1:]) < max(libraries), (cpu, libraries)  # 0.13: a worker that imported everything again would be 0.6
+
+
+def _cpu_of_the_libraries() -> float:
+    """Seconds that a process takes which does nothing but import them."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", "import fastapi, onnxruntime, PIL.Image, uvicorn"], check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
