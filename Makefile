@@ -14,7 +14,7 @@ serve: $(VENV)/.serve
 test: check
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
 
-# The networks of more than 30 million parameters: trained a step, exported, served; takes minutes and 10 GB of memory.
+# The networks of more than 20 million parameters: trained a step, exported, served; takes minutes and 10 GB of memory.
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests
 
