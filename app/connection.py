@@ -34,6 +34,15 @@ class Connection(HttpToolsProtocol):
         self._receiving = True
         self.scope["state"]["closed"] = self._closed
 
+    def on_body(self, body: bytes) -> None:
+        """See HttpToolsProtocol, which copies each piece into a bytearray and from there to bytes: 0.6 ms of 1.5 MB."""
+        cycle = self.cycle
+        if not cycle.body:
+            cycle.body = b""  # type: ignore[assignment]  # and b"" + body is body itself
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)  # to add many small pieces to bytes would copy all of them for each
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """See HttpToolsProtocol."""
         super().on_message_complete()
