@@ -38,6 +38,10 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/statm").read_text()
         return int(status.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def page_faults(self) -> int:
+        """Pages that the kernel has had to find or to clear, none of them on a disk."""
+        return int(Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[7])
+
 
 def environment(artifact: Path, **settings: object) -> dict[str, str]:
     """This process's environment with SIGHTGLASS_ settings, a free port and two cores' worth of threads."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 from PIL import Image
 
@@ -22,7 +23,7 @@ from app.classifier import Classifier
 from app.errors import Problem
 from app.memory import Abandoned, Memory
 from tests.pictures import encode, picture
-from tests.serving import environment
+from tests.serving import environment, serving
 
 SPEC = InputSpec(
     width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
@@ -228,6 +229,21 @@ def test_uploads_of_clients_that_left_are_not_kept(small: Classifier) -> None:
         await small.stop()
 
     asyncio.run(leave())
+
+
+def test_an_upload_of_a_megabyte_is_given_the_memory_of_the_one_before(digits_artifact: Path, tmp_path: Path) -> None:
+    photograph = encode(Image.effect_noise((1600, 1200), 100).convert("RGB"), "JPEG", quality=90)
+    assert 1_000_000 < len(photograph) < 2_000_000
+    with serving(digits_artifact, tmp_path) as server:
+
+        def send(times: int) -> None:
+            for _ in range(times):
+                httpx2.post(f"{server.url}/predict", content=photograph).raise_for_status()
+
+        send(10)
+        before = server.page_faults()
+        send(20)
+        assert server.page_faults() - before < 20 * 100
 
 
 def test_more_workers_than_the_memory_holds_do_not_start(digits_artifact: Path, tmp_path: Path) -> None:
