@@ -77,8 +77,8 @@ class Memory:
 def keep_little_of_what_is_freed() -> None:
     """Tell glibc that blocks from 4 MB up go back to the system when they are freed, and an arena's end beyond 4 MB.
 
-    By default that bound rises to 32 MB with use: pictures of which nothing is left then stay resident, 50 MB a thread.
-    With a lower one every upload of 1.5 MB is given new pages, 400 page faults a request.
+    By default the first bound rises to 32 MB with use: pictures of which nothing is left then stay resident, 50 MB
+    a thread. With a bound of 1 MB every upload of 1.5 MB is given new pages, 400 page faults a request.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
