@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.artifact.image import InputSpec
 from training import TrainingError, records
-from training.data import index
+from training.data import reader
 from training.models.heads import Network
 from training.recipe import Recipe, parse
 from training.samples import Data, Sample
@@ -229,7 +229,7 @@ class Run:
         splits = {
             name: tuple(Sample(path, number[label]) for path, label, _ in rows) for name, rows in self._splits().items()
         }
-        return Data(origin, self.labels, splits, index(origin, self.labels).read)
+        return Data(origin, self.labels, splits, reader(origin))
 
     def checksums(self) -> dict[str, list[str]]:
         """The sha256 sums that the files of each split had."""

@@ -75,8 +75,11 @@ def train(
     talk = _talk(quiet, no_progress)
     planned = plan.make(data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device)
     if dry_run:
-        if not training.rehearse(planned, talk):
+        seconds = training.rehearse(planned, talk)
+        if not seconds:
             _next(talk, "evaluate", str(out))
+        if as_json:
+            _print_json({"run": str(out), "seconds": seconds})
         return
     result = training.train(planned, talk)
     talk.fact("saved", f"{out}: weights.pt meta.json metrics.jsonl splits.json")

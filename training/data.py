@@ -4,7 +4,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from training.named import NAMED
 from training.samples import Data, Sample
 
 SPLITS = ("train", "val", "test")
+_LIKE_SPLITS = {*SPLITS, "training", "valid", "validation", "testing"}
 
 
 def split(data: Data, val_fraction: float, test_fraction: float, seed: int) -> Data:
@@ -52,13 +53,22 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     split_folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
     _require_only_splits(root, split_folders)
     if labels is None and split_folders and "train" not in split_folders:
-        raise TrainingError(f'"{source}" has {", ".join(split_folders)} but no train/', _SHAPE)
+        raise TrainingError(f'"{source}" has {", ".join(split_folders)} but no train/', SHAPE)
     folders = split_folders or {"all": root}
     known = labels or _class_names(folders.get("train", root), source)
     splits = {name: _list_split(root, folder, known) for name, folder in folders.items()}
     if labels is None:
         _require_every_class(splits.get("train", splits.get("all", ())), known, source)
-    return Data(str(root.resolve()), known, splits, lambda path: _read_file(root / path))
+    return Data(str(root.resolve()), known, splits, reader(source))
+
+
+def reader(source: str) -> Callable[[str], bytes]:
+    """What reads a data set's files by the paths that `index` has given; it lists nothing. Raises TrainingError."""
+    if source in NAMED:
+        return NAMED[source]().read
+    root = Path(source)
+    _require_folder(root, source)
+    return lambda path: _read_file(root / path)
 
 
 def _read_file(path: Path) -> bytes:
@@ -80,7 +90,7 @@ def _relabel(data: Data, labels: tuple[str, ...] | None) -> Data:
     return Data(data.source, labels, splits, data.read)
 
 
-_SHAPE = "expected photos/<class>/*.jpg or photos/train/<class>/*.jpg"
+SHAPE = "expected photos/<class>/*.jpg or photos/train/<class>/*.jpg"
 
 
 def _require_folder(root: Path, source: str) -> None:
@@ -89,8 +99,8 @@ def _require_folder(root: Path, source: str) -> None:
     if root.is_file():
         candidates = [f'"{path}"' for path in sorted(root.parent.iterdir()) if path.is_dir()][:3]
         found = f"; folders next to it: {', '.join(candidates)}" if candidates else ""
-        raise TrainingError(f'"{source}" is a file; DATA is a folder of class folders', _SHAPE + found)
-    raise TrainingError(f'there is no folder "{source}"', f"{_SHAPE}; data sets by name: {nearest(source, NAMED)}")
+        raise TrainingError(f'"{source}" is a file; DATA is a folder of class folders', SHAPE + found)
+    raise TrainingError(f'there is no folder "{source}"', f"{SHAPE}; data sets by name: {nearest(source, NAMED)}")
 
 
 def _require_only_splits(root: Path, split_folders: dict[str, Path]) -> None:
@@ -105,7 +115,9 @@ def _require_only_splits(root: Path, split_folders: dict[str, Path]) -> None:
 def _class_names(folder: Path, source: str) -> tuple[str, ...]:
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if len(names) < 2:
-        raise TrainingError(f'"{source}" has {len(names)} class folders; at least 2 are needed', _SHAPE)
+        raise TrainingError(f'"{source}" has {len(names)} class folders; at least 2 are needed', SHAPE)
+    if {name.casefold() for name in names} <= _LIKE_SPLITS:
+        raise TrainingError(f'"{source}" has {", ".join(names)}, which look like splits', "name them train, val, test")
     for name in names:
         _require_writable(name, source)
     return names
@@ -153,7 +165,10 @@ def select(data: Data, split: str, recorded: Sequence[str]) -> Data:
     wanted = Counter(recorded)  # counted, so that a copy of a recorded picture does not enter a second time
     chosen = []
     for sample in data.splits["all"]:
-        digest = hashlib.sha256(data.read(sample.path)).hexdigest()[:length]
+        try:
+            digest = hashlib.sha256(data.read(sample.path)).hexdigest()[:length]
+        except OSError:  # what cannot be read was not recorded
+            continue
         if wanted[digest]:
             wanted[digest] -= 1
             chosen.append(sample)

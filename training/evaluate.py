@@ -131,7 +131,7 @@ def table(predictions: Predictions, width: int = cells.WIDTH, *, every: bool = F
     evaluation = predictions.evaluation
     baseline = f'always-"{cells.shortened(evaluation.majority_label)}" {evaluation.majority:.4f}'
     scores = f"accuracy {evaluation.accuracy}", f"macro F1 {evaluation.macro_f1:.4f}", f"ECE {evaluation.ece:.3f}"
-    classes = sorted(evaluation.per_class, key=lambda row: row.f1)
+    classes = evaluation.worst_first()
     shown = classes if every else classes[:20]
     rows = [["class", "n", "precision", "recall", "F1", "most often called"]]
     for row in shown:

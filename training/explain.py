@@ -18,6 +18,7 @@ from training.filters import Filters, describe, first
 from training.gradcam import grad_cam
 from training.hooks import layer as layer_of
 from training.layers import Layer, table
+from training.loop import use_cores
 from training.maximise import maximise
 from training.progress import Talk
 from training.sheets import Seen
@@ -57,6 +58,7 @@ def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
     Raises TrainingError for an unknown class or layer and for a picture that cannot be read.
     """
     writing.require_new(out)
+    use_cores()
     label = None if wish.label is None else _number(wish.label, eager.labels)
     pictures = [_read(path, eager) for path in wish.pictures]
     blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))

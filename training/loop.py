@@ -112,14 +112,14 @@ class Learner:
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
 
     def images_per_second(self, pixels: Pixels) -> float:
-        """Of this phase's training steps alone, by the fastest of a few batches; the weights move."""
+        """Of this phase, by the fastest of a few batches, each from its pictures to its step; the weights move."""
         self._train_mode()
         seconds, n = [], 0
+        started = time.perf_counter()
         for x, targets in batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch), False):
-            started = time.perf_counter()
             self._step(x, targets).item()
             seconds.append(time.perf_counter() - started)
-            n = len(targets)
+            started, n = time.perf_counter(), len(targets)
         return n / min(seconds)
 
     def _ahead(self, pixels: Pixels) -> bool:

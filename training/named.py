@@ -60,6 +60,8 @@ def _in_memory(source: str, labels: Sequence[str], splits: dict[str, tuple[Any, 
         samples[split] = tuple(sorted(Sample(path, int(target)) for path, target in zip(paths, targets, strict=True)))
 
     def read(path: str) -> bytes:
+        if path not in pictures:
+            raise FileNotFoundError(f"{source} has no {path}")
         buffer = io.BytesIO()
         Image.fromarray(pictures[path]).save(buffer, "BMP")
         return buffer.getvalue()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.artifact.image import ImageError, InputSpec, decode
 from app.engines import machine
 from training import TrainingError, reason
+from training.data import SHAPE
 from training.samples import Data, Sample
 from training.summary import Part, Summary
 
@@ -60,9 +61,11 @@ def load(
     Decoded pixels stay in memory while they need at most `memory` bytes (default: a quarter of what there is).
     `recorded` are the sha256 sums the files must still have. `summary` is given every picture, decoded but once.
 
-    Raises TrainingError for a changed or missing file, or when no file of the split is a picture.
+    Raises TrainingError for a changed or missing file, or when the split has no file that is a picture.
     """
     samples = data.splits[split]
+    if not samples:
+        raise TrainingError(f'"{data.source}" has no files in class folders', SHAPE)
     size = spec.height * spec.width * 3
     keep = len(samples) * size <= (machine.memory_bytes() // 4 if memory is None else memory)
     pixels = np.empty((len(samples), spec.height, spec.width, 3), np.uint8) if keep else None

@@ -83,7 +83,10 @@ def _resumed(
 ) -> Plan:
     run = Run.open(out)
     if weights not in (None, run.meta["weights"]):
-        raise TrainingError(f'"{out}" did not start from {weights}', "leave --from out: the run has its weights")
+        raise TrainingError(
+            f'"{out}" started from {run.meta["weights"] or "scratch"}, not from {weights}',
+            "leave --from out: the run has its weights",
+        )
     if name is not None and recipe.load(name, overrides) != run.asked:
         raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
     if name is None and recipe.override(run.asked, overrides) != run.asked:

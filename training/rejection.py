@@ -13,11 +13,10 @@ LEAST_COVERAGE = 0.1  # below it a few lucky pictures would decide
 @dataclass(frozen=True)
 class Rejection:
     """Answers with at least this confidence are accepted. `on_val` and `on_held_out`: the accuracy of what is accepted
-    (None: nothing is); `val_n`, `held_out_n`: of how many."""
+    (None: nothing is), the latter of `held_out_n`."""
 
     confidence: float
     on_val: Accuracy
-    val_n: int
     on_held_out: Accuracy | None
     held_out_n: int
 
@@ -66,7 +65,7 @@ def suggest(val_labels: Labels, val: Floats, labels: Labels, held_out: Floats) -
     line = choose(val_labels, val)
     on_val = _accepted(val_labels, val, line)
     assert on_val is not None  # a tenth of val is accepted
-    return Rejection(line, on_val, len(val), _accepted(labels, held_out, line), len(held_out))
+    return Rejection(line, on_val, _accepted(labels, held_out, line), len(held_out))
 
 
 def _accepted(labels: Labels, probabilities: Floats, line: float) -> Accuracy | None:

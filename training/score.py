@@ -124,6 +124,10 @@ class Evaluation:
             reliability=tuple(bins),
         )
 
+    def worst_first(self) -> list[ClassScore]:
+        """By rising F1; labels without a picture, of which nothing is known, come last."""
+        return sorted(self.per_class, key=lambda row: (row.n == 0, row.f1))
+
     def as_json(self) -> dict[str, Any]:
         """Plain values; `accuracy` is a number with its interval beside it."""
         plain = asdict(self)

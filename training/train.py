@@ -84,10 +84,10 @@ def _say_where(history: History, plan: Plan, talk: Talk) -> None:
     talk.fact("resume", f"after epoch {done} of {epochs}" if done < epochs else f"all {epochs} epochs are finished")
 
 
-def rehearse(plan: Plan, talk: Talk) -> bool:
+def rehearse(plan: Plan, talk: Talk) -> float:
     """Read everything, train a few batches on a network that is thrown away, and say how long the run will take.
 
-    Whether anything is left to do: not where a finished run would be resumed.
+    Answers that in seconds: 0 where a finished run would be resumed. Raises TrainingError.
     """
     data = reading.read(plan, talk)
     train = data.sets["train"]
@@ -97,13 +97,17 @@ def rehearse(plan: Plan, talk: Talk) -> bool:
         _say_where(history, plan, talk)
     left = [(number, span) for number, span in enumerate(learner.spans) if span.last > len(history)]
     seconds = 0.0
+    images = 0
     for number, span in left:
         learner.enter(number)
-        rate = learner.images_per_second(train)
-        seconds += len(train) * (span.last - max(len(history), span.first - 1)) / rate
+        with _within_memory(plan.recipe):
+            rate = learner.images_per_second(train)
+        still = len(train) * (span.last - max(len(history), span.first - 1))
+        images, seconds = images + still, seconds + still / rate
     if left:
-        talk.fact("plan", f"{rate:.0f} images/s: about {max(1, round(seconds / 60))} min; nothing was written")
-    return bool(left)
+        about = max(1, round(seconds / 60))
+        talk.fact("plan", f"{images / seconds:.0f} images/s: about {about} min; nothing was written")
+    return seconds
 
 
 def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:

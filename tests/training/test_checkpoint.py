@@ -80,6 +80,7 @@ def test_a_runs_data_are_its_recorded_splits_wherever_the_files_are_now(
 ) -> None:
     moved = shutil.copytree(colours_data, tmp_path / "moved")
     (moved / "red" / "later.png").write_bytes(b"came after the training")
+    (moved / "yellow").mkdir()  # so did a class, for the next run
     run = Run.open(colours_run)
     assert run.data(str(moved)).splits == run.data().splits
     first = run.data().splits["test"][0].path

@@ -159,6 +159,13 @@ def test_dry_run_says_what_would_happen_and_writes_nothing(
     assert re.search(r"\d+ images/s: about \d+ min; nothing was written", said.err)
 
 
+def test_dry_run_answers_in_json(sightglass: Sightglass, tmp_path: Path) -> None:
+    said = sightglass("train", "digits", "--out", tmp_path / "run", "--dry-run", "--json")
+    found = json.loads(said.out)
+    assert found["run"] == str(tmp_path / "run")
+    assert found["seconds"] > 0
+
+
 def test_train_says_where_it_saved_and_what_comes_next(
     sightglass: Sightglass, tmp_path: Path, colours_data: Path
 ) -> None:

@@ -115,6 +115,14 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
         split(index(str(write(tmp_path, {"rose": 5}))), 0.1, 0.1, seed=0)
 
 
+@pytest.mark.parametrize("names", [("Train", "Test"), ("Training", "Testing")])
+def test_class_folders_that_are_called_like_splits_are_an_error(names: tuple[str, ...], tmp_path: Path) -> None:
+    write(tmp_path, {f"{name}/{label}": 2 for name in names for label in ("cat", "dog")})
+    with pytest.raises(TrainingError, match=", ".join(sorted(names))) as refusal:
+        index(str(tmp_path))
+    assert refusal.value.hint == "name them train, val, test"
+
+
 def test_splits_without_train_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="has test but no train/"):
         split(index(str(write(tmp_path, {"test/a": 2, "test/b": 2}))), 0.1, 0.1, seed=0)

@@ -67,6 +67,27 @@ def test_a_copy_of_a_picture_counts_neither_twice_nor_as_missing(
     assert "warn" not in said.err
 
 
+def test_what_could_not_be_read_when_it_was_recorded_is_not_missed(
+    colours_run: Path, colours_data: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(colours_data, tmp_path / "moved")
+    (moved / "red" / "gone.png").symlink_to("nowhere")
+    assert score(colours_run, moved, "test").pixels.samples == score(colours_run).pixels.samples
+
+
+@pytest.mark.parametrize("files", [(), ("cat.jpg",)], ids=["empty", "pictures without class folders"])
+def test_a_folder_without_class_folders_is_a_plain_error(
+    files: tuple[str, ...], colours_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in files:
+        (folder / name).touch()
+    with pytest.raises(TrainingError, match=r"photos.* has no files in class folders") as refusal:
+        score(colours_run, folder)
+    assert "photos/<class>/*.jpg" in refusal.value.hint
+
+
 def test_a_relative_path_to_the_runs_own_data_is_its_own_data(
     colours_run: Path, colours_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

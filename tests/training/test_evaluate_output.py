@@ -43,6 +43,14 @@ def test_the_table_has_accuracy_with_its_interval_and_the_worst_class_first(
     assert all(len(line) <= 100 for line in lines)
 
 
+def test_labels_without_a_picture_come_last(digits_run: Path) -> None:
+    found = score(digits_run)
+    rows = found.evaluation.per_class
+    absent = tuple(replace(row, label=f"{row.label} absent", n=0, f1=0.0) for row in rows[:2])
+    lines = evaluate.table(replace(found, evaluation=replace(found.evaluation, per_class=(*absent, *rows))))
+    assert ["absent" in line for line in lines[2:]] == [False] * 10 + [True] * 2
+
+
 def test_a_table_of_any_names_stays_in_its_columns(digits_run: Path) -> None:
     names = ("犬" * 90, "e\u0301" * 200, "x" * 200, "\x1b[31mred\n", "a b", *"56789")
     found = score(digits_run)

@@ -2,16 +2,21 @@
 
 import copy
 import hashlib
+import io
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.engines import machine
+from tests.pictures import encode, picture
 from training import Stopped, recipe
 from training.graph import Normalise
 from training.loop import Learner, average, logits_of
@@ -260,5 +265,15 @@ def test_the_recipe_decides_the_precision_and_auto_asks_the_machine() -> None:
     assert learner(precision="auto").precision == ("bfloat16" if machine.multiplies_bfloat16() else "float32")
 
 
-def test_images_per_second_is_measured_and_positive() -> None:
-    assert learner().images_per_second(pixels()) > 0
+def test_images_per_second_counts_what_it_takes_to_read_a_batch() -> None:
+    file, taken = encode(picture(1500, 1500), "PNG"), []
+
+    def take(places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        started = time.perf_counter()
+        Image.open(io.BytesIO(file)).load()
+        taken.append(time.perf_counter() - started)
+        return np.zeros((len(places), 6, 6, 3), np.uint8)
+
+    rate = learner(batch_size=8).images_per_second(pixels(take=take))
+    assert len(taken) == 4
+    assert 0 < rate < 8 / min(taken)

@@ -222,7 +222,7 @@ def test_a_transfer_is_resumed_with_its_own_command(colours_run: Path, colours_d
     train(planned, QUIET)
     again = plan.make(str(colours_data), out, "feature-extraction", settings, weights=source, resume=True)
     assert again.recipe == planned.recipe
-    with pytest.raises(TrainingError, match="did not start from elsewhere"):
+    with pytest.raises(TrainingError, match="/colours, not from elsewhere"):
         plan.make(str(colours_data), out, weights="elsewhere", resume=True)
 
 

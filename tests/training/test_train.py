@@ -149,7 +149,9 @@ def test_cuda_where_there_is_none_is_a_plain_error(colours_data: Path, sightglas
 
 
 def test_an_unknown_device_is_a_plain_error(colours_data: Path, sightglass: Sightglass, tmp_path: Path) -> None:
-    assert sightglass("train", colours_data, "--out", tmp_path / "run", "--device", "gpu").code in (1, 2)
+    said = sightglass("train", colours_data, "--out", tmp_path / "run", "--device", "gpu")
+    assert said.code == 1
+    assert 'there is no device "gpu"' in said.err
     assert not (tmp_path / "run").exists()
 
 

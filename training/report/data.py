@@ -16,7 +16,6 @@ from training.samples import Sample
 MEASURED = 1000  # files whose headers are read for their size
 SEEN = 8
 PAIRS_SHOWN = 6
-SKIPPED_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _skipped(evidence: Evidence) -> list[tuple[str, str]]:
         text = (evidence.run.folder / "skipped.txt").read_text(errors="surrogateescape")
     except FileNotFoundError:
         return []
-    rows = [line.partition("\t") for line in text.splitlines() if line]
+    rows = [line.partition("\t") for line in text.split("\n") if line]
     return [(path, why.partition(": '")[0]) for path, _, why in rows]
 
 

@@ -47,7 +47,7 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
             pictures=evidence.pictures,
             mistakes=found,
             suspects=mistakes.suspects(found),
-            per_class=sorted(evidence.evaluation.per_class, key=lambda row: row.f1),
+            per_class=evidence.evaluation.worst_first(),
             line=line,
             familiar=familiar,
             trained=evidence.run.meta["created"],
@@ -126,6 +126,7 @@ def _pictures(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
     rows = [[m.path, names[m.label], names[m.predicted], m.confidence, m.loss] for m in found[:CSV_MISTAKES]]
     return {
         "sheet": contact,
+        "csv_mistakes": CSV_MISTAKES,
         "mistakes_csv": figures.csv_uri([["path", "label", "prediction", "p", "loss"], *rows]),
         "confusions": confusions.make(evidence.evaluation, set(contact.pairs)),
         "confusions_csv": figures.csv_uri(confusions.as_rows(evidence.evaluation)),
@@ -156,9 +157,9 @@ def _figures(evidence: Evidence, line: Rejection, familiar: Familiarity) -> dict
 
 def _provenance(folder: Path, described: Manifest, evidence: Evidence) -> dict[str, Any]:
     meta = evidence.run.meta
-    words = [PurePath(word).name if PurePath(word).is_absolute() else word for word in meta["command"]]
+    words = [_without_folder(word) for word in meta["command"][1:]]
     return {
-        "command": shlex.join(["sightglass", *words[1:]]),
+        "command": shlex.join(["sightglass", *words]),
         "recipe": json.dumps(described.provenance["recipe"], indent=1),
         "seed": evidence.run.recipe.seed,
         "meta": meta,
@@ -166,3 +167,10 @@ def _provenance(folder: Path, described: Manifest, evidence: Evidence) -> dict[s
         "source": PurePath(meta["data"]["source"]).name,
         "files": {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
+
+
+def _without_folder(word: str) -> str:
+    """Of the command line: an absolute path's name, also where it is the value of `--out=` or of a recipe's key."""
+    key, equals, value = word.rpartition("=")
+    path = PurePath(value.strip("\"'"))
+    return f"{key}{equals}{path.name}" if path.is_absolute() else word

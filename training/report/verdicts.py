@@ -27,7 +27,7 @@ def verdict(rows: Sequence[Verdict], described: Manifest) -> list[str]:
         lines.append(
             f"{row.name:<11}  {size}  {top1:6.4f}  {row.proof.agreement:7.2%}  {row.proof.difference:7.1e}"
             f"  {row.proof.cpu_ms[1]:8.2f}  {onnx.cpu_ms[1] / row.proof.cpu_ms[1]:6.1f}x"
-            f"  {word(row, described).partition(':')[0]}"
+            f"  {word(row, described).partition(':')[0]}{'' if row.test else ' (top-1 on val)'}"
         )
     return lines
 
