@@ -64,8 +64,6 @@ def load(
     Raises TrainingError for a changed or missing file, or when the split has no file that is a picture.
     """
     samples = data.splits[split]
-    if not samples:
-        raise TrainingError(f'"{data.source}" has no files in class folders', SHAPE)
     size = spec.height * spec.width * 3
     keep = len(samples) * size <= (machine.memory_bytes() // 4 if memory is None else memory)
     pixels = np.empty((len(samples), spec.height, spec.width, 3), np.uint8) if keep else None
@@ -76,7 +74,7 @@ def load(
     good = np.array([position for position, (_, why) in enumerate(results) if not why], dtype=np.int64)
     skipped = tuple((samples[position].path, why) for position, (_, why) in enumerate(results) if why)
     if not len(good):
-        raise TrainingError(f"none of the {len(samples)} files of {split} is a picture; the first: {skipped[0][1]}")
+        raise _without_pictures(data, split, skipped)
     chosen = tuple(samples[position] for position in good)
     if pixels is not None and skipped:
         pixels = pixels[good]
@@ -89,6 +87,12 @@ def load(
         _decoding(data, chosen, spec) if pixels is None else pixels.__getitem__,
         in_memory=pixels is not None,
     )
+
+
+def _without_pictures(data: Data, split: str, skipped: Sequence[tuple[str, str]]) -> TrainingError:
+    if not skipped:
+        return TrainingError(f'"{data.source}" has no files in class folders', SHAPE)
+    return TrainingError(f"none of the {len(skipped)} files of {split} is a picture; the first: {skipped[0][1]}")
 
 
 def _read_all(
