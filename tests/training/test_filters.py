@@ -69,7 +69,6 @@ def test_a_good_network_whose_first_layer_stayed_near_its_start_is_not_called_ba
     found = filters.describe(layer, weights)
     assert found.std == pytest.approx(start, rel=0.1), "hardly anything moved"
     assert found.verdict == filters.UNKNOWN
-    assert "noise" not in found.verdict
 
 
 def test_shuffled_weights_spread_as_fresh_initialisations_do() -> None:

@@ -202,7 +202,6 @@ def test_parameters_add_up_and_the_network_stays_as_it_was(name: str) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
     rows = layers.table(network, 3, 224)
     assert sum(row.parameters for row in rows) == sum(each.numel() for each in network.parameters())
-    assert layers.parameters(network) == rows[-1].parameters + sum(row.parameters for row in rows[:-1])
     assert network.training
     assert not any(module._forward_hooks for module in network.modules())
     if name != "vit_b_16":

@@ -116,8 +116,14 @@ def test_an_existing_run_is_refused_without_resume_or_force(colours_run: Path, c
     assert "--force" in refusal.value.hint
 
 
-def test_force_replaces_a_run(colours_run: Path, colours_data: Path) -> None:
-    assert make(colours_data, colours_run, force=True).resumed is None
+def test_force_replaces_a_run(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(colours_run, tmp_path / "run")
+    assert len(Run.open(run).history()) == 3
+    settings = [*colours.SETTINGS, "epochs=1", "seed=7"]
+    train(plan.make(str(colours_data), run, "digits", settings, force=True), QUIET)
+    assert len(Run.open(run).history()) == 1
+    assert Run.open(run).recipe.seed == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["run"], "nothing is left beside it"
 
 
 def test_force_does_not_replace_what_is_no_run(colours_data: Path, tmp_path: Path) -> None:
