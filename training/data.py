@@ -48,8 +48,7 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     """
     if source in NAMED:  # a folder of that name is ./digits
         return _relabel(NAMED[source](), labels)
-    root = Path(source)
-    _require_folder(root, source)
+    root, read = Path(source), reader(source)
     split_folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
     _require_only_splits(root, split_folders)
     if labels is None and split_folders and "train" not in split_folders:
@@ -59,7 +58,7 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     splits = {name: _list_split(root, folder, known) for name, folder in folders.items()}
     if labels is None:
         _require_every_class(splits.get("train", splits.get("all", ())), known, source)
-    return Data(str(root.resolve()), known, splits, reader(source))
+    return Data(str(root.resolve()), known, splits, read)
 
 
 def reader(source: str) -> Callable[[str], bytes]:
