@@ -65,6 +65,19 @@ class Batcher:
         """Begin to answer; call it in the event loop that will call `submit`."""
         self._loop = asyncio.create_task(self._run())
 
+    async def warm(self, pixels: NDArray[np.uint8]) -> None:
+        """Run every size of batch on copies of uint8[H, W, 3]: a GPU chooses its kernels when a size first comes.
+
+        Raises EngineError.
+        """
+
+        def run() -> None:
+            for size in range(1, self._max_batch + 1):
+                for _ in range(2):  # TorchScript compiles in the second run
+                    self._engine.run(np.stack([pixels] * size))
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
     async def stop(self) -> None:
         """Whoever still waits gets EngineError."""
         if self._loop is not None:

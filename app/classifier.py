@@ -104,12 +104,18 @@ class Classifier:
 
     async def try_again(self) -> None:
         """Ask a failed engine once more: without requests, an unready service would never learn that it is well."""
-        spec = self.served.manifest.input
         with suppress(EngineError):
-            await self.batcher.submit(np.zeros((spec.height, spec.width, 3), np.uint8))
+            await self.batcher.submit(self._blank())
+
+    def _blank(self) -> NDArray[np.uint8]:
+        spec = self.served.manifest.input
+        return np.zeros((spec.height, spec.width, 3), np.uint8)
 
     async def start(self) -> None:
         """Begin to answer."""
+        if self.served.engine.device != "cpu":
+            with suppress(EngineError):  # a failure shows again, and is told, when it is asked
+                await self.batcher.warm(self._blank())
         await self.batcher.start()
 
     async def stop(self) -> None:

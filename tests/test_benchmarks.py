@@ -94,3 +94,21 @@ def test_the_loops_share_of_bare_steps_is_measured() -> None:
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("residual-cnn-onecycle")]
     assert [row[1] for row in rows][1:] == ["+"], "the recipe, and the same with everything on"
     assert all(0 < float(row[-4]) < 5 for row in rows)
+
+
+def test_what_measures_a_gpu_measures_a_cpu_as_well(tmp_path: Path) -> None:
+    """`benchmarks/gpu.sh`, whose GPU is seldom at hand: the same parts on what is here."""
+    out, keep = tmp_path / "gpu.json", tmp_path / "runs"
+    small = ["--device", "cpu", "--seconds", "1", "--minutes", "2", "--data", "digits", "--recipe", "digits", "--large"]
+    command = [ROOT / "benchmarks/gpu.sh", "run", tmp_path, *small, "", "--out", out, "--keep", keep]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["failed"] == {}
+    for variant in ("torchscript", "onnx"):
+        rows = result[f"serve cifar10 {variant}"]
+        assert [(row["workers"], row["connections"]) for row in rows] == [(1, 1), (1, 32), (1, 128), (4, 128)]
+        assert all(row["per_second"] > 0 and row["share"] > 0 and 1 <= row["batch"] <= 16 for row in rows), rows
+        assert result[f"agree cifar10 {variant}"]["agreement"] == 1
+    assert result["train"]["epochs"][0]["images_per_second"] > 0

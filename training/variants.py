@@ -28,7 +28,9 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # node metadata: the module path that a 
 
 def write_torchscript(servable: Servable, calibration: NDArray[np.uint8], path: Path) -> None:
     """Traced and frozen (batch norm folded). One deletable function; see docs/adr/0003."""
-    with warnings.catch_warnings():
+    # the trace keeps whether convolutions may round to TF32 on a GPU; as they may, its self-test fails there
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with exact, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
         # what a network asserts of its input's size becomes a constant, as that size is
         warnings.filterwarnings("ignore", message="Converting a tensor to a Python")

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +23,11 @@ class TorchScriptEngine:
         torch.set_num_threads(threads)
         # of its own, or it would wait for whatever else the process does on the default one
         self._stream = torch.cuda.Stream() if self.device == "cuda" else None  # type: ignore[no-untyped-call]
-        torch.backends.cudnn.allow_tf32 = False  # rounds products to 10 bits: more than the self-test allows
         try:
             with warnings.catch_warnings():  # torch.jit is deprecated and says so at every use; docs/adr/0003
                 warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
                 self._module = torch.jit.load(str(path), map_location=self.device).eval()  # type: ignore[no-untyped-call]
+                _round_nothing(self._module)
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"{path} cannot be loaded: {one_line(error)}") from error
 
@@ -48,3 +49,12 @@ class TorchScriptEngine:
             answers = [value.to("cpu", non_blocking=True) for value in values]
         stream.synchronize()
         return answers
+
+
+def _round_nothing(module: torch.jit.ScriptModule) -> None:
+    """TF32 rounds products to 10 bits, more than the self-test allows. A trace holds whether its convolutions may, as
+    their last input, which nothing but the graph overrides; in artifacts of before 0.2.0 they may."""
+    graph: Any = module.graph
+    for convolution in graph.findAllNodes("aten::_convolution"):
+        graph.setInsertPoint(convolution)
+        convolution.replaceInput(convolution.inputsSize() - 1, graph.insertConstant(False))

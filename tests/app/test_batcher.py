@@ -283,3 +283,22 @@ def test_a_batcher_is_alive_from_start_to_stop() -> None:
 
 def test_a_batcher_that_was_never_started_can_be_stopped() -> None:
     play(Batcher(Echo(), 4).stop())
+
+
+def test_every_size_of_batch_is_run_before_the_first_picture_comes() -> None:
+    """On a GPU, where the first run of a size takes up to a second."""
+    sizes: list[int] = []
+
+    class Sized(Echo):
+        def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+            sizes.append(len(pixels))
+            return self.answer(np.zeros(len(pixels), np.float32))
+
+    async def scene() -> None:
+        batcher = Batcher(Sized(), 5)
+        await batcher.warm(picture(7))
+        await batcher.start()
+        await batcher.stop()
+
+    play(scene())
+    assert sizes == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -243,3 +244,13 @@ def test_an_artifact_names_no_path_of_the_machine_that_made_it(digits_artifact: 
         content = path.read_bytes()
         for word in (str(Path(__file__).parents[2]), "site-packages", str(Path.home())):
             assert word.encode() not in content, f"{path.name}: {word}"
+
+
+def test_the_traced_graph_asks_for_no_rounding_on_a_gpu(digits_artifact: Path) -> None:
+    """TF32, which `aten::_convolution` has as its last input, is further from the checkpoint than its self-test."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+        graph = torch.jit.load(digits_artifact / "model.torchscript.pt").inlined_graph
+    convolutions = [node for node in graph.nodes() if node.kind() == "aten::_convolution"]
+    assert convolutions
+    assert not any([*node.inputs()][-1].toIValue() for node in convolutions)
