@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= $(or $(SIGHTGLASS_PORT),8000)
 BIN := $(VENV)/bin
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	--custom-compile-command "make lock"
 
 .PHONY: serve test test-slow smoke bench check lock openapi
@@ -31,13 +31,14 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.locks
 
 # After a change of what the service says: look at the diff, it is what generated clients will see.
 openapi: $(VENV)/.dev
 	$(BIN)/python -m tests.app.openapi
 
-# requirements/: every version with its hashes, for the images and for `make serve` and `make test`. torch comes from the
-# default index; dev.txt is made first and holds everything, so that the others agree with it.
+# requirements/: every version with its hashes, extras as extras (tests/locks.py says why), for the images and for `make serve`
+# and `make test`. torch comes from the default index; dev.txt is made first and holds everything, so that the others agree.
 lock: $(VENV)/.dev
 	$(LOCK) pyproject.toml --upgrade --all-extras --output-file requirements/dev.txt
 	$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/serve.txt
@@ -46,14 +47,15 @@ lock: $(VENV)/.dev
 	echo 'setuptools>=77' | $(LOCK) - --constraint requirements/dev.txt --output-file requirements/build.txt
 
 # The serving install has no torch; what `make test` installs holds it too.
-$(VENV)/.serve: pyproject.toml requirements/serve.txt
+$(VENV)/.serve: pyproject.toml requirements/serve.txt requirements/build.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/serve.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --require-hashes \
+		--requirement requirements/serve.txt --requirement requirements/build.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.dev: pyproject.toml requirements/dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@ $(VENV)/.serve
