@@ -45,8 +45,8 @@ def export(
 ) -> Manifest:
     """Write the artifact `out` = .../NAME/VERSION; nothing is left behind where a gate refuses.
 
-    Temperature and gates use val, INT8 calibration uses train, as does its gate where val is small, but of other
-    pictures; test is only measured, once per kept variant.
+    Temperature and gates use val, INT8 calibration uses train, as does its gate where val is small, but other images of
+    it; test is only measured, once per kept variant.
     Without `pictures` the report holds none of test's.
     Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
     """

@@ -23,7 +23,9 @@ INT8_AGREEMENT = 0.98
 INT8_DROP = 0.005
 INT8_SPEEDUP = 1.6
 INT8_SHOWN = 0.95  # of agreement, with 95 % confidence: 98 % of a handful show nothing
-INT8_IMAGES = 160  # of which 98 % show that; a smaller val is joined by pictures of train
+INT8_IMAGES = 160  # of which 98 % show that; a smaller val is joined by images of train
+INT8_LEAST_IMAGES = 59  # of which 100 % show that
+LEAST_CALIBRATION = 16
 # The self-test's images: a variant must be close on them here already, or that test would allow anything.
 FP32_GOLDEN_DIFFERENCE = 5e-5
 INT8_GOLDEN_DIFFERENCE = 0.1
@@ -112,11 +114,12 @@ def answers_of(engine: Runs, pixels: Pixels) -> Outputs:
 
 
 def judges(val: int, train: int) -> int:
-    """How many images of train join so many of val, so that INT8 can be judged; as many are left to calibrate it with.
+    """How many images of train join so many of val, so that INT8 can be judged: half, or what it takes at least.
 
     Agreement needs no labels, but what has calibrated a variant cannot judge it.
     """
-    return max(0, min(INT8_IMAGES - val, train // 2, train - 2))  # 2: the batch that graphs are traced with
+    most = max(train // 2, min(INT8_LEAST_IMAGES - val, train - LEAST_CALIBRATION))
+    return max(0, min(INT8_IMAGES - val, most, train - 2))  # 2: the batch that graphs are traced with
 
 
 def measure(engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None = None) -> dict[str, Proof]:
@@ -212,13 +215,11 @@ def objection(name: str, proofs: Mapping[str, Proof], golden_difference: float) 
 def _unproven(proof: Proof) -> str:
     """Of an INT8 that agrees on 98 %: why that is not enough, or an empty string."""
     if not proof.shown_agreement >= INT8_SHOWN:
-        n = count(proof.images + proof.judges, "picture")
-        return (
-            f"too few pictures to decide on it: {n} show {proof.shown_agreement:.1%} agreement (limit {INT8_SHOWN:.0%})"
-        )
+        n, least = count(proof.images + proof.judges, "image"), f"{proof.shown_agreement:.1%}"
+        return f"too few images to decide on it: {n} show an agreement of at least {least} (limit {INT8_SHOWN:.0%})"
     agreeing = binomtest(proof.images - proof.differ, proof.images, INT8_AGREEMENT, alternative="less")
     if not agreeing.pvalue >= CHANCE:  # train, which the network knows by heart, may look easier
-        return f"differs from the checkpoint on {proof.differ} of {count(proof.images, 'picture')} of val alone"
+        return f"differs from the checkpoint on {proof.differ} of {count(proof.images, 'image')} of val alone"
     return ""
 
 

@@ -103,7 +103,7 @@ def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
             f"{percent(line.coverage)} of the test's pictures lie above it{right}."
         )
     elif report.fitted:
-        yield "A line below which a person should look: none that the pictures of val could show to help."
+        yield "A line below which a person should look: none that the images of val could show to help."
     else:
         yield "A line below which a person should look: not stated."
     if unfamiliar := report.unfamiliar:

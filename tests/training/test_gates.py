@@ -71,23 +71,24 @@ def why(name: str, proof: Proof) -> str:
 
 
 @pytest.mark.parametrize(("images", "judges"), [(1, 0), (49, 0), (5, 53), (58, 0)])
-def test_int8_is_not_decided_on_a_handful_of_pictures(images: int, judges: int) -> None:
+def test_int8_is_not_decided_on_a_handful_of_images(images: int, judges: int) -> None:
     """That 58 of 58 agree shows no more than 95.0 %; whose labels are known makes no difference to agreement."""
     perfect = replace(INT8, images=images, judges=judges, agreement=1.0, accuracy=0.9)
-    assert why("onnx-int8", perfect).startswith(f"too few pictures to decide on it: {images + judges} picture")
+    assert why("onnx-int8", perfect).startswith(f"too few images to decide on it: {images + judges} image")
     assert why("onnx", replace(ONNX, images=images)) == "", "fp32 is compared number by number"
     assert (why("onnx-int8", replace(perfect, images=images + 1)) == "") == (images + judges == 58)
 
 
-def test_a_small_val_is_joined_by_pictures_of_train_that_calibrate_nothing() -> None:
+def test_a_small_val_is_joined_by_images_of_train_that_calibrate_nothing() -> None:
     assert [gates.judges(val, 1000) for val in (5000, 160, 159, 80, 1)] == [0, 0, 1, 80, 159]
     assert [gates.judges(10, train) for train in (2, 3, 20, 300, 301)] == [0, 1, 10, 150, 150]
+    assert gates.judges(9, 72) + 9 == 59, "half would not do: 22 are left to calibrate with"
 
 
-def test_pictures_of_train_do_not_outvote_val() -> None:
+def test_images_of_train_do_not_outvote_val() -> None:
     """The network knows them by heart: 150 that agree say little about three of ten new ones that do not."""
     small = replace(INT8, images=10, judges=150, agreement=157 / 160, differ=3, accuracy=0.9)
-    assert why("onnx-int8", small) == "differs from the checkpoint on 3 of 10 pictures of val alone"
+    assert why("onnx-int8", small) == "differs from the checkpoint on 3 of 10 images of val alone"
     assert why("onnx-int8", replace(small, differ=1)) == ""
     assert "of val and 150 images of train" in why("onnx-int8", replace(small, agreement=0.97))
 
@@ -96,10 +97,10 @@ def test_pictures_of_train_do_not_outvote_val() -> None:
     ("images", "lost", "won", "kept"),
     [(179, 1, 0, True), (179, 3, 0, True), (1000, 6, 0, False), (1000, 8, 2, True), (1000, 12, 2, False)],
 )
-def test_a_drop_of_a_few_pictures_is_refused_only_where_chance_does_not_give_it(
+def test_a_drop_of_a_few_images_is_refused_only_where_chance_does_not_give_it(
     images: int, lost: int, won: int, kept: bool
 ) -> None:
-    """Of as many pictures that only one of the two has right, a coin would give as many to the checkpoint."""
+    """Of as many images that only one of the two has right, a coin would give as many to the checkpoint."""
     changed = replace(INT8, images=images, lost=lost, won=won, differ=lost + won, agreement=1 - (lost + won) / images)
     proof = replace(changed, accuracy=0.9 - (lost - won) / images)
     assert 0.9 - proof.accuracy > gates.INT8_DROP
