@@ -124,6 +124,7 @@ def evaluate(
     if out:
         evaluation.write(predictions, target, out)
         talk.fact("saved", f"{out}: evaluation.json predictions.csv suspects.csv and plots")
+    talk.fact("trust", str(predictions.evaluation.calibration))
     talk.fact("look", evaluation.look(predictions, out))
     if (target / "meta.json").exists():
         _next(talk, "export", str(target), "--out", f"exports/{target.resolve().name}/1")

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of 
 
 @dataclass(frozen=True)
 class Predictions:
-    """float32[N, K] for the samples of `pixels`, what gave them, and what they are worth."""
+    """float32[N, K] for the samples of `pixels`, what gave them, with which temperature, and what they are worth."""
 
     variant: str
     data: str
@@ -38,10 +38,11 @@ class Predictions:
     pixels: Pixels
     probabilities: Floats
     evaluation: Evaluation
+    temperature: float = 1.0
 
     def suspects(self) -> list[mistakes.Mistake]:
         """Probable wrong labels, the most confident contradiction first."""
-        return mistakes.suspects(mistakes.find(self.pixels.samples, self.probabilities))
+        return mistakes.suspects(mistakes.find(self.pixels.samples, self.probabilities, self.temperature))
 
 
 def evaluate(target: Path, source: str | None, split: str | None, variant: str | None, talk: Talk) -> Predictions:
@@ -81,7 +82,8 @@ def _evaluate_artifact(
     data = _elsewhere(source, described.labels, split, json.loads((folder / RECORDED).read_text()), talk)
     part = _choose_split(data, split)
     chosen = _load(data, part, described.input, talk, None)
-    return _predictions(name, data, part, chosen, engine, described.labels)
+    found = _predictions(name, data, part, chosen, engine, described.labels)
+    return replace(found, temperature=described.temperature)
 
 
 def _elsewhere(
@@ -145,11 +147,11 @@ def table(predictions: Predictions, width: int = cells.WIDTH, *, every: bool = F
 
 def look(predictions: Predictions, out: Path | None) -> str:
     """How many labels to check first, and where they are listed."""
-    count = len(predictions.suspects())
+    count, sure = len(predictions.suspects()), mistakes.sure(predictions.temperature)
     if not count:
-        return f"no answer is wrong with p > {mistakes.SUSPECT_CONFIDENCE:g}"
+        return f"no answer is wrong with {sure}"
     where = f" -> {out / SUSPECTS}" if out else "; --out FOLDER lists them"
-    return f"{count:,} wrong with p > {mistakes.SUSPECT_CONFIDENCE:g}: check these labels first{where}"
+    return f"{count:,} wrong with {sure}: check these labels first{where}"
 
 
 def as_json(predictions: Predictions) -> dict[str, Any]:

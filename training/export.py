@@ -45,7 +45,8 @@ def export(
 ) -> Manifest:
     """Write the artifact `out` = .../NAME/VERSION; nothing is left behind where a gate refuses.
 
-    Temperature and gates use val, INT8 calibration uses train; test is only measured, once per kept variant.
+    Temperature and gates use val, INT8 calibration uses train, as does its gate where val is small, but other images of
+    it; test is only measured, once per kept variant.
     Without `pictures` the report holds none of test's.
     Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
     """
@@ -61,7 +62,7 @@ def export(
         loaded: dict[str, Runs] = {"checkpoint": EagerEngine(model.servable)}
         loaded |= _write(model.servable, calibration, folder, writers, talk)
         images = _golden_images(run, model.servable)
-        rows = _judge(loaded, splits["val"], images, writers)
+        rows = _judge(loaded, splits, images, writers)
         use_cores()  # again: TorchScript's engine has set its one thread for all of torch
         evidence = _evidence(run, data, splits, model, images, pictures=pictures)
         rows = [_measure_once(row, loaded, evidence) for row in rows]
@@ -70,8 +71,9 @@ def export(
         seconds = _self_test_in_a_fresh_process(folder)
     for line in report.verdict(rows, described):
         talk.line(line)
-    for name, sentence in report.reasons(rows, described, splits["val"]):
+    for name, sentence in (*report.reasons(rows, described), *report.fitted(evidence)):
         talk.fact(name, sentence)
+    talk.fact("trust", str(evidence.evaluation.calibration))
     talk.fact("golden", f"{count(len(images.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s")
     holds = f"with pictures of {evidence.split}; --no-pictures leaves them out" if pictures else "without pictures"
     talk.fact("report", f"{out / 'report.html'} ({holds})")
@@ -92,14 +94,19 @@ def _name_and_version(out: Path) -> tuple[str, int]:
 
 
 def _load_splits(run: Run, data: Data, talk: Talk) -> dict[str, Pixels]:
-    """All of val and test; of train the seeded sample that calibrates INT8."""
+    """All of val and test; of train the seeded sample that calibrates INT8 and, as `judges`, one that judges it."""
     recorded = run.checksums()
-    train, count = data.splits["train"], CALIBRATION_IMAGES
-    chosen = np.random.default_rng(run.recipe.seed).choice(len(train), min(count, len(train)), replace=False)
-    data = replace(data, splits=data.splits | {"train": tuple(train[i] for i in chosen)})
-    recorded["train"] = [recorded["train"][i] for i in chosen]
+    train, sums = data.splits["train"], recorded["train"]
+    judges = gates.judges(len(data.splits["val"]), len(train))
+    size = min(CALIBRATION_IMAGES + judges, len(train))
+    chosen = np.random.default_rng(run.recipe.seed).choice(len(train), size, replace=False)
+    for name, part in {"judges": chosen[:judges], "train": chosen[judges:]}.items():
+        recorded[name] = [sums[i] for i in part]
+        data = replace(data, splits=data.splits | {name: tuple(train[i] for i in part)})
     splits = {}
     for name, samples in data.splits.items():
+        if not samples:
+            continue
         with talk.step(f"reading {name}", len(samples)) as progress:
             splits[name] = pixels.load(data, name, run.input, recorded[name], progress=progress)
     return splits
@@ -124,9 +131,9 @@ def _golden_images(run: Run, servable: Servable) -> Golden:
     return Golden(files, decoded, EagerEngine(servable).run(decoded).probabilities, contract="")
 
 
-def _judge(loaded: Mapping[str, Runs], val: Pixels, images: Golden, writers: Writers) -> list[Verdict]:
+def _judge(loaded: Mapping[str, Runs], splits: Mapping[str, Pixels], images: Golden, writers: Writers) -> list[Verdict]:
     """One row per engine, the checkpoint first. A refused INT8 is only left out; a refused fp32 ends the export."""
-    proofs = gates.measure(loaded, val)
+    proofs = gates.measure(loaded, splits["val"], splits.get("judges"))
     rows = []
     for name, engine in loaded.items():
         difference = float(np.abs(engine.run(images.pixels).probabilities - images.probabilities).max())
@@ -166,7 +173,7 @@ def _evidence(
         val_logits=model.val_logits,
         drawings=checkpoint.run(images.pixels),
         checkpoint=checkpoint,
-        temperature=model.servable.temperature,
+        temperature=model.temperature,
         pictures=pictures,
     )
 

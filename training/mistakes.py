@@ -17,7 +17,8 @@ SUSPECT_CONFIDENCE = 0.9
 @dataclass(frozen=True)
 class Mistake:
     """A picture whose most probable label is not its own. `index`: its place in the split; `label` and `predicted`:
-    indices of labels; `confidence`: the probability of `predicted`; `loss`: -log of the probability of `label`."""
+    indices of labels; `confidence`: the probability of `predicted`; `loss`: -log of the probability of `label`;
+    `contradiction`: the probability of `predicted` that makes it a suspect."""
 
     index: int
     path: str
@@ -25,6 +26,7 @@ class Mistake:
     predicted: int
     confidence: float
     loss: float
+    contradiction: float
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -34,24 +36,44 @@ class Mistake:
     @property
     def is_suspect(self) -> bool:
         """Confident disagreement: a label that the model contradicts with more than 0.9 is worth a look first."""
-        return self.confidence > SUSPECT_CONFIDENCE
+        return self.contradiction > SUSPECT_CONFIDENCE
 
 
-def find(samples: Sequence[Sample], probabilities: Floats) -> list[Mistake]:
-    """Every mistake, the largest loss first; `probabilities` float32[N, K] belong to `samples`."""
+def find(samples: Sequence[Sample], probabilities: Floats, temperature: float = 1.0) -> list[Mistake]:
+    """Every mistake, the largest loss first; `probabilities` float32[N, K], of this `temperature`, belong to `samples`.
+
+    A contradiction is as strong as the network itself made it: a temperature above 1, which wrong labels in val ask
+    for, does not hide the wrong labels. One below 1 may show more.
+    """
     found = []
+    before = unsoftened(probabilities, temperature).max(axis=1)
     for index, (sample, row) in enumerate(zip(samples, probabilities, strict=True)):
         predicted = int(row.argmax())
         if predicted != sample.label:
             least = np.finfo(np.float32).tiny  # a probability of 0 would give a loss that no table can show
             loss = -float(np.log(max(row[sample.label], least)))
-            found.append(Mistake(index, sample.path, sample.label, predicted, float(row[predicted]), loss))
+            confidence, contradiction = float(row[predicted]), float(before[index])
+            found.append(Mistake(index, sample.path, sample.label, predicted, confidence, loss, contradiction))
     return sorted(found, key=lambda each: (-each.loss, each.index))
+
+
+def unsoftened(probabilities: Floats, temperature: float) -> Floats:
+    """float32[N, K] of this temperature -> what they were before it, where it has softened them."""
+    if temperature <= 1:
+        return probabilities
+    powers = probabilities.astype(np.float64) ** temperature
+    before: Floats = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return before
+
+
+def sure(temperature: float) -> str:
+    """By which probability a mistake is a suspect, in words."""
+    return f"p > {SUSPECT_CONFIDENCE:g}" + (" before the temperature" if temperature > 1 else "")
 
 
 def suspects(mistakes: Sequence[Mistake]) -> list[Mistake]:
     """Probable wrong labels, the most confident contradiction first."""
-    return sorted((each for each in mistakes if each.is_suspect), key=lambda each: (-each.confidence, each.index))
+    return sorted((each for each in mistakes if each.is_suspect), key=lambda each: (-each.contradiction, each.index))
 
 
 def choose(mistakes: Sequence[Mistake], limit: int) -> list[Mistake]:
@@ -83,10 +105,10 @@ def _around_the_pairs(mistakes: Sequence[Mistake]) -> list[Mistake]:
 
 
 def as_csv(mistakes: Sequence[Mistake], labels: Sequence[str]) -> str:
-    """Columns path, label, suggestion and the suggestion's probability."""
+    """Columns path, label, suggestion and the suggestion's probability, before a temperature that softens it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "suggestion", "p"])
     for each in mistakes:
-        writer.writerow([each.path, labels[each.label], labels[each.predicted], f"{each.confidence:.6f}"])
+        writer.writerow([each.path, labels[each.label], labels[each.predicted], f"{each.contradiction:.6f}"])
     return text.getvalue()

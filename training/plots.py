@@ -93,7 +93,7 @@ def coverage(curve: tuple[Floats, Floats, Floats], line: Rejection) -> Figure:
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(share[places], accuracy[places])
-    if line.on_held_out is not None:
+    if line.confidence is not None and line.on_held_out is not None:
         axes.plot(line.coverage, line.on_held_out.value, "o", color="black")
     axes.set(xlim=(1.02, 0), xlabel="coverage", ylabel="accuracy of what is accepted")
     return figure
@@ -111,7 +111,8 @@ def energies(found: Familiarity, split: str) -> Figure:
         if split == "val":
             break
     axes.plot(found.drawings, np.zeros(len(found.drawings)), "|", color="tab:green", ms=14, mew=1.5, label="drawings")
-    axes.axvline(found.threshold, color="black", linestyle="--", linewidth=1, label="threshold")
+    if found.threshold is not None:
+        axes.axvline(found.threshold, color="black", linestyle="--", linewidth=1, label="threshold")
     axes.set(xlabel="energy (familiar to the left, unfamiliar to the right)", ylabel="share of pictures")
     axes.legend()
     return figure

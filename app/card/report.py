@@ -23,12 +23,19 @@ class ClassScore(_Part):
     confused_n: int = 0
 
 
+class Calibration(_Part):
+    """Whether confidence is what it says, in a word or two."""
+
+    verdict: str
+
+
 class Evaluation(_Part):
     """The checkpoint on the held-out split."""
 
     split: str
     majority_label: str = ""
     per_class: tuple[ClassScore, ...] = ()
+    calibration: Calibration | None = None
 
 
 class Line(_Part):
@@ -55,7 +62,7 @@ class Verdict(_Part):
 
 
 class Report(_Part):
-    """All fractions are 0..1."""
+    """All fractions are 0..1. `fitted`: what the size of val allowed, a sentence each; an old report has none."""
 
     evaluation: Evaluation | None = None
     variants: tuple[Verdict, ...] = ()
@@ -63,6 +70,7 @@ class Report(_Part):
     probable_wrong_labels: int = 0
     reject_below: Line | None = None
     unfamiliar: Unfamiliar | None = None
+    fitted: tuple[str, ...] = ()
 
 
 def read(folder: Path, manifest: Manifest) -> Report:

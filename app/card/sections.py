@@ -91,9 +91,10 @@ def _measured(manifest: Manifest, report: Report) -> Iterable[list[str]]:
 
 
 def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
+    judged = report.evaluation.calibration if report.evaluation else None
     yield (
-        f"Probabilities are calibrated with temperature {manifest.temperature:.3f}; "
-        f"expected calibration error {manifest.metrics.ece:.4f}."
+        f"Probabilities have temperature {manifest.temperature:.3f}; "
+        f"expected calibration error {manifest.metrics.ece:.4f}{f', {judged.verdict}' if judged else ''}."
     )
     if line := report.reject_below:
         right = "" if line.accuracy is None else f", of which {percent(line.accuracy)} are right"
@@ -101,6 +102,8 @@ def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
             f"Suggested line: below {percent(line.confidence)} let a person look; "
             f"{percent(line.coverage)} of the test's pictures lie above it{right}."
         )
+    elif report.fitted:
+        yield "A line below which a person should look: none that the images of val could show to help."
     else:
         yield "A line below which a person should look: not stated."
     if unfamiliar := report.unfamiliar:

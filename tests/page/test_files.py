@@ -172,7 +172,9 @@ def test_the_card_says_what_manifest_and_report_hold(digits: Served) -> None:
     assert recalls == {row["label"]: sections.percent(row["recall"]) for row in content["evaluation"]["per_class"]}
     confidence = " ".join(parts["Confidence"].text)
     assert f"temperature {digits.manifest.temperature:.3f}" in confidence
-    assert f"below {sections.percent(content['reject_below']['confidence'])} let a person look" in confidence
+    line = content["reject_below"]
+    assert (f"below {sections.percent(line['confidence'])} let a person look" if line else "look: none") in confidence
+    assert f", {content['evaluation']['calibration']['verdict']}." in confidence
     assert f"above {content['unfamiliar']['threshold']:.2f}" in confidence
     assert dict(parts["This process"].rows)["serves"] == "onnx on cpu"
 

@@ -21,6 +21,7 @@ from training.gates import Proof, Verdict
 from training.samples import Data, Sample
 from training.score import Evaluation
 from training.summary import Summary
+from training.temperature import Temperature
 
 ROWS = [
     Verdict(name, file, Proof(179, 0.9, 1.0, 0.0, 0.0, {1: 1.0, 8: 1.0}), 0.0, objection)
@@ -57,8 +58,8 @@ class Made:
     described: Manifest
     evidence: report.Evidence
 
-    def page(self, rows: list[Verdict] = ROWS, **changes: object) -> str:
-        described = self.described.model_copy(update={"labels": self.evidence.run.labels})
+    def page(self, rows: list[Verdict] = ROWS, described: Manifest | None = None, **changes: object) -> str:
+        described = (described or self.described).model_copy(update={"labels": self.evidence.run.labels})
         report.write(self.folder, described, rows, replace(self.evidence, **changes))  # type: ignore[arg-type]
         return (self.folder / "report.html").read_text(encoding="utf-8")
 
@@ -95,7 +96,7 @@ def make(
         val_logits=engine.run(sets["val"].take(np.arange(len(sets["val"])))).logits,
         drawings=engine.run(np.zeros((16, 16, 16, 3), np.uint8)),
         checkpoint=engine,
-        temperature=1.0,
+        temperature=Temperature(1.0, len(sets["val"])),
         pictures=True,
     )
     folder = tmp_path / "out"

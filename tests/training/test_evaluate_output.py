@@ -14,6 +14,7 @@ from PIL import Image
 from rich.cells import cell_len
 from sklearn import metrics
 
+from app.artifact import manifest
 from tests.training.conftest import Sightglass, score
 from training import TrainingError, evaluate
 
@@ -41,6 +42,22 @@ def test_the_table_has_accuracy_with_its_interval_and_the_worst_class_first(
     assert len(f1) == 10
     assert f1 == sorted(f1)
     assert all(len(line) <= 100 for line in lines)
+
+
+def test_the_confidence_is_judged_in_words(digits_run: Path, sightglass: Sightglass) -> None:
+    found = score(digits_run).evaluation.calibration
+    said = sightglass("evaluate", digits_run)
+    assert f"trust    {found}" in said.err.splitlines()
+    assert json.loads(sightglass("evaluate", digits_run, "--json").out)["calibration"]["verdict"] == found.verdict
+
+
+def test_an_artifacts_suspects_are_those_before_its_temperature(digits_run: Path, digits_artifact: Path) -> None:
+    of_artifact = score(digits_artifact, "digits", "test")
+    assert of_artifact.temperature == manifest.load(digits_artifact).temperature
+    softened = replace(of_artifact, temperature=5.0)
+    assert "before the temperature" in evaluate.look(softened, None)
+    assert {each.index for each in softened.suspects()} >= {each.index for each in of_artifact.suspects()}
+    assert score(digits_run).temperature == 1
 
 
 def test_labels_without_a_picture_come_last(digits_run: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 
 import numpy as np
+import pytest
 
 from training import mistakes
 from training.samples import Sample
@@ -30,6 +31,32 @@ def test_a_probability_of_nothing_has_a_finite_loss() -> None:
 def test_suspects_are_contradicted_with_more_than_nine_tenths_the_surest_first() -> None:
     found = of((0, (0.08, 0.92, 0)), (0, (0.2, 0.8, 0)), (1, (0.97, 0.02, 0.01)), (2, (0.1, 0.9, 0)))
     assert [each.index for each in mistakes.suspects(found)] == [2, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 4.0])
+def test_what_a_run_names_its_artifact_names_whatever_its_temperature(temperature: float) -> None:
+    """A temperature that softens 0.99 to 0.7 hides no wrong label; one that sharpens may show more."""
+    logits = np.random.default_rng(0).normal(0, 3, (300, 6))
+    samples = [Sample(f"{place}.jpg", 0) for place in range(300)]
+
+    def named(divisor: float) -> set[int]:
+        powers = np.exp(logits / divisor)
+        rows = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return {each.index for each in mistakes.suspects(mistakes.find(samples, rows, divisor))}
+
+    assert len(named(1.0)) > 20
+    assert named(temperature) >= named(1.0)
+    assert (named(temperature) == named(1.0)) == (temperature >= 1)
+
+
+def test_the_probability_that_makes_a_suspect_is_the_one_that_is_listed() -> None:
+    softened = np.array([[0.1, 0.3]], np.float64) ** (1 / 3)
+    rows = (softened / softened.sum()).astype(np.float32)
+    (found,) = mistakes.find([Sample("a.jpg", 0)], rows, 3.0)
+    assert found.confidence == pytest.approx(rows[0, 1])
+    assert found.contradiction == pytest.approx(0.75)
+    assert mistakes.as_csv([found], LABELS).endswith("a.jpg,cat,dog,0.750000\n")
+    assert (mistakes.sure(3.0), mistakes.sure(0.9)) == ("p > 0.9 before the temperature", "p > 0.9")
 
 
 def test_the_choice_has_suspects_large_losses_and_a_picture_of_every_pair() -> None:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from training.score import Accuracy, Evaluation, expected_calibration_error, reliability
+from training.score import Accuracy, Calibration, Evaluation, expected_calibration_error, reliability, shown
 
 NAMES = ("ant", "bee", "cat", "dog", "elk")
 
@@ -114,4 +114,68 @@ def test_json_has_every_score_as_a_plain_value() -> None:
     assert document["n"] == 500
     assert document["accuracy"] == EVALUATION.accuracy.value
     assert document["accuracy_interval"] == [EVALUATION.accuracy.low, EVALUATION.accuracy.high]
+    assert document["calibration"] == {
+        "verdict": EVALUATION.calibration.verdict,
+        "ece_by_chance": EVALUATION.calibration.chance,
+    }
     assert {"macro_f1", "ece", "per_class", "confusion_matrix", "majority", "labels"} <= set(document)
+
+
+def calibration(n: int, says: float, right: float) -> Calibration:
+    """Two classes; all say the same, and as many are right."""
+    rows = np.full((n, 2), [says, 1 - says], np.float32)
+    return Calibration.of((np.arange(n) >= round(right * n)).astype(np.int64), rows)
+
+
+@pytest.mark.parametrize(
+    ("n", "says", "right", "verdict"),
+    [
+        (2000, 0.9, 0.9, "good"),
+        (2000, 0.9, 0.885, "good"),
+        (2000, 0.9, 0.8, "overconfident"),
+        (2000, 0.8, 0.9, "underconfident"),
+        (100, 0.99, 0.9, "overconfident"),
+        (20, 0.9, 0.8, "too few images to tell"),
+        (20, 0.9, 0.9, "too few images to tell"),
+        (20, 0.9999, 1.0, "too few images to tell"),
+        (1, 0.9, 1.0, "too few images to tell"),
+        (1, 0.9999, 0.0, "overconfident"),
+        (168, 0.9999, 1.0, "good"),
+        (10**5, 0.9, 0.89, "good"),
+    ],
+)
+def test_calibration_is_judged_by_what_chance_gives_with_as_many_images(
+    n: int, says: float, right: float, verdict: str
+) -> None:
+    found = calibration(n, says, right)
+    assert found.verdict == verdict
+    assert str(found).startswith(f"{verdict}: ")
+    assert f"(ECE {found.ece:.3f}; with {n:,} image" in str(found)
+
+
+def test_too_sure_here_and_not_sure_enough_there_is_neither() -> None:
+    rows = np.repeat(np.array([[0.7, 0.3], [0.9, 0.1]], np.float32), 1000, axis=0)
+    labels = np.concatenate([np.arange(1000) >= 850, np.arange(1000) >= 750]).astype(np.int64)
+    assert Calibration.of(labels, rows).verdict == "uneven"
+
+
+def test_five_in_a_hundred_that_are_calibrated_have_a_larger_error_than_chance_is_said_to_give() -> None:
+    generator, exceeded = np.random.default_rng(0), 0
+    for _ in range(200):
+        confidence = generator.uniform(0.5, 1, 300)
+        rows = np.stack([confidence, 1 - confidence], axis=1).astype(np.float32)
+        found = Calibration.of((generator.random(300) >= confidence).astype(np.int64), rows, draws=200)
+        exceeded += found.ece > found.chance
+    assert 2 <= exceeded <= 20
+
+
+def test_the_error_that_is_judged_is_the_one_that_is_printed() -> None:
+    assert EVALUATION.calibration.ece == pytest.approx(EVALUATION.ece, abs=1e-6)
+
+
+def test_what_a_count_shows_is_clopper_and_pearsons_lower_bound() -> None:
+    """All right: the n-th root of 0.05. Else what `binom.test(x, n, alternative = "greater")` of R says."""
+    assert shown(20, 20) == pytest.approx(0.05 ** (1 / 20))
+    assert shown(9, 10) == pytest.approx(0.6058367, abs=1e-6)
+    assert shown(0, 5) == 0
+    assert shown(np.array([0, 299]), np.array([3, 299])).tolist() == [0, pytest.approx(0.99003, abs=1e-5)]

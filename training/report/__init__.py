@@ -2,6 +2,6 @@
 
 from training.report.evidence import Evidence
 from training.report.page import FILES, write
-from training.report.verdicts import reasons, verdict
+from training.report.verdicts import fitted, reasons, verdict
 
-__all__ = ["FILES", "Evidence", "reasons", "verdict", "write"]
+__all__ = ["FILES", "Evidence", "fitted", "reasons", "verdict", "write"]

@@ -1,15 +1,21 @@
 """What an export hands to its report."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import softmax
 
 from app.engines import Outputs, Runs
+from training import mistakes, rejection
 from training.checkpoint import Run
+from training.familiarity import Familiarity
+from training.mistakes import Mistake
 from training.pixels import Pixels
+from training.rejection import Rejection
 from training.samples import Data
 from training.score import Evaluation, Floats
+from training.temperature import Temperature
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,26 @@ class Evidence:
     val_logits: Floats
     drawings: Outputs
     checkpoint: Runs
-    temperature: float
+    temperature: Temperature
     pictures: bool
 
     @property
     def val_probabilities(self) -> Floats:
         """float32[N, K]."""
-        return np.asarray(softmax(self.val_logits / self.temperature, axis=1), dtype=np.float32)
+        return np.asarray(softmax(self.val_logits / self.temperature.value, axis=1), dtype=np.float32)
+
+    @cached_property
+    def line(self) -> Rejection:
+        """Where to reject, decided on val."""
+        val, held_out = (self.val.labels, self.val_probabilities), (self.held_out.labels, self.outputs.probabilities)
+        return rejection.suggest(*val, *held_out)
+
+    @cached_property
+    def familiar(self) -> Familiarity:
+        """The energies, with the threshold that val sets."""
+        return Familiarity.of(self.val_logits, self.outputs.logits, self.drawings.logits)
+
+    @cached_property
+    def mistakes(self) -> list[Mistake]:
+        """On the held-out split, the largest loss first."""
+        return mistakes.find(self.held_out.samples, self.outputs.probabilities, self.temperature.value)

@@ -21,7 +21,7 @@ from training.mistakes import Mistake
 from training.rejection import Rejection
 from training.report import confusions, data, figures, sheet
 from training.report.evidence import Evidence
-from training.report.verdicts import gate_sentence, word
+from training.report.verdicts import chance, fitted, gate_sentence, word
 
 FILES = ("report.json", "report.html")
 CSV_MISTAKES = 2000
@@ -30,11 +30,7 @@ CSV_POINTS = 1000
 
 def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> None:
     """report.json and report.html into `folder`, which holds the artifact's other files already."""
-    labels, outputs = evidence.held_out.labels, evidence.outputs
-    found = mistakes.find(evidence.held_out.samples, outputs.probabilities)
-    line = rejection.suggest(evidence.val.labels, evidence.val_probabilities, labels, outputs.probabilities)
-    familiar = Familiarity.of(evidence.val_logits, outputs.logits, evidence.drawings.logits)
-    document = _document(described, rows, evidence, found, line, familiar)
+    found, document = evidence.mistakes, _document(described, rows, evidence)
     (folder / FILES[0]).write_text(json.dumps(document, indent=1) + "\n")
     page = (
         _environment()
@@ -47,44 +43,54 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
             pictures=evidence.pictures,
             mistakes=found,
             suspects=mistakes.suspects(found),
+            sure=mistakes.sure(described.temperature),
             per_class=evidence.evaluation.worst_first(),
-            line=line,
-            familiar=familiar,
+            line=evidence.line,
+            familiar=evidence.familiar,
+            temperature=evidence.temperature,
             trained=evidence.run.meta["created"],
             **_variants(described, rows),
             **_pictures(evidence, found),
-            **_figures(evidence, line, familiar),
+            **_figures(evidence),
             **_provenance(folder, described, evidence),
         )
     )
     (folder / FILES[1]).write_text(page, encoding="utf-8")
 
 
-def _document(
-    described: Manifest,
-    rows: Sequence[Verdict],
-    evidence: Evidence,
-    found: Sequence[Mistake],
-    line: Rejection,
-    familiar: Familiarity,
-) -> dict[str, Any]:
-    """report.json: figures without pictures or file names."""
-    alarms = familiar.false_alarms
+def _document(described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> dict[str, Any]:
+    """report.json: figures without pictures or file names; null for what val was too small to fit."""
     return {
         "name": described.name,
         "version": described.version,
         "evaluation": {"split": evidence.split, **evidence.evaluation.as_json()},
         "variants": [asdict(row) | {"verdict": word(row, described)} for row in rows],
         "gates": gate_sentence(),
-        "probable_wrong_labels": len(mistakes.suspects(found)),
-        "reject_below": {"confidence": line.confidence, "coverage": line.coverage, **_score(line)},
-        "unfamiliar": {"method": "energy", "threshold": familiar.threshold, "false_alarm_rate": alarms.value},
+        "probable_wrong_labels": len(mistakes.suspects(evidence.mistakes)),
+        "temperature": asdict(evidence.temperature) | {"value": described.temperature},
+        "reject_below": _line(evidence.line),
+        "unfamiliar": _unfamiliar(evidence.familiar),
+        "fitted": [sentence for _, sentence in fitted(evidence)],
         "history": evidence.run.history(),
     }
 
 
-def _score(line: Rejection) -> dict[str, float | None]:
-    return {"accuracy": line.on_held_out.value if line.on_held_out else None, "val_accuracy": line.on_val.value}
+def _line(line: Rejection) -> dict[str, float | None] | None:
+    if line.confidence is None:
+        return None
+    accuracy = line.on_held_out.value if line.on_held_out else None
+    val = {"val_accuracy": line.on_val.value, "val_shown": line.shown}
+    return {"confidence": line.confidence, "coverage": line.coverage, "accuracy": accuracy, **val}
+
+
+def _unfamiliar(familiar: Familiarity) -> dict[str, Any] | None:
+    if familiar.threshold is None:
+        return None
+    return {
+        "method": "energy",
+        "threshold": familiar.threshold,
+        "false_alarm_rate": familiar.false_alarms.value,
+    }
 
 
 def _environment() -> jinja2.Environment:
@@ -115,6 +121,7 @@ def _variants(described: Manifest, rows: Sequence[Verdict]) -> dict[str, Any]:
         "words": [word(row, described) for row in rows],
         "onnx": next(row.proof for row in rows if row.name == "onnx"),
         "gates": gate_sentence(),
+        "chance": chance(rows),
         "refused": [row.name for row in rows if row.objection],
     }
 
@@ -135,7 +142,7 @@ def _pictures(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
     }
 
 
-def _figures(evidence: Evidence, line: Rejection, familiar: Familiarity) -> dict[str, Any]:
+def _figures(evidence: Evidence) -> dict[str, Any]:
     labels, probabilities = evidence.held_out.labels, evidence.outputs.probabilities
     curve = rejection.coverage_curve(labels, probabilities)
     history = evidence.run.history()
@@ -143,10 +150,10 @@ def _figures(evidence: Evidence, line: Rejection, familiar: Familiarity) -> dict
     points = [[f"{value:.6f}" for value in row] for row in zip(*(part[::step] for part in curve), strict=True)]
     return {
         "reliability": figures.svg(plots.reliability(evidence.evaluation)),
-        "coverage": figures.svg(plots.coverage(curve, line)),
+        "coverage": figures.svg(plots.coverage(curve, evidence.line)),
         "coverage_rows": rejection.at_coverages(labels, probabilities),
         "coverage_csv": figures.csv_uri([["confidence", "coverage", "accuracy"], *points]),
-        "energies": figures.svg(plots.energies(familiar, evidence.split)),
+        "energies": figures.svg(plots.energies(evidence.familiar, evidence.split)),
         "history": history,
         "best": evidence.run.best()["epoch"],
         "chosen_by": checkpoint.SCORES[checkpoint.score(evidence.run.recipe)],

@@ -6,7 +6,7 @@ from app.artifact.manifest import Manifest
 from training import gates
 from training.cells import count
 from training.gates import Verdict
-from training.pixels import Pixels
+from training.report.evidence import Evidence
 
 
 def gate_sentence() -> str:
@@ -18,7 +18,7 @@ def gate_sentence() -> str:
 
 
 def verdict(rows: Sequence[Verdict], described: Manifest) -> list[str]:
-    """The table: sizes, accuracy on test (val for a refused variant), agreement on val, speed, kept or refused."""
+    """The table: sizes, accuracy on test (val for a refused variant), agreement, speed, kept or refused."""
     onnx = next(row.proof for row in rows if row.name == "onnx")
     lines = ["variant      size MB   top-1   agrees   max dp  ms/image  vs onnx  verdict"]
     for row in rows:
@@ -32,13 +32,34 @@ def verdict(rows: Sequence[Verdict], described: Manifest) -> list[str]:
     return lines
 
 
-def reasons(rows: Sequence[Verdict], described: Manifest, val: Pixels) -> list[tuple[str, str]]:
+def reasons(rows: Sequence[Verdict], described: Manifest) -> list[tuple[str, str]]:
     """What the table's last column rests on: (name, sentence)."""
     refused = [("refused", f"{row.name}: {row.objection}") for row in rows if row.objection]
-    where = f"{count(len(val), 'val image')}, 1 thread, {described.machine.instruction_set}"
-    if len(val) < gates.INT8_IMAGES:
-        where += f"; int8 needs at least {gates.INT8_IMAGES}"
-    return [*refused, ("gates", gate_sentence()), ("", f"({where})")]
+    proof = rows[0].proof
+    images = count(proof.images, "val image") + (f" and {proof.judges} of train for agreement" if proof.judges else "")
+    where = f"({images}, 1 thread, {described.machine.instruction_set})"
+    return [*refused, ("gates", gate_sentence()), ("", where), *chance(rows)]
+
+
+def chance(rows: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """Of a kept INT8 whose accuracy on val is further below the checkpoint's than the limit: why it is kept."""
+    sentences = []
+    for row in rows:
+        drop = rows[0].proof.accuracy - row.proof.accuracy
+        if drop > gates.INT8_DROP and not row.objection:
+            sentence = f"{row.name}'s drop of {100 * drop:.1f} pt on val is within chance"
+            counts = f"{row.proof.lost} of {row.proof.images} lost, {row.proof.won} won"
+            sentences.append(("", f"({sentence}: {counts}, exact McNemar p = {row.proof.drop_by_chance:.2f})"))
+    return sentences
+
+
+def fitted(evidence: Evidence) -> list[tuple[str, str]]:
+    """What was fitted on val, and whether val was large enough for it: (name, sentence)."""
+    return [
+        ("fitted", str(evidence.temperature)),
+        ("", f"reject line: {evidence.line}"),
+        ("", f"unfamiliar: {evidence.familiar}"),
+    ]
 
 
 def word(row: Verdict, described: Manifest) -> str:
