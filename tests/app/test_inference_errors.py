@@ -161,7 +161,7 @@ def test_encoded_pictures(client: httpx2.Client, request_: tuple[bytes, dict[str
 @pytest.mark.parametrize(
     ("file", "status", "said"),
     [
-        (b"", 415, "no known image type"),
+        (b"", 415, "file has no bytes"),
         (b"%PDF-1.7", 415, "file is PDF"),
         (PNG[:60], 422, "cannot be decoded"),
     ],
