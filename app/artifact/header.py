@@ -53,6 +53,8 @@ def kind_of(data: bytes) -> str:
         if data.startswith(signature) and (name != "BMP" or data[14:15] in b"\x0c\x10\x28\x34\x38\x40\x6c\x7c"):
             if name == "TIFF" and (raw := foreign.raw_in_tiff(data)):
                 raise UnsupportedImage(f"the file is {raw}; {_WANTED}")
+            if name == "BMP" and len(data) > int.from_bytes(data[2:6], "little"):
+                refuse_text(data)  # its pixels are only moved by it
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
