@@ -21,7 +21,7 @@ class Kind(NamedTuple):
 
 PROBLEMS = {
     "empty_body": Kind(HTTPStatus.BAD_REQUEST, "The request has no body"),
-    "malformed_body": Kind(HTTPStatus.BAD_REQUEST, "The multipart body cannot be read"),
+    "malformed_body": Kind(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     "bad_field": Kind(HTTPStatus.BAD_REQUEST, "The form does not hold the expected files"),
     "bad_parameter": Kind(HTTPStatus.BAD_REQUEST, "A parameter has no such value"),
     "unauthorized": Kind(HTTPStatus.UNAUTHORIZED, "The request has no key that is known here"),
@@ -32,6 +32,7 @@ PROBLEMS = {
     "upload_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The upload has too many bytes"),
     "too_many_files": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form has too many files"),
     "unsupported_image": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is not an accepted image type"),
+    "unsupported_encoding": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is compressed in a way that is not read"),
     "undecodable_image": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be decoded"),
     "too_many_pixels": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture has too many pixels"),
     "disconnected": Kind(HTTPStatus.BAD_REQUEST, "The client closed the connection before its answer"),

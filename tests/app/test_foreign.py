@@ -146,7 +146,10 @@ FILES: dict[str, tuple[bytes, str]] = {
     "CR3": (iso(b"crx ", b"crx ", b"isom"), "camera RAW (CR3)"),
     "a brand of nobody": (iso(b"zzzz"), "an ISO media file"),
     "a brand of nobody, of a length that is none": (b"\xff\xff\xff\xffftypzzzz", "an ISO media file"),
-    **{f"HEIC of {brand.decode()}": (iso(brand, b"mif1", b"heic"), "is HEIC;") for brand in sorted(foreign._BRANDS[1][1])},
+    **{
+        f"HEIC of {brand}": (iso(brand.encode(), b"mif1", b"heic"), "is HEIC;")
+        for brand in ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs"]
+    },
     "HEIC of a brand that says little": (iso(b"mif1", b"mif1", b"heic", b"MiHE"), "is HEIC;"),
     "HEIC of a sequence": (iso(b"msf1", b"msf1", b"hevc"), "is HEIC;"),
     "HEIC, which is all that is known": (iso(b"mif1"), "is HEIC;"),
