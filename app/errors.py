@@ -42,6 +42,7 @@ PROBLEMS = {
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer took too long"),
 }
 
+_EVERYWHERE = ("HEAD", "OPTIONS")  # see app.routes.methods
 CLOSE = {"Connection": "close"}  # with a refusal, where the rest of the body may still be on its way
 
 
@@ -78,7 +79,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem("not_found", "There is nothing here; /docs lists what there is.")
         case HTTPException(status_code=405):
             allowed = dict(error.headers or {})
-            return Problem("method_not_allowed", f"Use {allowed.get('Allow', 'another method')} here.", allowed)
+            own = [method for method in allowed.get("Allow", "").split(", ") if method not in ("", *_EVERYWHERE)]
+            return Problem("method_not_allowed", f"Use {' or '.join(own) or 'another method'} here.", allowed)
         case _:
             return Problem("internal_error", "The service failed on this request; its log has the details.")
 

@@ -19,8 +19,10 @@ _NAME_CHARACTERS = 255
 _MOST_FIELDS = 1_000  # besides the files; what they hold is thrown away
 _AS_IT_IS = (b"", b"binary", b"8bit", b"7bit")
 _OF_A_FILE = (b"image/", b"application/octet-stream")
-_PARAMETER = re.compile(rb';[ \t]*([\w*-]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;" \t]*)')
-_EXTENDED = re.compile(rb"filename\*(\d{1,3}\*?)?", re.IGNORECASE)  # the latter in pieces, RFC 2231
+# the library's own parser of these takes 14 ms for 4 kB of semicolons in quotes
+_PARAMETER = re.compile(rb';[ \t]*([\w*-]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]*)')
+_ESCAPED = re.compile(rb'\\(["\\])')
+_EXTENDED = re.compile(rb"filename\*(\d{1,3}\*?)?")  # the latter in pieces, RFC 2231
 
 
 @dataclass
@@ -126,9 +128,8 @@ class FilesForm:
 
     def _on_headers_finished(self) -> None:
         head, self._head, self._in_head = self._head, {}, False
-        disposition = head.get(b"content-disposition", b"")
-        _, options = parse_options_header(disposition)
-        field, filename = _text(options.get(b"name", b"")), _filename(disposition, options)
+        parameters = _parameters(head.get(b"content-disposition", b""))
+        field, filename = _text(parameters.get(b"name", b"")), _filename(parameters)
         if filename is None and field == self._field and head.get(b"content-type", b"").lower().startswith(_OF_A_FILE):
             filename = ""
         if filename is None:
@@ -181,21 +182,25 @@ def _malformed(why: str, headers: dict[str, str] = CLOSE) -> Problem:
     return Problem("malformed_body", f"The multipart body cannot be read: {why}.", headers)
 
 
-def _filename(disposition: bytes, options: dict[bytes, bytes]) -> str | None:
+def _parameters(disposition: bytes) -> dict[bytes, bytes]:
+    """By their names in lower case."""
+    return {
+        name.lower(): _ESCAPED.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value.strip()
+        for name, value in _PARAMETER.findall(disposition)
+    }
+
+
+def _filename(parameters: dict[bytes, bytes]) -> str | None:
     """None where a part is no file. Some encoders name a file by `filename*` (RFC 8187) alone, whatever RFC 7578 says;
     beside `filename` it is the one that is not garbled."""
-    extended = [value for name, value in _PARAMETER.findall(disposition) if _EXTENDED.fullmatch(name)]
-    if not extended:
-        return _text(options[b"filename"]) if b"filename" in options else None
-    value = b"".join(value.strip(b'"') for value in extended)
-    charset, _, name = value.split(b"'", 2) if value.count(b"'") > 1 else (b"utf-8", b"", value)
-    try:
-        return unquote_to_bytes(name).decode(charset.decode("latin-1"), "replace")
-    except LookupError:
-        return _text(unquote_to_bytes(name))
+    value = b"".join(value for name, value in parameters.items() if _EXTENDED.fullmatch(name))
+    if not value:
+        return _text(parameters[b"filename"]) if b"filename" in parameters else None
+    return _text(unquote_to_bytes(value.split(b"'", 2)[2] if value.count(b"'") > 1 else value))
 
 
 def _text(sent: bytes) -> str:
+    """UTF-8, or ISO 8859-1 where it is not: nobody sends another, whatever is announced."""
     try:
         return sent.decode()
     except UnicodeDecodeError:

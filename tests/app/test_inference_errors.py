@@ -151,7 +151,25 @@ def test_json_numbers_must_be_pixels(client: httpx2.Client, data: Any) -> None:
         (body(encoded_input([PNG], data=[PNG.decode("latin-1")])), "A string of `image_bytes` is no base64."),
         (body(encoded_input([PNG], data=["AA=="] * 2)), "`image_bytes` needs 1 strings, each a picture in base64."),
         (body(encoded_input([PNG], data=[[1]])), "`image_bytes` needs 1 strings"),
-        (body(encoded_input([PNG], data=["A" * 65_535 + "=" + "A" * 8])), "is no base64."),
+        *(
+            (body(encoded_input([PNG], data=[text])), "is no base64.")
+            for text in (
+                "A" * 65_535 + "=" + "A" * 8,
+                "A",
+                "AA=",
+                "AA===",
+                "=",
+                "AA=A",
+                "AA==AAAA",
+                "A!AA",
+                "Aé==",
+                "%41AAA",
+            )
+        ),
+        (
+            body(encoded_input([PNG], data=["data:image/png;base64,AAAA"])),
+            "it is a data URL; send what is behind its comma",
+        ),
     ],
 )
 def test_encoded_pictures(client: httpx2.Client, request_: tuple[bytes, dict[str, str]], said: str) -> None:
