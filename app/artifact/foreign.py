@@ -26,7 +26,8 @@ _NAMES: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (  # what it is, where 
     ("JPEG 2000", 0, (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")),
     ("BigTIFF", 0, (b"II+\x00", b"MM\x00+")),
     ("ICO", 0, (b"\x00\x00\x01\x00",)),
-    ("a cursor", 0, (b"\x00\x00\x02\x00",)),
+    ("TGA or a cursor", 0, (b"\x00\x00\x02\x00", b"\x00\x00\x0a\x00")),
+    ("JPEG XR", 0, (b"II\xbc\x01",)),
     ("ICNS", 0, (b"icns",)),
     ("OpenEXR", 0, (b"\x76\x2f\x31\x01",)),
     ("Radiance HDR", 0, (b"#?RADIANCE", b"#?RGBE")),
@@ -104,7 +105,11 @@ _TEXTS = tuple(  # by how it begins, behind what may stand before markup; the fi
         ),
         (f"the text that Python prints for bytes: {_BYTES}", r"b[\"'].*\\x|bytearray\(b"),
         (f"JSON: {_BYTES}, as they are or in a form", r"[{\[]\s*([\"{\[\]}\d-]|true|false|null)"),
-        (f"a URL-encoded form: {_BYTES}, as they are or as multipart/form-data", r"[a-z_][\w.%\[\]-]{0,63}=\S*\s*\Z"),
+        (
+            f"a URL-encoded form: {_BYTES}, as they are or as multipart/form-data",
+            r"[a-z_][\w.%\[\]-]{0,63}=[^=\s]\S*\s*\Z",
+        ),
+        (f"the text that JavaScript prints for an object: {_BYTES}", r"\[object \w+\]|undefined\s*\Z"),
         (f"hexadecimal text: {_BYTES} themselves", r"(0x|\\x)?([0-9a-f]{2}){8,}\s*\Z"),
     )
 )
@@ -124,7 +129,7 @@ def said_of(data: bytes) -> str:
         return f"the file is empty: {len(data):,} zero bytes"
     if found := _name(data):
         return f"the file is {found}"
-    cut = f": it has only {len(data)} bytes" if len(data) < _LEAST_BYTES else ""
+    cut = f": it has only {_bytes(len(data))}" if len(data) < _LEAST_BYTES else ""
     return f"the file is no known image type{cut or _text(data)}"
 
 
@@ -216,5 +221,9 @@ def _text(data: bytes) -> str:
 def _behind(data: bytes) -> str:
     for signature, kind in _INSIDE:
         if (place := data.find(signature, 0, _NEAR_BYTES)) > 0:
-            return f"a {kind} behind {place} bytes of something else: send it from its first byte"
+            return f"a {kind} behind {_bytes(place)} of something else: send it from its first byte"
     return ""
+
+
+def _bytes(count: int) -> str:
+    return f"{count} byte{'s' if count > 1 else ''}"

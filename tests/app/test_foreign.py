@@ -64,7 +64,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     # --- nothing, and little
     "nothing": (b"", "The file has no bytes".lower()),
     "a signature's half": (b"\x89PNG", "no known image type: it has only 4 bytes"),
-    "one byte": (b"\xff", "it has only 1 bytes"),
+    "one byte": (b"\xff", "it has only 1 byte;"),
     "zeros": (bytes(50_000), "is empty: 50,000 zero bytes"),
     "noise": (bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8)), "no known image type;"),
     # --- text
@@ -98,6 +98,8 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a form under another type": (FORM, "a multipart form under another Content-Type"),
     "a form behind a line end": (b"\r\n" + FORM, "a multipart form"),
     "Python's text of bytes": (str(JPEG).encode(), "the text that Python prints for bytes"),
+    "JavaScript's text of an object": (b"[object File]", "the text that JavaScript prints"),
+    "short base64 that is padded": (b"aGVsbG8gd29ybGQ=", "no known image type: it is text;"),
     "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS"),
     # --- pictures that were text on their way
     "a JPEG read as UTF-8": (JPEG.decode("utf-8", "replace").encode(), "read as UTF-8 text"),
@@ -110,7 +112,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a PNG read as Latin-1": (PNG.decode("latin-1").encode(), "read as UTF-8 text"),
     "a PNG whose CRLF became LF": (PNG.replace(b"\r\n", b"\n"), "a PNG whose line ends were changed"),
     "a PNG as curl -d sends it": (PNG.replace(b"\r", b"").replace(b"\n", b""), "a PNG whose line ends were changed"),
-    "a JPEG behind a line end": (b"\n" + JPEG, "a JPEG behind 1 bytes of something else"),
+    "a JPEG behind a line end": (b"\n" + JPEG, "a JPEG behind 1 byte of something else"),
     "a PNG behind a mark": (b"\xef\xbb\xbf" + PNG, "a PNG behind 3 bytes of something else"),
     # --- markup
     "HTML": (b"<!DOCTYPE html><html></html>", "is HTML, a web page or a proxy's error"),
@@ -175,6 +177,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "DDS": (b"DDS \x7c" + bytes(99), "is DDS"),
     "QOI": (b"qoif\x00\x00\x00\x10", "is QOI"),
     "BigTIFF": (b"II+\x00\x08\x00\x00\x00", "is BigTIFF"),
+    "TGA": (encode(picture(), "TGA"), "is TGA"),
     "DICOM": (bytes(128) + b"DICM" + bytes(99), "is DICOM"),
     "RAF": (b"FUJIFILMCCD-RAW " + bytes(99), "camera RAW (RAF)"),
     "ORF": (b"IIRO\x08\x00\x00\x00" + bytes(99), "camera RAW (ORF)"),
