@@ -21,7 +21,7 @@ class Kind(NamedTuple):
 
 PROBLEMS = {
     "empty_body": Kind(HTTPStatus.BAD_REQUEST, "The request has no body"),
-    "malformed_body": Kind(HTTPStatus.BAD_REQUEST, "The multipart body cannot be read"),
+    "malformed_body": Kind(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     "bad_field": Kind(HTTPStatus.BAD_REQUEST, "The form does not hold the expected files"),
     "bad_parameter": Kind(HTTPStatus.BAD_REQUEST, "A parameter has no such value"),
     "unauthorized": Kind(HTTPStatus.UNAUTHORIZED, "The request has no key that is known here"),
@@ -32,6 +32,7 @@ PROBLEMS = {
     "upload_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The upload has too many bytes"),
     "too_many_files": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form has too many files"),
     "unsupported_image": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is not an accepted image type"),
+    "unsupported_encoding": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is compressed in a way that is not read"),
     "undecodable_image": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be decoded"),
     "too_many_pixels": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The picture has too many pixels"),
     "disconnected": Kind(HTTPStatus.BAD_REQUEST, "The client closed the connection before its answer"),
@@ -41,6 +42,7 @@ PROBLEMS = {
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer took too long"),
 }
 
+_EVERYWHERE = ("HEAD", "OPTIONS")  # see app.routes.methods
 CLOSE = {"Connection": "close"}  # with a refusal, where the rest of the body may still be on its way
 
 
@@ -77,7 +79,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem("not_found", "There is nothing here; /docs lists what there is.")
         case HTTPException(status_code=405):
             allowed = dict(error.headers or {})
-            return Problem("method_not_allowed", f"Use {allowed.get('Allow', 'another method')} here.", allowed)
+            own = [method for method in allowed.get("Allow", "").split(", ") if method not in ("", *_EVERYWHERE)]
+            return Problem("method_not_allowed", f"Use {' or '.join(own) or 'another method'} here.", allowed)
         case _:
             return Problem("internal_error", "The service failed on this request; its log has the details.")
 

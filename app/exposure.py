@@ -24,11 +24,26 @@ from app.settings import PREFIX, Settings, SettingsError
 _ENTRY = re.compile(r"([\w.-]{1,64}):([!-+\--~]*)", re.ASCII)  # a key is printable, without spaces and commas
 _LEAST_CHARACTERS = 16
 HANDED_DOWN = "_SIGHTGLASS_KEYS"  # what workers have their keys from: the file may be another by the time of the last
-_ORIGIN = re.compile(r"https?://[\w.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
+_ORIGIN = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?", re.IGNORECASE)
+# of apps and browser extensions, which have a scheme of their own: capacitor://localhost, chrome-extension://ID, app://.
+_OWN_ORIGIN = re.compile(
+    r"(?!(?:https?|wss?|ftps?|file|data|blob|about|javascript):)[a-zA-Z][a-zA-Z0-9+.-]*://[\w.-]+(?::\d{1,5})?"
+)
 # for probes, and for people who have yet to enter their key: no link of a browser can carry one
 _OPEN = re.compile(r"/|/health|/health/.*|/page/.*|/docs|/docs/.*|/static-offline-docs/.*|/openapi\.json")
-_SENT = ["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms", "Inference-Header-Content-Length"]
-_SHOWN = ["X-Request-ID", "Server-Timing", "Retry-After", "Inference-Header-Content-Length"]
+# what this service reads, and what common libraries for HTTP, uploads and tracing add by themselves
+_SENT = (
+    "Authorization, X-API-Key, X-Request-ID, X-Request-Timeout-Ms, Inference-Header-Content-Length, Content-Encoding, "
+    "If-None-Match, If-Modified-Since, Range, Cache-Control, Pragma, Expires, DNT, Priority, User-Agent, "
+    "X-Requested-With, X-CSRF-Token, X-XSRF-Token, X-File-Name, Content-Disposition, "
+    "Traceparent, Tracestate, Baggage, Sentry-Trace, Request-Id, Request-Context, X-Correlation-ID, "
+    "Correlation-Context, B3, X-B3-TraceId, X-B3-SpanId, X-B3-ParentSpanId, X-B3-Sampled, X-B3-Flags, Uber-Trace-Id, "
+    "X-Amzn-Trace-Id, X-Cloud-Trace-Context, Elastic-Apm-Traceparent, Newrelic, "
+    "X-Datadog-Trace-Id, X-Datadog-Parent-Id, X-Datadog-Origin, X-Datadog-Sampling-Priority, X-Datadog-Tags, "
+    "Ngrok-Skip-Browser-Warning"
+)
+_TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]{1,100}", re.ASCII)  # RFC 9110, 5.6.2
+_SHOWN = ["X-Request-ID", "Server-Timing", "Retry-After", "Inference-Header-Content-Length", "Allow", "Accept-Encoding"]
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -39,23 +54,26 @@ _SECURITY = [
 
 @dataclass(frozen=True)
 class Exposure:
-    """`keys`: name -> SHA-256 of the key; `origins` as browsers send them, or `*`; `headers` go with every answer."""
+    """`keys`: name -> SHA-256 of the key; `origins` as browsers send them, or `*`; `headers` go with every answer;
+    `sent`: which further headers other sites' pages may send, or `*`."""
 
     keys: Mapping[str, bytes]
     origins: tuple[str, ...]
     headers: tuple[tuple[bytes, bytes], ...]
     root_path: str
+    sent: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, chosen: Settings) -> "Exposure | None":
         """What is set, or None where nothing is. Raises SettingsError."""
         keys, origins = _handed_down() or _keys(chosen), _origins(chosen.cors_origins)
+        sent = _names(chosen.cors_headers)
         if keys and "*" in origins:
             raise SettingsError(f"{PREFIX}CORS_ORIGINS=*: with keys, name the origins that may use them")
         headers = _SECURITY if chosen.security_headers == "on" else []
         if not (keys or origins or headers):
             return None
-        return cls(keys, origins, tuple(headers), chosen.root_path)
+        return cls(keys, origins, tuple(headers), chosen.root_path, sent)
 
     def hand_down(self) -> None:
         """Let the workers that this process starts know the same keys, whenever they are started."""
@@ -80,7 +98,11 @@ class Exposure:
     @functools.cached_property
     def _cors(self) -> CORSMiddleware:
         return CORSMiddleware(
-            _nothing, self.origins, ("GET", "HEAD", "POST"), allow_headers=_SENT, expose_headers=_SHOWN
+            _nothing,
+            self.origins,
+            ("GET", "HEAD", "POST", "OPTIONS"),
+            allow_headers=(*_SENT.split(", "), *self.sent),
+            expose_headers=_SHOWN,
         )
 
     def _name(self, headers: Headers) -> str:
@@ -175,8 +197,22 @@ def _add(keys: dict[str, bytes], entry: str, where: str) -> None:
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(origin.strip().lower() for origin in text.split(",")) if text else ()
-    for origin in origins:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise SettingsError(f"{PREFIX}CORS_ORIGINS: {origin!r} is no origin: https://example.com, without a path")
-    return origins
+    return tuple(_origin(each.strip()) for each in text.split(",")) if text else ()
+
+
+def _origin(text: str) -> str:
+    """As browsers send it: only the hosts of http and https are always in lower case."""
+    if text == "*" or _ORIGIN.fullmatch(text):
+        return text.lower()
+    if not _OWN_ORIGIN.fullmatch(text):
+        raise SettingsError(f"{PREFIX}CORS_ORIGINS: {text.lower()!r} is no origin: https://example.com, without a path")
+    scheme, _, host = text.partition(":")
+    return f"{scheme.lower()}:{host}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",")) if text else ()
+    for name in names:
+        if not _TOKEN.fullmatch(name):
+            raise SettingsError(f"{PREFIX}CORS_HEADERS: {name!r} is no name of a header: X-One, X-Two, or `*`")
+    return names

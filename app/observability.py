@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ from app.errors import problem_of, respond
 from app.exposure import Exposure
 from app.log import Requests, event, logger
 from app.metrics import Metrics
+from app.routes.methods import AnyMethod, allowed
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE_ID = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -63,6 +65,9 @@ def trace_of(scope: Scope) -> Trace:
 async def answer_error(request: Request, error: Exception) -> Response:
     """Any error as a problem document; of what nobody foresaw the log gets the traceback and the client nothing."""
     trace = trace_of(request.scope)
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # the router knows the methods of the first route at the path only
+        error.headers = {"Allow": ", ".join(allowed(request.app, request.scope))}
     problem = problem_of(error)
     trace.facts["code"] = problem.code
     if problem.code == "internal_error":
@@ -87,6 +92,7 @@ class Observability:
         exposure: Exposure | None = None,
     ) -> None:
         self.api = api
+        self._routed = AnyMethod(api)
         self._direct = direct
         self._exposure = exposure
         self._drain = drain
@@ -119,7 +125,7 @@ class Observability:
 
         self._metrics.in_progress += 1
         self._write_soon()
-        app = self._direct.get((scope["method"], scope["path"]), self.api)
+        app = self._direct.get((scope["method"], scope["path"]), self._routed)
         if self._exposure is not None:
             app, send = self._exposure.around(app, scope, send)
         try:

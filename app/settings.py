@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     """The same, one a line; read at the start only."""
     cors_origins: str = ""
     """Whose pages may call from a browser: https://example.com, several with commas, or `*`."""
+    cors_headers: str = ""
+    """What those pages may send beside the usual headers: X-One, several with commas, or `*`."""
     security_headers: Literal["off", "on"] = "off"
     drain_ms: Annotated[int, Field(ge=0)] = 0
     """After SIGTERM, how long to answer on while /health/ready says 503, before the port closes."""

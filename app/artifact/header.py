@@ -3,6 +3,8 @@
 import re
 import struct
 
+from app.artifact import foreign
+
 # What a file is, by its first bytes; the values are Pillow's names. MPO (phones) is JPEG with more pictures behind.
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -14,25 +16,7 @@ _SIGNATURES = {
     b"MM\x00*": "TIFF",
 }
 ACCEPTED = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
-# Common files that are not accepted, so that the refusal can name what was sent.
-_FOREIGN = {
-    b"%PDF": "PDF",
-    b"PK\x03\x04": "a ZIP archive",
-    b"<svg": "SVG",
-    b"<?xml": "XML or SVG",
-    b"8BPS": "PSD",
-    b"\xff\x0a": "JPEG XL",
-    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
-    b"\x00\x00\x01\x00": "ICO",
-}
-_ISO_BRANDS = {
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"hevc": "HEIC",
-    b"mif1": "HEIC",
-    b"msf1": "HEIC",
-    b"avif": "AVIF",
-}
+_WANTED = f"accepted: {', '.join(ACCEPTED)}"
 _SCAN = b"\xff\xda"
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 # Each decodes every pixel again, 40 ms at 64 MP for 95 bytes of file: 10 MB of them would take an hour.
@@ -67,15 +51,20 @@ def kind_of(data: bytes) -> str:
     for signature, name in _SIGNATURES.items():
         # "BM" alone is too common a beginning: the size of a bitmap's second header has few values
         if data.startswith(signature) and (name != "BMP" or data[14:15] in b"\x0c\x10\x28\x34\x38\x40\x6c\x7c"):
+            if name == "TIFF" and (raw := foreign.raw_in_tiff(data)):
+                raise UnsupportedImage(f"the file is {raw}; {_WANTED}")
+            if name == "BMP" and len(data) > int.from_bytes(data[2:6], "little"):
+                refuse_text(data)  # its pixels are only moved by it
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    head = data[:64].lstrip()
-    found = next((name for start, name in _FOREIGN.items() if head.startswith(start)), None)
-    if data[4:8] == b"ftyp":
-        found = _ISO_BRANDS.get(data[8:12], "an ISO media file")
-    known = f"the file is {found}" if found else "the file is no known image type"
-    raise UnsupportedImage(f"{known}; accepted: {', '.join(ACCEPTED)}")
+    raise UnsupportedImage(f"{foreign.said_of(data)}; {_WANTED}")
+
+
+def refuse_text(data: bytes) -> None:
+    """To be called with a broken file. Raises UnsupportedImage where it is one because it was text on its way."""
+    if foreign.was_text(data):
+        raise UnsupportedImage(f"the file is {foreign.AS_TEXT}; {_WANTED}")
 
 
 def scans(data: bytes) -> list[int]:

@@ -187,8 +187,10 @@ def _read(
     except ImageError:
         raise
     except UnidentifiedImageError as error:
+        header.refuse_text(data)
         raise BrokenImage(f"the {kind} file cannot be decoded: its header is damaged") from error
     except _DAMAGE as error:
+        header.refuse_text(data)
         raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
 
 

@@ -12,7 +12,8 @@ from app.errors import Problem
 from app.inference_protocol.models import ENCODED, Tensor
 from app.inference_protocol.numbers import NumberText
 
-_BASE64_PIECE = 65_536  # a multiple of 4: 0.3 ms
+_BASE64_PIECE = 65_536  # 0.3 ms
+_BASE64_TIDY = str.maketrans("-_", "+/", " \t\r\n")
 _LENGTH_BYTES = 4  # before each element of a binary BYTES tensor, little-endian
 _MOST = 2**31
 
@@ -90,14 +91,26 @@ def _elements(data: memoryview, images: int) -> list[bytes]:
 
 
 def _of_base64(text: str) -> bytes:
-    """In pieces, because the interpreter is held for each."""
-    pieces = (text[place : place + _BASE64_PIECE] for place in range(0, len(text), _BASE64_PIECE))
+    """Of either alphabet (RFC 4648, sections 4 and 5), with or without line ends and padding: all encoders' ways.
+
+    In pieces, because the interpreter is held for each.
+    """
+    bare = text.rstrip(" \t\r\n=")
+    padding, decoded, left = text.count("=", len(bare)), [], ""
     try:
-        if "=" in text[:-2]:
+        for place in range(0, len(bare), _BASE64_PIECE):
+            left += bare[place : place + _BASE64_PIECE].translate(_BASE64_TIDY)
+            whole = len(left) // 4 * 4
+            decoded.append(binascii.a2b_base64(left[:whole], strict_mode=True))
+            left = left[whole:]
+        missing = -len(left) % 4
+        if "=" in bare or padding not in (0, missing):
             raise ValueError
-        return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in pieces)
+        decoded.append(binascii.a2b_base64(left + "=" * missing, strict_mode=True))
     except ValueError:  # binascii.Error is one
-        refuse(f"A string of `{ENCODED}` is no base64.")
+        hint = ": it is a data URL; send what is behind its comma" if text.startswith("data:") else ""
+        refuse(f"A string of `{ENCODED}` is no base64{hint}.")
+    return b"".join(decoded)
 
 
 def refuse(detail: str) -> NoReturn:

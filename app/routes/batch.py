@@ -14,14 +14,16 @@ from app.metrics import Metrics
 from app.observability import trace_of
 from app.routes.answered import observe_file, whole
 from app.routes.asked import Timeout, TopK, labels_of, query_of
+from app.routes.body import coding_of, inflating, slices
 from app.routes.counted import Counted, outcome_of
 from app.routes.documented import BATCH, example, problems
-from app.routes.files import FIELD, File, FilesForm, slices
+from app.routes.files import File, FilesForm
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
 from app.schemas import BatchResponse
 from app.turns import Turn
 
+_FIELD = "files"
 _MOST_FILES = 1_000
 _MOST_LABELS = 100_000  # of all results together: 5 MB of JSON
 _BODY: dict[str, Any] = {
@@ -32,14 +34,14 @@ _BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "required": [_FIELD],
+                    "properties": {_FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
                 }
             }
         },
     }
 }
-_ANSWERS = {200: example(BATCH), **problems(400, 413, 429, 500, 503, 504)}
+_ANSWERS = {200: example(BATCH), **problems(400, 413, 415, 429, 500, 503, 504)}
 
 
 def route(
@@ -53,8 +55,10 @@ def route(
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
         most = max(1, min(_MOST_FILES, _MOST_LABELS // top_k))
-        form = FilesForm(headers.get(b"content-type", b""), max_upload_bytes, most)
+        form = FilesForm(headers.get(b"content-type", b""), _FIELD, max_upload_bytes, most)
         announced = headers.get(b"content-length", b"")
+        if coding := coding_of(headers):
+            receive, announced = inflating(receive, coding, max_upload_bytes), b""
         batch = _Batch(classifier, metrics, form, top_k, max_upload_bytes, at_once)
         async with batch:
             with patience:

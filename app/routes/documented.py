@@ -36,7 +36,7 @@ BATCH = {
             "error": {
                 "code": "unsupported_image",
                 "status": 415,
-                "detail": "The file is no known image type; accepted: JPEG, PNG, WebP, BMP, GIF, TIFF.",
+                "detail": "The file is no known image type: it is text; accepted: JPEG, PNG, WebP, BMP, GIF, TIFF.",
             },
         },
     ],
@@ -117,6 +117,7 @@ _SAID: dict[str, Document] = {
         "detail": "The file is no known image type; accepted: JPEG, PNG, WebP, BMP, GIF, TIFF.",
         "accepted": ["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"],
     },
+    "unsupported_encoding": {"detail": "Content-Encoding: br: this service takes gzip, deflate or none."},
     "queue_full": {"detail": "128 pictures are waiting; try again."},
     "unauthorized": {"detail": "Send a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`."},
     "internal_error": {"detail": "The service failed on this request; its log has the details."},
@@ -126,6 +127,7 @@ _SAID: dict[str, Document] = {
 _ELSEWHERE = {"disconnected", "bad_tensor"}  # nobody is there to hear of the first; /v2 has errors of its own
 _SIDE_BY_SIDE = "/predict/batch"  # its files, so that no stage of it has a length; the metrics have each file's
 _ONLY = {"too_many_files": _SIDE_BY_SIDE}
+_NOT_OF = {"unsupported_image": _SIDE_BY_SIDE}  # there it is a file's
 _PROTOCOL_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 _OPEN = "/health"  # nobody needs a key to ask that
 _SCHEMES: Document = {
@@ -232,7 +234,8 @@ def _complete_answers(path: str, answers: Document) -> None:
         del answers["422"]  # a parameter that is wrong is a 400 here
     for status, answer in answers.items():
         for content in answer.get("content", {}).values():
-            for code in [code for code, only in _ONLY.items() if only != path]:
+            elsewhere = [code for code, only in _ONLY.items() if only != path]
+            for code in [*elsewhere, *(code for code, other in _NOT_OF.items() if other == path)]:
                 content.get("examples", {}).pop(code, None)
         headers = answer.setdefault("headers", {})
         headers["X-Request-ID"] = _header("X-Request-ID")

@@ -28,15 +28,12 @@ def router(classifier: Classifier, drain: Drain) -> APIRouter:
         response.headers["Cache-Control"] = "no-store"
         return Health.of(classifier.served, trouble)
 
-    @routes.head("/health", include_in_schema=False)  # what some load balancers ask
-    @routes.head("/health/ready", include_in_schema=False)
     @routes.get("/health", responses=answers)
     @routes.get("/health/ready", responses=answers)
     async def ready(response: Response) -> Health:
         """Whether to send pictures: the self-test passed, the engine works, and the service is not about to stop."""
         return answer(response, why_not_ready(classifier, drain))
 
-    @routes.head("/health/live", include_in_schema=False)
     @routes.get("/health/live", responses=answers)
     async def live(response: Response) -> Health:
         """Whether a restart would not help; an engine that failed is asked again every few seconds."""

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.artifact.image import Claim, Decoded, Geometry, ImageError
 from app.classifier import Classifier, Prediction, rank
-from app.inference_protocol import answer, body, described
+from app.inference_protocol import answer, described
 from app.inference_protocol.models import Model
 from app.inference_protocol.request import HEADER_LENGTH, InferRequest, json_length, parse
 from app.metrics import Metrics
@@ -23,7 +23,7 @@ from app.routes.counted import Counted
 from app.routes.documented import BINARY, protocol_errors
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
-from app.routes.upload import Hold, read_body
+from app.routes.upload import read_body
 from app.routes.v2 import TAGS, model_at, path_of
 
 _PATH = "/v2/models/{model}"
@@ -99,7 +99,7 @@ class Infer:
             hold = places.enter_context(self._classifier.admission.admit())
             with patience:
                 with trace.stage("receive"):
-                    content = await self._body(headers, receive, hold)
+                    content = await read_body(headers, receive, self._max_upload_bytes, hold)
                 patience.watch(scope["state"].get("closed"))
                 bytes_in = len(content)
                 request = await self._parse(model, headers, content)
@@ -115,20 +115,6 @@ class Infer:
             observe(prediction, bytes_in // len(predictions), self._metrics)
         for message in _messages(text, json_bytes):
             await send(message)
-
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, hold: Hold) -> bytes:
-        encoding, limit = body.encoding_of(headers), self._max_upload_bytes
-        sent = await read_body(headers, receive, limit, hold)
-        if not encoding:
-            return sent
-
-        def inflate(sent: bytes, claim: Claim) -> bytes:
-            with claim(2 * body.most_inflated(len(sent), limit)):
-                return body.inflate(sent, encoding, limit)
-
-        content = await self._classifier.in_thread(sent, inflate)
-        hold(len(content))
-        return content
 
     async def _parse(self, model: Model, headers: Mapping[bytes, bytes], content: bytes) -> InferRequest:
         """Checked to the last byte, and that its answer will not be too much."""

@@ -83,7 +83,6 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
     page = _File.of(_page(served, measured, max_upload_bytes, files).encode(), "text/html; charset=utf-8")
     pictures = samples.choose(served.folder, served.manifest.labels)
 
-    @routes.head("/")
     @routes.get("/")
     async def root(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):

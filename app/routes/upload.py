@@ -2,18 +2,17 @@
 
 import asyncio
 import re
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
-from app.errors import CLOSE, Problem
+from app.errors import Problem
+from app.routes.body import SLICE_BYTES, coding_of, inflating, too_large, too_large_inflated
+from app.routes.files import FilesForm
 
 Hold = Callable[[int], None]
-_PIECE_BYTES = 16 * 1024
-_FORM_OVERHEAD_BYTES = 64 * 1024  # boundaries and part headers around the file
+_FIELD = "file"
+_FORM_OVERHEAD_BYTES = 64 * 1024  # boundaries, part headers and text around the file
 _BOUNDARY = re.compile(
     rb'multipart/form-data; ?boundary=(?:"([\w\'()+,./:=?-]{1,70})"|([\w\'+.-]{1,70}))', re.IGNORECASE
 )
@@ -23,17 +22,13 @@ _FILE_HEAD = re.compile(
 )
 
 
-class _InMemoryParser(MultiPartParser):
-    # Starlette spools to a file above 1 MB, and answers 400 where no temporary directory is writable
-    spool_max_size = sys.maxsize
-
-
 async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int, hold: Hold) -> bytes:
     """The encoded picture. A multipart body is taken apart; any other body is the picture, whatever its type says.
 
     `hold` is told the size of each piece as it comes, and may raise.
 
-    Raises Problem: upload_too_large before the excess is read, empty_body, malformed_body, bad_field.
+    Raises Problem: upload_too_large before the excess is read, empty_body, malformed_body, bad_field,
+    unsupported_encoding.
     """
     content_type = headers.get(b"content-type", b"")
     multipart = content_type[:19].lower() == b"multipart/form-data"
@@ -41,9 +36,8 @@ async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_byt
     pieces = await _body(headers, receive, allowed, max_bytes, hold)
     picture = _only_file_at_sight(content_type, pieces) if multipart else b"".join(pieces)
     if picture is None:
-        body = b"".join(pieces)
-        hold(len(body))  # the parser holds it twice more
-        picture = await _form_file(content_type, body)
+        hold(sum(map(len, pieces)))  # the parser holds it twice more
+        picture = await _form_file(content_type, pieces, max_bytes)
     if not picture:
         raise Problem("empty_body", "Send the picture as the body, or as the multipart field `file`.")
     if len(picture) > max_bytes:
@@ -52,7 +46,7 @@ async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_byt
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int, hold: Hold) -> bytes:
-    """The body as it is, whatever its type. `hold` and the problems are those of `read_picture`."""
+    """The body, whatever its type. `hold` and the problems are those of `read_picture`."""
     return b"".join(await _body(headers, receive, max_bytes, max_bytes, hold))
 
 
@@ -62,6 +56,9 @@ async def _body(
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > allowed:
         raise too_large(int(announced), max_bytes)
+    coding = coding_of(headers) if b"content-encoding" in headers else ""
+    if coding:
+        receive = inflating(receive, coding, max_bytes)
     pieces, received, more = [], 0, True
     while more:
         message = await receive()
@@ -71,7 +68,7 @@ async def _body(
         more = message.get("more_body", False)
         received += len(piece)
         if received > allowed:
-            raise too_large(received, max_bytes)
+            raise too_large_inflated(max_bytes) if coding else too_large(received, max_bytes)
         hold(len(piece))
         if piece:
             pieces.append(piece)
@@ -100,39 +97,16 @@ def _only_file_at_sight(content_type: bytes, pieces: Sequence[bytes]) -> bytes |
     return None if delimiter in file else file
 
 
-async def _form_file(content_type: bytes, body: bytes) -> bytes:
-    """The content of the one file in the field `file`."""
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        for place in range(0, len(body), _PIECE_BYTES):
-            yield body[place : place + _PIECE_BYTES]
-            await asyncio.sleep(0)  # what is all boundaries takes 0.2 ms a kB
-
-    headers = Headers(raw=[(b"content-type", content_type)])
+async def _form_file(content_type: bytes, pieces: Iterable[bytes], max_bytes: int) -> bytes:
+    """The content of the one file in the field `file`; `pieces` are of a whole form."""
     try:
-        form = await _InMemoryParser(headers, pieces(), max_files=10, max_fields=10).parse()
-    except (MultiPartException, ValueError) as error:
-        raise Problem("malformed_body", f"The multipart body cannot be read: {error}") from error
-    try:
-        return await _only_file(form).read()
-    finally:
-        await form.close()
-
-
-def _only_file(form: FormData) -> UploadFile:
-    files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-    if not files:
-        text = "it is text, not a file (curl needs the @: -F file=@cat.jpg)" if "file" in form else "there is no file"
-        raise Problem("bad_field", f"Expected one file in the field `file`, but {text}.")
-    if len(files) > 1 or len(form.getlist("file")) > 1:
-        raise Problem("bad_field", "Expected one file in the field `file`, but there are several.")
-    name, file = files[0]
-    if name != "file":
-        raise Problem("bad_field", f"Expected one file in the field `file`, but it is in the field `{name[:64]}`.")
-    return file
-
-
-def too_large(received: int, limit: int) -> Problem:
-    """What such a file is answered with; sizes in bytes."""
-    detail = f"{received / 1e6:.1f} MB; the limit is {limit / 1e6:g} MB (SIGHTGLASS_MAX_UPLOAD_BYTES)."
-    return Problem("upload_too_large", detail, CLOSE, limit_bytes=limit, received_bytes=received)
+        form = FilesForm(content_type, _FIELD, max_bytes, 1)
+        for piece in pieces:
+            for place in range(0, len(piece), SLICE_BYTES):
+                form.write(piece[place : place + SLICE_BYTES])
+                await asyncio.sleep(0)
+        form.close()
+    except Problem as problem:
+        problem.headers = {}  # nothing is left to be sent
+        raise
+    return form.complete[0].content(max_bytes)

@@ -119,7 +119,7 @@ def test_a_client_whose_form_is_refused_before_its_end_is_told_to_stop() -> None
 
 def test_of_a_file_above_the_limit_nothing_is_kept() -> None:
     content_type, body = form([bytes(3_000_000), b"next"])
-    files = FilesForm(content_type, max_file_bytes=1_000_000, max_files=10)
+    files = FilesForm(content_type, "files", max_file_bytes=1_000_000, max_files=10)
     files.write(body[:2_000_000])
     files.write(body[2_000_000:])
     assert [(file.size, bytes(file.received)) for file in files.complete] == [(3_000_000, b""), (4, b"next")]

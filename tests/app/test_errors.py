@@ -29,6 +29,7 @@ STATUS = {
     "upload_too_large": 413,
     "too_many_files": 413,
     "unsupported_image": 415,
+    "unsupported_encoding": 415,
     "undecodable_image": 422,
     "too_many_pixels": 422,
     "disconnected": 400,

@@ -166,6 +166,38 @@ def test_a_preflight_passes_without_a_key(caller: httpx2.Client) -> None:
     assert "access-control-allow-origin" not in stranger.headers
 
 
+ADDED = (
+    "content-type x-requested-with cache-control pragma traceparent tracestate baggage sentry-trace content-encoding"
+)
+ADDED += " accept accept-language x-request-id x-correlation-id request-id b3 x-b3-traceid x-datadog-trace-id range"
+ADDED += " elastic-apm-traceparent x-csrf-token x-xsrf-token if-none-match x-amzn-trace-id ngrok-skip-browser-warning"
+
+
+def asks_for(caller: httpx2.Client, names: str, origin: str = PAGE) -> httpx2.Response:
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": names}
+    return caller.options("/predict", headers=headers)
+
+
+def test_a_preflight_may_ask_for_what_libraries_add(caller: httpx2.Client) -> None:
+    for name in [*ADDED.split(), ",".join(ADDED.split()), "Traceparent, TRACESTATE"]:
+        assert asks_for(caller, name).status_code == 200, name
+    for name in ("x-mine", "traceparent,x-mine", "cookie"):
+        assert asks_for(caller, name).status_code == 400, name
+
+
+def test_a_setting_adds_headers_that_pages_may_send(digits_artifact: Path, tmp_path: Path) -> None:
+    for chosen, mine, others in (("X-Mine, x-other", 200, 400), ("*", 200, 200)):
+        with (
+            serving(digits_artifact, tmp_path, CORS_ORIGINS="capacitor://localhost", CORS_HEADERS=chosen) as server,
+            httpx2.Client(base_url=server.url) as client,
+        ):
+            asked = [asks_for(client, name, "capacitor://localhost") for name in ("x-mine,X-OTHER,baggage", "x-third")]
+            assert [answer.status_code for answer in asked] == [mine, others]
+            assert "x-mine" in asked[0].headers["access-control-allow-headers"].lower()
+            answer = client.post("/predict", content=PICTURE, headers={"Origin": "capacitor://localhost"})
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "capacitor://localhost")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "key", "status"),
     [

@@ -89,11 +89,49 @@ def test_a_key_in_the_environment_and_in_the_file_is_no_second_one(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "origin", ["page.example", f"{PAGE}/", f"{PAGE}/app", "null", "https://*.example", "ftp://a.example", f"{PAGE},,"]
+    "origin",
+    [
+        *("page.example", f"{PAGE}/", f"{PAGE}/app", "null", "https://*.example", "ftp://a.example", f"{PAGE},,"),
+        *("capacitor://", "capacitor://localhost/", "app://.,", "chrome-extension://*", "file:///index.html"),
+        *("file://.", "ws://a.example", "data://x", "javascript://x", "1app://x", "tauri:localhost", "app:// x", "*,"),
+    ],
 )
 def test_what_is_no_origin_is_one_sentence(origin: str) -> None:
     with pytest.raises(SettingsError, match="is no origin: https://example"):
         of(cors_origins=origin)
+
+
+@pytest.mark.parametrize(
+    ("origin", "sent"),
+    [
+        ("https://Page.Example:8443", "https://page.example:8443"),
+        ("http://[::1]:5173", "http://[::1]:5173"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("ionic://localhost", "ionic://localhost"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("TAURI://Localhost", "tauri://Localhost"),
+        ("chrome-extension://abcdefghijklmnopabcdefghijklmnop", "chrome-extension://abcdefghijklmnopabcdefghijklmnop"),
+        (
+            "moz-extension://1B671A64-40d5-491e-99b0-da01ff1f3341",
+            "moz-extension://1B671A64-40d5-491e-99b0-da01ff1f3341",
+        ),
+        ("safari-web-extension://ABC", "safari-web-extension://ABC"),
+        ("app://.", "app://."),
+        ("app://obsidian.md", "app://obsidian.md"),
+        ("capacitor-electron://-", "capacitor-electron://-"),
+        ("vscode-webview://a-b:80", "vscode-webview://a-b:80"),
+    ],
+)
+def test_apps_and_extensions_have_origins(origin: str, sent: str) -> None:
+    exposure = of(cors_origins=f"{PAGE}, {origin}")
+    assert exposure
+    assert exposure.origins == (PAGE, sent)
+
+
+@pytest.mark.parametrize("names", ["X One", "X-One,", "X-One: 1", "X-Ü", "*,,"])
+def test_what_is_no_name_of_a_header_is_one_sentence(names: str) -> None:
+    with pytest.raises(SettingsError, match=r"CORS_HEADERS: '[^']*' is no name of a header"):
+        of(cors_headers=names, cors_origins=PAGE)
 
 
 def test_every_page_may_not_use_keys() -> None:

@@ -151,7 +151,25 @@ def test_json_numbers_must_be_pixels(client: httpx2.Client, data: Any) -> None:
         (body(encoded_input([PNG], data=[PNG.decode("latin-1")])), "A string of `image_bytes` is no base64."),
         (body(encoded_input([PNG], data=["AA=="] * 2)), "`image_bytes` needs 1 strings, each a picture in base64."),
         (body(encoded_input([PNG], data=[[1]])), "`image_bytes` needs 1 strings"),
-        (body(encoded_input([PNG], data=["A" * 65_535 + "=" + "A" * 8])), "is no base64."),
+        *(
+            (body(encoded_input([PNG], data=[text])), "is no base64.")
+            for text in (
+                "A" * 65_535 + "=" + "A" * 8,
+                "A",
+                "AA=",
+                "AA===",
+                "=",
+                "AA=A",
+                "AA==AAAA",
+                "A!AA",
+                "Aé==",
+                "%41AAA",
+            )
+        ),
+        (
+            body(encoded_input([PNG], data=["data:image/png;base64,AAAA"])),
+            "it is a data URL; send what is behind its comma",
+        ),
     ],
 )
 def test_encoded_pictures(client: httpx2.Client, request_: tuple[bytes, dict[str, str]], said: str) -> None:
@@ -161,7 +179,7 @@ def test_encoded_pictures(client: httpx2.Client, request_: tuple[bytes, dict[str
 @pytest.mark.parametrize(
     ("file", "status", "said"),
     [
-        (b"", 415, "no known image type"),
+        (b"", 415, "file has no bytes"),
         (b"%PDF-1.7", 415, "file is PDF"),
         (PNG[:60], 422, "cannot be decoded"),
     ],
@@ -183,13 +201,18 @@ def test_a_picture_that_cannot_be_decoded_ends_the_request(
         (WHOLE[0], "gzip", "The body is no gzip"),
         (gzip.compress(WHOLE[0]), "deflate", "The body is no deflate"),
         (b"", "gzip", "The body's gzip stream ends too early."),
-        (WHOLE[0], "br", "Content-Encoding: br: this service takes gzip, deflate or none."),
     ],
 )
 def test_bodies_that_are_not_compressed_as_they_say(
     client: httpx2.Client, content: bytes, encoding: str, said: str
 ) -> None:
     assert said in error(post(client, "digits", content, WHOLE[1] | {"Content-Encoding": encoding}), 400)
+
+
+def test_a_coding_that_is_not_read_is_415_and_says_which_are(client: httpx2.Client) -> None:
+    answer = post(client, "digits", WHOLE[0], WHOLE[1] | {"Content-Encoding": "br"})
+    assert error(answer, 415) == "Content-Encoding: br: this service takes gzip, deflate or none."
+    assert answer.headers["accept-encoding"] == "gzip, deflate"
 
 
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])

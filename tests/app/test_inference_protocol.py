@@ -3,7 +3,9 @@
 import base64
 import gzip
 import json
+import random
 import zlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from app.artifact import manifest
 from app.artifact.image import decode
+from app.inference_protocol.tensors import _of_base64
 from tests.app import inference
 from tests.app.inference import HEADER, body, elements, encoded_input, error, outputs, pixels_input, post, predicted
 from tests.pictures import encode, picture
@@ -41,6 +44,37 @@ def test_an_encoded_picture_has_exactly_the_probabilities_of_predict(
         assert HEADER in as_body.headers  # binary, as Triton answers it
         for response in (as_binary, as_base64, as_body):
             assert np.array_equal(outputs(response)["probabilities"][0], expected)
+
+
+WRAPPED = {
+    "wrapped at 76": lambda file: base64.encodebytes(file).decode(),
+    "wrapped with CRLF": lambda file: base64.encodebytes(file).decode().replace("\n", "\r\n"),
+    "one line end": lambda file: base64.b64encode(file).decode() + "\n",
+    "blanks": lambda file: f"\t {base64.b64encode(file).decode()} \r\n",
+    "for URLs": lambda file: base64.urlsafe_b64encode(file).decode(),
+    "without padding": lambda file: base64.b64encode(file).decode().rstrip("="),
+    "for URLs, a line end in place of padding": lambda file: (
+        base64.urlsafe_b64encode(file).decode().rstrip("=") + "\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("write", WRAPPED.values(), ids=WRAPPED)
+def test_base64_is_read_as_every_encoder_writes_it(client: httpx2.Client, write: Callable[[bytes], str]) -> None:
+    for file in (PNG, PNG + b"\0", PNG + b"\0\0", JPEG):
+        plain, odd = (
+            post(client, "digits-encoded", *body(encoded_input([file], data=[text])))
+            for text in (base64.b64encode(file).decode(), write(file))
+        )
+        assert np.array_equal(outputs(odd)["probabilities"], outputs(plain)["probabilities"])
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 49_151, 49_152, 49_153, 150_000])
+def test_base64_is_put_together_right_wherever_it_is_cut(size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    text = base64.b64encode(data).decode()
+    for written in (text, text.rstrip("="), base64.encodebytes(data).decode(), "\n" * 70_000 + text + "\n" * 70_000):
+        assert _of_base64(written) == data
 
 
 def test_the_decoded_pixels_have_exactly_the_probabilities_of_predict(

@@ -23,6 +23,7 @@ JSON = ("application/json", "application/problem+json")
 EVERYWHERE = {"not_found", "method_not_allowed"}  # of no route in particular
 UNHEARD = {"disconnected", "bad_tensor"}  # the latter under /v2 only, which has errors of its own
 ONLY = {"too_many_files": "post /predict/batch"}
+NOT_OF = {"unsupported_image": "post /predict/batch"}  # there it is a file's
 
 
 PICTURE = encode(picture(8, 8))
@@ -96,6 +97,7 @@ def test_every_error_is_a_problem_with_an_example_for_each_code_of_its_status(de
         assert list(answer["content"]) == ["application/problem+json"], (name, status)
         codes = {code for code, kind in PROBLEMS.items() if kind.status == status} - UNHEARD
         codes -= {code for code, only in ONLY.items() if only != name}
+        codes -= {code for code, other in NOT_OF.items() if other == name}
         assert set(content["examples"]) == codes, (name, status)
         assert [each["code"] for each in examples(content)] == list(content["examples"])
         assert ("Retry-After" in answer["headers"]) == (status in (429, 503)), (name, status)
@@ -173,7 +175,8 @@ def test_the_examples_of_errors_are_what_the_service_says(client: httpx2.Client)
         "empty_body": client.post("/predict"),
         "bad_field": client.post("/predict", files=[*form.items(), *form.items()]),
         "bad_parameter": client.post("/predict?top_k=11", content=encode(picture())),
-        "unsupported_image": client.post("/predict", content=b"no picture"),
+        "unsupported_image": client.post("/predict", content=b"\xfeno picture"),
+        "unsupported_encoding": client.post("/predict", content=b"x", headers={"Content-Encoding": "br"}),
     }
     given = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
     for code, answer in provoked.items():

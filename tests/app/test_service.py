@@ -80,7 +80,7 @@ def test_framework_errors_are_problems_too(client: httpx2.Client) -> None:
     problem(client.get("/nothing"), 404, "not_found")
     response = client.get("/predict")
     assert "POST" in str(problem(response, 405, "method_not_allowed")["detail"])
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "OPTIONS, POST"
 
 
 def test_a_request_id_is_kept_or_made(client: httpx2.Client) -> None:

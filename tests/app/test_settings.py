@@ -46,6 +46,7 @@ EVERY: dict[str, tuple[str, str, Any, Any]] = {
     "api_keys": ("SIGHTGLASS_API_KEYS", "alice:0123456789abcdef", SecretStr("alice:0123456789abcdef"), None),
     "api_keys_file": ("SIGHTGLASS_API_KEYS_FILE", "/run/secrets/keys", Path("/run/secrets/keys"), None),
     "cors_origins": ("SIGHTGLASS_CORS_ORIGINS", "https://a.example", "https://a.example", ""),
+    "cors_headers": ("SIGHTGLASS_CORS_HEADERS", "X-One, X-Two", "X-One, X-Two", ""),
     "security_headers": ("SIGHTGLASS_SECURITY_HEADERS", "on", "on", "off"),
     "drain_ms": ("SIGHTGLASS_DRAIN_MS", "3000", 3000, 0),
     "log_format": ("SIGHTGLASS_LOG_FORMAT", "json", "json", "text"),

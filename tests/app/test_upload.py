@@ -28,7 +28,7 @@ BROWSER = (
 def by_parser(content_type: bytes, body: bytes) -> bytes | None:
     """What the library makes of the form; None where it refuses."""
     try:
-        return asyncio.run(_form_file(content_type, body))
+        return asyncio.run(_form_file(content_type, [body], 10_000))
     except Problem:
         return None
 
