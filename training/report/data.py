@@ -78,7 +78,7 @@ def _pictured(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidenc
 def _skipped(evidence: Evidence) -> list[tuple[str, str]]:
     """What the training could not read: lines of path, tab, reason; a reason may end in a path of that machine."""
     try:
-        text = (evidence.run.folder / "skipped.txt").read_text(errors="surrogateescape")
+        text = (evidence.run.folder / "skipped.txt").read_text("utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return []
     rows = [line.partition("\t") for line in text.split("\n") if line]
