@@ -46,10 +46,11 @@ class Copies:
             members.setdefault(int(self.group[place]), []).append(self.samples[place])
         found = []
         for group in members.values():
-            firsts = {sample.label: sample for sample in reversed(group)}
+            firsts = {sample.label: sample for sample in sorted(group, reverse=True)}
             if len(firsts) > 1:
-                others = [sample for sample in group if sample not in firsts.values()]
-                found.append(tuple(sample.path for sample in (*firsts.values(), *others)))
+                first = sorted(firsts.values(), key=lambda sample: sample.label)
+                others = [sample for sample in group if sample not in first]
+                found.append(tuple(sample.path for sample in (*first, *others)))
         return found
 
 

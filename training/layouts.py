@@ -126,10 +126,11 @@ def _require_no_annotations(here: Folder, source: str, known: frozenset[str]) ->
     marks = [folder for folder in here.folders.values() if meaning(folder.name).annotations]
     if not marks or all(label(name) in known for name in here.folders):
         return
+    splits = {name for names in vocabulary.splits(list(here.folders)).values() for name in names}
     images = [
         folder
-        for folder in here.filled.values()
-        if folder not in marks and (meaning(folder.name).images or vocabulary.splits([folder.name]))
+        for name, folder in here.filled.items()
+        if folder not in marks and (meaning(name).images or name in splits)
     ]
     where, mark = joined(source, here.path), next((folder for folder in marks if folder.total), marks[0])
     sorted_ = [folder for folder in images if _holds_classes(folder)]
