@@ -23,7 +23,15 @@ def columns(stream: TextIO) -> int:
 
 def escaped(text: str) -> str:
     """Names come from folders and artifacts: an ESC in one must not reach the terminal, nor a newline split a row."""
-    return "".join(map(_escaped, text)) if not (text.isascii() and text.isprintable()) else text
+    return "".join(map(_escaped, _utf_8(text))) if not (text.isascii() and text.isprintable()) else text
+
+
+def _utf_8(text: str) -> str:
+    """With the letters that a path has under a locale of other letters, where Python holds their bytes as surrogates."""
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
+    except UnicodeEncodeError:  # surrogates that are no bytes
+        return text
 
 
 def _escaped(character: str) -> str:
