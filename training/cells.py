@@ -27,7 +27,7 @@ def escaped(text: str) -> str:
 
 
 def _utf_8(text: str) -> str:
-    """With the letters that a path has under a locale of other letters, where Python holds their bytes as surrogates."""
+    """With the letters of paths that Python, under a locale without them, holds as surrogates for their bytes."""
     try:
         return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
     except UnicodeEncodeError:  # surrogates that are no bytes
