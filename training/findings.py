@@ -84,15 +84,16 @@ def _say_unchecked(labels: Sequence[str], sets: Mapping[str, Pixels], talk: Talk
             talk.fact("", f"not a picture in {' and '.join(sorted(splits, reverse=True))}: {shown}")
 
 
-def say_copies(copies: Copies, sets: Mapping[str, Pixels], made: bool, talk: Talk) -> None:
-    """How many there are, and on which sides; `made`: the splits were made so that they are on one."""
-    number = len(copies.first())
-    same = len(copies.sha256) - len(set(copies.sha256))
-    if number and made:
+def say_copies(copies: Copies, sets: Mapping[str, Pixels], made: Sequence[str], talk: Talk) -> None:
+    """How many there are, and on which sides; `made` are the splits that were made so that they are on one."""
+    group = dict(zip([sample.path for sample in copies.samples], copies.group.tolist(), strict=True))
+    groups = [group[sample.path] for name in made for sample in sets[name].samples]
+    sums = [digest for name in made for digest in sets[name].sha256]
+    number, same = len(groups) - len(set(groups)), len(sums) - len(set(sums))
+    if number:
         kinds = f"{same:,} the same file, {number - same:,} nearly the same"
         are = "is a copy" if number == 1 else "are copies"
         talk.fact("", f"{count(number, 'image')} {are} of another ({kinds}): copies stay on one side of the split")
-    group = dict(zip([sample.path for sample in copies.samples], copies.group.tolist(), strict=True))
     names = list(sets)
     for there, here in ((there, here) for i, there in enumerate(names) for here in names[i + 1 :]):
         known, sums = {group[sample.path] for sample in sets[there].samples}, set(sets[there].sha256)

@@ -42,11 +42,12 @@ def read(plan: Plan, talk: Talk) -> Read:
     kept = np.concatenate([summary.kept for summary in summaries.values()])
     copies = Copies.of(sets, {name: summary.hashes for name, summary in summaries.items()})
     whole = None if plan.resumed else splits.unsplit(plan.data)
+    given = sets.keys() - {whole}
     if whole:
         sets, summaries = _split(plan, whole, sets, summaries, copies)
         _keep(plan, sets, spec, talk)
     findings.say_counts(plan.data, sets, skipped, talk)
-    findings.say_copies(copies, sets, whole is not None, talk)
+    findings.say_copies(copies, sets, [name for name in sets if name not in given], talk)
     findings.say_two_labels(copies.two_labels(), talk)
     findings.say_crop(kept, talk)
     _require_every_class(plan.data.labels, sets["train"])

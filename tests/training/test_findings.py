@@ -85,6 +85,7 @@ def test_copies_between_given_splits_are_said(data: Path, capsys: pytest.Capture
     number = "2 images of test are" if len(shared) == 1 else "1 image of test is"
     assert f"{number} in {min(shared)} too" in said
     assert "scores of test are too good" in said
+    assert "copies stay on one side" not in said, "which is said of train and val alone"
 
 
 def test_a_picture_under_two_labels_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
