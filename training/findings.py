@@ -96,9 +96,9 @@ def say_copies(copies: Copies, sets: Mapping[str, Pixels], made: Sequence[str], 
         talk.fact("", f"{count(number, 'image')} {are} of another ({kinds}): copies stay on one side of the split")
     names = list(sets)
     for there, here in ((there, here) for i, there in enumerate(names) for here in names[i + 1 :]):
-        known, sums = {group[sample.path] for sample in sets[there].samples}, set(sets[there].sha256)
+        known, those = {group[sample.path] for sample in sets[there].samples}, set(sets[there].sha256)
         shared = sum(group[sample.path] in known for sample in sets[here].samples)
-        exact = sum(digest in sums for digest in sets[here].sha256)
+        exact = sum(digest in those for digest in sets[here].sha256)
         if shared:
             what = f"{count(shared, 'image')} of {here} {'is' if shared == 1 else 'are'} in {there} too"
             kinds = f"{exact:,} the same file, {shared - exact:,} nearly the same"
