@@ -23,7 +23,15 @@ def columns(stream: TextIO) -> int:
 
 def escaped(text: str) -> str:
     """Names come from folders and artifacts: an ESC in one must not reach the terminal, nor a newline split a row."""
-    return "".join(map(_escaped, text)) if not (text.isascii() and text.isprintable()) else text
+    return "".join(map(_escaped, _utf_8(text))) if not (text.isascii() and text.isprintable()) else text
+
+
+def _utf_8(text: str) -> str:
+    """With the letters of paths that Python, under a locale without them, holds as surrogates for their bytes."""
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
+    except UnicodeEncodeError:  # surrogates that are no bytes
+        return text
 
 
 def _escaped(character: str) -> str:

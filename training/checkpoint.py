@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.artifact.image import InputSpec
 from training import TrainingError, records
-from training.data import reader
+from training.data import origin, reader
 from training.models.heads import Network
 from training.recipe import Recipe, parse
 from training.samples import Data, Sample
@@ -27,6 +27,7 @@ FILES = (
     "metrics.jsonl",
     "splits.json",
     "skipped.txt",
+    "two_labels.txt",
     "dhash.npz",
     "mlflow.json",
 )
@@ -205,7 +206,7 @@ class Run:
     def was_trained_on(self, source: str) -> bool:
         """Whether `source`, a name or a path from here, is the run's own data."""
         own = str(self.meta["data"]["source"])
-        return source == own or str(Path(source).resolve()) == own
+        return own in (source, origin(source))
 
     def history(self) -> list[dict[str, Any]]:
         """One row per finished epoch. Raises TrainingError."""
@@ -224,12 +225,13 @@ class Run:
 
     def data(self, source: str | None = None) -> Data:
         """The run's own splits, read from `source` (default: where it was trained)."""
-        origin = source or str(self.meta["data"]["source"])
+        own = str(self.meta["data"]["source"])
+        place = own if source is None or self.was_trained_on(source) else origin(source)
         number = {label: position for position, label in enumerate(self.labels)}
         splits = {
             name: tuple(Sample(path, number[label]) for path, label, _ in rows) for name, rows in self._splits().items()
         }
-        return Data(origin, self.labels, splits, reader(origin))
+        return Data(place, self.labels, splits, reader(place))
 
     def checksums(self) -> dict[str, list[str]]:
         """The sha256 sums that the files of each split had."""

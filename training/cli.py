@@ -1,5 +1,6 @@
 """The `sightglass` command. Nothing heavy is imported at the top: `--help` must not wait for torch."""
 
+import codecs
 import os
 import sys
 from io import TextIOWrapper
@@ -205,7 +206,8 @@ def main() -> None:
     """Run the command; a known error becomes `error:` and `hint:`, with the exit codes 1, 2, 3 and 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding has not is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
+            plain = codecs.lookup(stream.encoding).name == "ascii"  # POSIX and C: nothing is said of the terminal
+            stream.reconfigure(encoding="utf-8" if plain else None, errors="backslashreplace")
     try:
         app()
     except Exception as error:  # the last frame: whatever `_say` does not know goes on as a traceback

@@ -1,73 +1,65 @@
 """Where pictures come from: a folder of class folders or a named data set, as labels, splits and readable files."""
 
 import hashlib
-import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from training import TrainingError, nearest
+from training import TrainingError, folders, layouts, names, nearest
+from training.folders import Folder
+from training.layouts import SHAPE
 from training.named import NAMED
 from training.samples import Data, Sample
 
-SPLITS = ("train", "val", "test")
-_LIKE_SPLITS = {*SPLITS, "training", "valid", "validation", "testing"}
 
+def origin(source: str) -> str:
+    """What a run records: the name of a data set or a folder's absolute path, in UTF-8 whatever the locale.
 
-def split(data: Data, val_fraction: float, test_fraction: float, seed: int) -> Data:
-    """Split what `index` left whole, stratified and seeded: val from train always, test only from a plain folder.
-
-    Raises TrainingError where nothing is left of a split.
+    A folder goes before the data set that has its name.
     """
-    splits = dict(data.splits)
-    if "all" in splits:
-        if val_fraction + test_fraction >= 1:
-            raise TrainingError(f"val_fraction {val_fraction:g} + test_fraction {test_fraction:g} leave no train split")
-        rest, splits["test"] = _carve(splits.pop("all"), test_fraction, seed)
-        splits["train"], splits["val"] = _carve(rest, val_fraction / (1 - test_fraction), seed)
-    elif "val" not in splits:
-        splits["train"], splits["val"] = _carve(splits["train"], val_fraction, seed)
-    if not splits["val"]:
-        raise TrainingError(
-            "no pictures are left to validate on",
-            "give more pictures, or a larger share of them: --set val_fraction=0.1 --set test_fraction=0",
-        )
-    ordered = {name: splits[name] for name in SPLITS if splits.get(name)}
-    return Data(data.source, data.labels, ordered, data.read)
+    path = Path(source)
+    return source if source in NAMED and not path.is_dir() else names.text(str(path.resolve()))
 
 
 def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     """List a data set's files; reads no picture. Splits as the folder has them, else one called `all`.
 
-    `train/<class>/*` with optional `val/` and `test/`, or a plain `<class>/*` folder.
+    `train/<class>/*` with optional `val/` and `test/`, or a plain `<class>/*` folder; see `layouts`.
 
     With `labels` (a trained model's), folder names map to those: a missing class is fine, an unknown one is an error.
     """
-    if source in NAMED:  # a folder of that name is ./digits
+    if origin(source) in NAMED:
         return _relabel(NAMED[source](), labels)
-    root, read = Path(source), reader(source)
-    split_folders = {name: root / name for name in SPLITS if (root / name).is_dir()}
-    _require_only_splits(root, split_folders)
-    if labels is None and split_folders and "train" not in split_folders:
-        raise TrainingError(f'"{source}" has {", ".join(split_folders)} but no train/', SHAPE)
-    folders = split_folders or {"all": root}
-    known = labels or _class_names(folders.get("train", root), source)
-    splits = {name: _list_split(root, folder, known) for name, folder in folders.items()}
+    _require_folder(Path(source), names.text(source))
+    try:
+        return _listed(source, labels)
+    except TrainingError as error:
+        if source in NAMED:
+            error.hint += f'; this is the folder ./{source}: the data set "{source}" is found from other directories'
+        raise
+
+
+def _listed(path: str, labels: tuple[str, ...] | None) -> Data:
+    source = names.text(path)
+    layout = layouts.find(folders.listed(Path(path)), source, labels)
+    said = layout.left_out
     if labels is None:
-        _require_every_class(splits.get("train", splits.get("all", ())), known, source)
-    return Data(str(root.resolve()), known, splits, read)
+        first = layout.splits.get("train") or layout.splits["all"]
+        labels, twins = _class_names(first, source)
+        said += twins
+        _require_every_class(first, folders.joined(source, first.path))
+    splits = {name: _samples(folder, labels, source) for name, folder in layout.splits.items()}
+    return Data(origin(path), labels, splits, reader(origin(path)), tuple(said))
 
 
-def reader(source: str) -> Callable[[str], bytes]:
+def reader(origin: str) -> Callable[[str], bytes]:
     """What reads a data set's files by the paths that `index` has given; it lists nothing. Raises TrainingError."""
-    if source in NAMED:
-        return NAMED[source]().read
-    root = Path(source)
-    _require_folder(root, source)
-    return lambda path: _read_file(root / path)
+    if origin in NAMED:
+        return NAMED[origin]().read
+    root = Path(names.path(origin))
+    _require_folder(root, origin)
+    return lambda path: _read_file(root / names.path(path))
 
 
 def _read_file(path: Path) -> bytes:
@@ -86,10 +78,7 @@ def _relabel(data: Data, labels: tuple[str, ...] | None) -> Data:
             raise TrainingError(f'"{name}" of {data.source} is no class of this model', nearest(name, labels))
     number = [labels.index(name) for name in data.labels]
     splits = {split: tuple(Sample(s.path, number[s.label]) for s in rows) for split, rows in data.splits.items()}
-    return Data(data.source, labels, splits, data.read)
-
-
-SHAPE = "expected photos/<class>/*.jpg or photos/train/<class>/*.jpg"
+    return replace(data, labels=labels, splits=splits)
 
 
 def _require_folder(root: Path, source: str) -> None:
@@ -102,57 +91,35 @@ def _require_folder(root: Path, source: str) -> None:
     raise TrainingError(f'there is no folder "{source}"', f"{SHAPE}; data sets by name: {nearest(source, NAMED)}")
 
 
-def _require_only_splits(root: Path, split_folders: dict[str, Path]) -> None:
-    """`train/` beside, say, `valid/` or a class folder is a mistake, noticed late. Raises TrainingError."""
-    others = [path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name not in SPLITS]
-    others = [name for name in others if not name.startswith(".")]
-    if split_folders and others:
-        message = f'"{root}" has {", ".join(split_folders)} and also "{others[0]}", which is no split'
-        raise TrainingError(message, "name it val, or move it out of the folder")
+def _class_names(folder: Folder, source: str) -> tuple[tuple[str, ...], list[str]]:
+    """The labels, and what is to be said of those that are nearly the same. Raises TrainingError."""
+    found = list(folder.folders)
+    where = folders.joined(source, folder.path)
+    if len(found) < 2:
+        held = f"; {len(folder.images):,} images lie in it without one" if folder.images else ""
+        raise TrainingError(f'"{where}" has {len(found)} class folders; at least 2 are needed{held}', SHAPE)
+    for name in found:
+        names.require_writable(name, source)
+    twins = names.require_apart(found, where)
+    return tuple(sorted(map(names.label, found))), twins
 
 
-def _class_names(folder: Path, source: str) -> tuple[str, ...]:
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-    if len(names) < 2:
-        raise TrainingError(f'"{source}" has {len(names)} class folders; at least 2 are needed', SHAPE)
-    if {name.casefold() for name in names} <= _LIKE_SPLITS:
-        raise TrainingError(f'"{source}" has {", ".join(names)}, which look like splits', "name them train, val, test")
-    for name in names:
-        _require_writable(name, source)
-    return names
-
-
-def _require_writable(name: str, source: str) -> None:
-    """A label stands in JSON, tables, figures, pages and terminals: text, on one line. Raises TrainingError."""
-    categories = {unicodedata.category(character) for character in name}
-    wrong = "it is not UTF-8" if "Cs" in categories else "it holds a line end, a tab or a control character"
-    if categories & {"Cs", "Cc", "Zl", "Zp"}:  # a lone surrogate is how Python holds a byte that is no UTF-8
-        raise TrainingError(f"{name!r} of {source} is no name for a class: {wrong}", "rename the folder")
-
-
-def _list_split(root: Path, folder: Path, labels: tuple[str, ...]) -> tuple[Sample, ...]:
-    """All files below each class folder, in a fixed order. Whether they are pictures is decided by decoding them."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    unknown = [name for name in names if name not in labels]
-    if unknown:
-        raise TrainingError(f'"{folder / unknown[0]}" is no class of this data', nearest(unknown[0], labels))
-    number = {label: position for position, label in enumerate(labels)}
-    samples = []
-    for name in names:
-        for where, below, files in os.walk(folder / name):
-            below[:] = sorted(each for each in below if not each.startswith("."))
-            relative = Path(where).relative_to(root).as_posix()
-            samples += [
-                Sample(f"{relative}/{file}", number[name]) for file in sorted(files) if not file.startswith(".")
-            ]
-    return tuple(samples)
-
-
-def _require_every_class(samples: tuple[Sample, ...], labels: tuple[str, ...], source: str) -> None:
-    empty = set(range(len(labels))) - {sample.label for sample in samples}
+def _require_every_class(folder: Folder, where: str) -> None:
+    empty = [f'"{name}"' for name, each in folder.folders.items() if not each.total]
     if empty:
-        names = ", ".join(f'"{labels[label]}"' for label in sorted(empty))
-        raise TrainingError(f"no pictures in {names} of {source}", "add pictures or remove the folder")
+        raise TrainingError(f"no pictures in {', '.join(empty)} of {where}", "add pictures or remove the folder")
+
+
+def _samples(folder: Folder, labels: tuple[str, ...], source: str) -> tuple[Sample, ...]:
+    """All images below each class folder, in a fixed order. Whether they are pictures is decided by decoding them."""
+    number = {names.label(label): position for position, label in enumerate(labels)}
+    for name, each in folder.folders.items():
+        if names.label(name) not in number:
+            where = folders.joined(source, each.path)
+            raise TrainingError(f'"{where}" is no class of this data', nearest(name, labels))
+    return tuple(
+        Sample(path, number[names.label(name)]) for name, each in folder.folders.items() for path in each.paths()
+    )
 
 
 def select(data: Data, split: str, recorded: Sequence[str]) -> Data:
@@ -176,19 +143,4 @@ def select(data: Data, split: str, recorded: Sequence[str]) -> Data:
             f"none of the {len(recorded)} pictures recorded as {split} is in {data.source}",
             "name the folder that the model was trained from, or leave --split out to score all of this one",
         )
-    return Data(data.source, data.labels, {split: tuple(chosen)}, data.read)
-
-
-def _carve(samples: tuple[Sample, ...], fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Stratified and seeded: (kept, carved off). A class with two or more pictures keeps and gives at least one."""
-    if fraction == 0:
-        return samples, ()
-    generator = np.random.default_rng(seed)
-    labels = np.array([sample.label for sample in samples])
-    carved = np.zeros(len(samples), dtype=bool)
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        carved[members[:count]] = True
-    kept = tuple(sample for sample, off in zip(samples, carved, strict=True) if not off)
-    return kept, tuple(sample for sample, off in zip(samples, carved, strict=True) if off)
+    return replace(data, splits={split: tuple(chosen)})

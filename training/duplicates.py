@@ -1,21 +1,27 @@
-"""Pictures that lie in two splits: the same file (sha256), or one that looks nearly the same (a perceptual hash)."""
+"""Pictures that are there twice: the same file (sha256), or one that looks nearly the same (see dhash.fingerprint)."""
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from app.artifact.golden import DAMAGE
-from training.dhash import Hashes
+from training.dhash import HASH_BYTES, Hashes
 from training.writing import replacing
 
-FILE = "dhash.npz"  # of a run: split -> uint8[N, 16]
+FILE = "dhash.npz"  # of a run: split -> fingerprints
 NEAR_BITS = 7  # of 128; with 4 bands of 32 bits no pair as near as this is missed
+_NEAR_COLOUR = 8  # of 255, in each area
+_NEAR_LIGHT = 12  # of 255, in all areas alike: a picture made a little darker
 _BANDS = 4
 _PAIRS = 1 << 20  # compared at once
+_MOST_PAIRS = 100 * _PAIRS  # compared for `groups`: 25 s, for 60,000 digits in white on black; of photographs few are
 
 Bands = NDArray[np.uint32]  # [N, 4]
 Places = NDArray[np.intp]
@@ -74,27 +80,73 @@ def nearest(queries: Hashes, others: Hashes) -> list[tuple[int, int, int]]:
     """
     different, first = np.unique(others, axis=0, return_index=True)
     questions, place = np.unique(queries, axis=0, return_inverse=True)
-    asked, known = _bands(questions, different), _bands(different, different)
-    best = _least(asked, known, first, len(others))[place.reshape(-1)]
-    found = np.flatnonzero(best < (NEAR_BITS + 1) * len(others))
-    return [(int(i), int(best[i] % len(others)), int(best[i] // len(others))) for i in found]
+    n = len(others)
+    best = np.full(len(questions), (NEAR_BITS + 1) * n, np.int64)  # bits * n + first: the nearest, and then the first
+    for rows, found, bits in _near(questions, different):
+        np.minimum.at(best, rows, bits * n + first[found])
+    best = best[place.reshape(-1)]
+    return [(int(i), int(best[i] % n), int(best[i] // n)) for i in np.flatnonzero(best < (NEAR_BITS + 1) * n)]
 
 
-def _least(asked: Bands, known: Bands, first: Places, n: int) -> NDArray[np.int64]:
-    """The least bits * n + first[other] of every query: the nearest, and of several the first."""
+def groups(sums: Sequence[str], known: Hashes, labels: NDArray[np.int64]) -> Places:
+    """intp[N]: for each picture the first that it is a copy of, by sha256 or by looks, directly or over others; itself
+    where there is none. Looks do not count in a class whose pictures would all be copies of one."""
+    where: dict[str, int] = {}
+    exact = np.array([where.setdefault(digest, place) for place, digest in enumerate(sums)], np.intp)
+    different, first, inverse = np.unique(known, axis=0, return_index=True, return_inverse=True)
+    every = np.arange(len(sums))
+    ends = [(every, exact), (every, first[inverse.reshape(-1)])]
+    ends += [(first[rows], first[found]) for rows, found, _ in _near(different, different, _MOST_PAIRS)]
+    one, other = (np.concatenate(side) for side in zip(*ends, strict=True))
+    matrix = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(sums), len(sums)))
+    number, component = connected_components(matrix, directed=False)
+    lowest = np.full(number, len(sums), np.intp)
+    np.minimum.at(lowest, component, every)
+    group: Places = lowest[component]
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(np.unique(group[members])) == 1:
+            group[members] = exact[members]
+    return group
+
+
+def _near(
+    asked: Hashes, known: Hashes, most_pairs: float = math.inf
+) -> Iterator[tuple[Places, Places, NDArray[np.int64]]]:
+    """Rows of `asked`, the rows of `known` that look nearly the same, and how many bits differ; some pairs again.
+
+    Stops when about `most_pairs` have been compared: where all look alike, likeness says little.
+    """
     bits_of = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1)
-    best = np.full(len(asked), (NEAR_BITS + 1) * n, np.int64)
+    typical = known[:, :HASH_BYTES]
+    asked_bands, known_bands = _bands(asked[:, :HASH_BYTES], typical), _bands(typical, typical)
     for band in range(_BANDS):
-        order = np.argsort(known[:, band], kind="stable")
-        keys = known[order, band]
+        order = np.argsort(known_bands[:, band], kind="stable")
+        keys = known_bands[order, band]
         for flipped in (0, *(1 << bit for bit in range(32))):
-            wanted = asked[:, band] ^ np.uint32(flipped)
+            wanted = asked_bands[:, band] ^ np.uint32(flipped)
             starts, ends = (np.searchsorted(keys, wanted, side) for side in ("left", "right"))
+            most_pairs -= int((ends - starts).sum())
+            if most_pairs < 0:
+                return
             for rows, places in _pairs(starts, ends):
-                candidates = order[places]
-                bits = bits_of[(asked[rows] ^ known[candidates]).view(np.uint16)].sum(axis=1)
-                np.minimum.at(best, rows, bits.astype(np.int64) * n + first[candidates])
-    return best
+                found = order[places]
+                bits = bits_of[(asked_bands[rows] ^ known_bands[found]).view(np.uint16)].sum(axis=1)
+                near = np.flatnonzero(bits <= NEAR_BITS)
+                near = near[_same_colours(asked[rows[near]], known[found[near]])]
+                yield rows[near], found[near], bits[near].astype(np.int64)
+
+
+def _same_colours(here: Hashes, there: Hashes) -> NDArray[np.bool_]:
+    """bool[N] of two uint8[N, 64]; true where there is only the hash."""
+    if here.shape[1] == HASH_BYTES or not len(here):
+        return np.ones(len(here), bool)
+    apart = here[:, HASH_BYTES:].astype(np.int16) - there[:, HASH_BYTES:]
+    light = apart.mean(axis=1, keepdims=True)
+    alike: NDArray[np.bool_] = (np.abs(apart - light).max(axis=1) <= _NEAR_COLOUR) & (
+        np.abs(light[:, 0]) <= _NEAR_LIGHT
+    )
+    return alike
 
 
 def _bands(hashed: Hashes, typical: Hashes) -> NDArray[np.uint32]:

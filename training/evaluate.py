@@ -64,6 +64,7 @@ def _evaluate_run(run: checkpoint.Run, source: str | None, split: str | None, ta
     data = run.data() if own else _elsewhere(str(source), run.labels, split, run.checksums(), talk)
     name = _choose_split(data, split)
     chosen = _load(data, name, run.input, talk, run.checksums()[name] if own else None)
+    _say_known(chosen, name, run.checksums()["train"], talk)
     servable = Servable(run.network(), run.input.mean, run.input.std)
     return _predictions("checkpoint", data, name, chosen, EagerEngine(servable), run.labels)
 
@@ -91,6 +92,8 @@ def _elsewhere(
 ) -> Data:
     """A folder's own splits; of an unsplit one all, or the files that the model's `split` recorded."""
     data = index(source, labels)
+    for sentence in data.left_out:
+        talk.fact("", sentence)
     if "all" not in data.splits or split not in recorded:
         return data
     chosen = select(data, split, recorded[split])
@@ -118,6 +121,19 @@ def _load(data: Data, split: str, spec: InputSpec, talk: Talk, recorded: list[st
         path, why = chosen.skipped[0]
         talk.fact("warn", f"skipped {count(len(chosen.skipped), 'unreadable file')}, the first: {path} ({why})")
     return chosen
+
+
+def _say_known(chosen: Pixels, split: str, trained_on: list[str], talk: Talk) -> None:
+    """What was trained on is answered from memory."""
+    seen = set(trained_on)
+    number = sum(digest in seen for digest in chosen.sha256)
+    if number and split != "train":
+        held_out = "; --split test scores those that were held out" if split == "all" else ""
+        talk.fact(
+            "warn",
+            f"the model was trained on {number:,} of these {count(len(chosen), 'image')}, so the scores are too good"
+            f"{held_out}",
+        )
 
 
 def _predictions(

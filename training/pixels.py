@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from app.artifact.image import ImageError, InputSpec, decode
 from app.engines import machine
 from training import TrainingError, reason
-from training.data import SHAPE
+from training.layouts import SHAPE
 from training.samples import Data, Sample
 from training.summary import Part, Summary
 
 Progress = Callable[[int], None]
+_File = tuple[str, str, float]  # see _read
 _MOST_BYTES = 2**20  # of pixels at once: what a cache holds
 
 
@@ -39,6 +40,17 @@ class Pixels:
     def take(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """uint8[len(indices), H, W, 3]: from memory where the split fits there, else decoded now."""
         return self._take(indices)
+
+    def part(self, places: NDArray[np.int64]) -> "Pixels":
+        """Those of the pictures, in this order; what was skipped belongs to no part."""
+        return replace(
+            self,
+            samples=tuple(self.samples[place] for place in places),
+            sha256=tuple(self.sha256[place] for place in places),
+            labels=self.labels[places],
+            skipped=(),
+            _take=lambda indices: self._take(places[indices]),
+        )
 
     def batches(self, most_bytes: int = _MOST_BYTES) -> Iterator[NDArray[np.uint8]]:
         """The whole split in order, as many pictures at a time as fill a megabyte: 341 of 32 px, 6 of 224 px."""
@@ -69,10 +81,10 @@ def load(
     pixels = np.empty((len(samples), spec.height, spec.width, 3), np.uint8) if keep else None
     results = _read_all(data, samples, spec, pixels, progress, summary)
     if recorded is not None:
-        _require_unchanged(samples, [digest for digest, _ in results], recorded)
+        _require_unchanged(samples, [digest for digest, *_ in results], recorded)
 
-    good = np.array([position for position, (_, why) in enumerate(results) if not why], dtype=np.int64)
-    skipped = tuple((samples[position].path, why) for position, (_, why) in enumerate(results) if why)
+    good = np.array([position for position, (_, why, _) in enumerate(results) if not why], dtype=np.int64)
+    skipped = tuple((samples[position].path, why) for position, (_, why, _) in enumerate(results) if why)
     if not len(good):
         raise _without_pictures(data, split, skipped)
     chosen = tuple(samples[position] for position in good)
@@ -102,19 +114,20 @@ def _read_all(
     pixels: NDArray[np.uint8] | None,
     progress: Progress,
     summary: Summary | None,
-) -> list[tuple[str, str]]:
-    """Of each file its sha256 and why it is no picture, or an empty string; `pixels` takes the pictures."""
+) -> list[_File]:
+    """Of each file what `_read` says; `pixels` takes the pictures."""
 
     shape, cores, results = (spec.height, spec.width, 3), machine.cores().usable, []
     size = max(1, min(32, len(samples) // (4 * cores), _MOST_BYTES // math.prod(shape)))  # so that no thread is idle
 
-    def read(start: int) -> tuple[list[tuple[str, str]], Part | None]:
+    def read(start: int) -> tuple[list[_File], Part | None]:
         chunk = samples[start : start + size]
         room = np.empty((len(chunk), *shape), np.uint8) if pixels is None else pixels[start : start + size]
         found = [_read(data, sample, spec, place) for sample, place in zip(chunk, room, strict=True)]
         if summary is None:
             return found, None
-        return found, summary.measure(room[[not why for _, why in found]])
+        good = [not why for _, why, _ in found]
+        return found, summary.measure(room[good], np.array([kept for _, _, kept in found], np.float32)[good])
 
     with ThreadPoolExecutor(cores) as pool:
         for found, part in pool.map(read, range(0, len(samples), size)):
@@ -125,16 +138,19 @@ def _read_all(
     return results
 
 
-def _read(data: Data, sample: Sample, spec: InputSpec, place: NDArray[np.uint8]) -> tuple[str, str]:
-    """The file's sha256 and why it is no picture, or an empty string; the picture goes to `place`, uint8[H, W, 3]."""
-    digest, why = "", ""
+def _read(data: Data, sample: Sample, spec: InputSpec, place: NDArray[np.uint8]) -> _File:
+    """The file's sha256, why it is no picture, or an empty string, and the share of it that the crop keeps; the picture
+    goes to `place`, uint8[H, W, 3]."""
+    digest, why, kept = "", "", 1.0
     try:
         file = data.read(sample.path)
         digest = hashlib.sha256(file).hexdigest()
-        place[:] = decode(file, spec).pixels
+        decoded = decode(file, spec)
+        place[:], seen = decoded.pixels, decoded.geometry
+        kept = (seen.right - seen.left) * (seen.bottom - seen.top) / (seen.width * seen.height * spec.crop_fraction**2)
     except (ImageError, OSError) as error:
         why = reason(error)
-    return digest, why
+    return digest, why, kept
 
 
 def _decoding(

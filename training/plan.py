@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from training import TrainingError, checkpoint, optim, recipe
+from training import TrainingError, checkpoint, optim, recipe, splits
 from training import weights as starting
 from training.checkpoint import Run
 from training.choice import Choice, choose
-from training.data import index, split
+from training.data import index
 from training.recipe import Recipe
 from training.samples import Data
 from training.weights import Weights
@@ -64,7 +64,7 @@ def make(
         raise TrainingError(
             f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"
         )
-    data = split(data, chosen.val_fraction, chosen.test_fraction, chosen.seed)
+    splits.require_shares(data, chosen.val_fraction, chosen.test_fraction)
     return Plan(data, out, chosen, asked, choice, device, start, None)
 
 

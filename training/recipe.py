@@ -147,7 +147,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise TrainingError(f'there is no recipe "{name}"', nearest(name, names()))
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f'"{path}" is not TOML: {error}') from error
     wanted = dict(_override(text) for text in overrides)

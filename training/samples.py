@@ -14,9 +14,11 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """`read` turns a sample's path into the file's bytes. A split may be absent."""
+    """`read` turns a sample's path into the file's bytes. A split may be absent. `left_out`: sentences about what is
+    there and in no split, and about what looks wrong."""
 
     source: str
     labels: tuple[str, ...]
     splits: dict[str, tuple[Sample, ...]]
     read: Callable[[str], bytes]
+    left_out: tuple[str, ...] = ()

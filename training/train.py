@@ -137,11 +137,14 @@ def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
 
 def _start_run(plan: Plan, data: Read, learner: Learner) -> None:
     """The run's records and its state before the first epoch."""
-    skipped = [f"{path}\t{why}\n" for split in data.sets.values() for path, why in split.skipped]
+    skipped = [f"{path}\t{why}\n" for path, why in data.skipped]
+    two_labels = ["\t".join(paths) + "\n" for paths in data.two_labels]
     splits = {name: (split.samples, split.sha256) for name, split in data.sets.items()}
     with checkpoint.new_run(plan.out) as folder:
         if skipped:
             writing.write(folder / "skipped.txt", "".join(skipped))
+        if two_labels:
+            writing.write(folder / "two_labels.txt", "".join(two_labels))
         checkpoint.write_splits(folder, plan.data.labels, splits)
         duplicates.save(folder, data.hashes)
         checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})

@@ -124,7 +124,7 @@ class Manifest(_Part):
         """Write manifest.json with its digest."""
         content = self.model_dump(mode="json", exclude={"digest"})
         content["digest"] = _digest(content)
-        (folder / FILE).write_text(_text(content))
+        (folder / FILE).write_text(_text(content), encoding="utf-8")
 
 
 def load(folder: Path) -> Manifest:
@@ -169,7 +169,7 @@ def _read(folder: Path) -> Manifest:
         raise ArtifactError(f"{path} is invalid: {where or 'manifest'}: {first['msg']}") from error
     if _digest({key: value for key, value in content.items() if key != "digest"}) != manifest.digest:
         raise ArtifactError(f"{path} was edited after the export (its digest differs)")
-    if path.read_text() != _text(content):
+    if path.read_text("utf-8") != _text(content):
         raise ArtifactError(f"{path} was edited after the export (its layout differs)")
     return manifest
 

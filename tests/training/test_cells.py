@@ -26,6 +26,8 @@ from training import cells
             "sea lion \u3000é 犬 \u0646\u0627\u0645\u0647\u200c\u0647\u0627 👨\u200d👩\u200d👧",
             "sea lion \u3000é 犬 \u0646\u0627\u0645\u0647\u200c\u0647\u0627 👨\u200d👩\u200d👧",
         ),
+        ("L\udcc3\udcb6we", "Löwe"),
+        ("caf\udce9 \ud800", r"caf\udce9 \ud800"),
     ],
 )
 def test_what_steers_a_terminal_is_escaped_and_all_else_stays(text: str, shown: str) -> None:

@@ -1,8 +1,10 @@
 """The `sightglass` command: what it prints where, and with which exit code."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.training import colours
 from tests.training.conftest import Sightglass, alone
 from training import recipe
 from training.models import MODELS
@@ -231,3 +234,16 @@ def test_cifar10_photographs_choose_their_recipe(sightglass: Sightglass, cifar10
     assert "few-small: the pictures are small (32 px on the shorter side)" in said.err
     with Image.open(next((tmp_path / "few").rglob("*.jp*g"))) as photograph:
         assert photograph.size == (32, 32)
+
+
+@pytest.mark.parametrize("locale", ["POSIX", "C"])
+def test_names_are_printed_as_utf_8_where_the_locale_says_nothing(locale: str, tmp_path: Path) -> None:
+    data = colours.write(tmp_path / "data", each=8)
+    (data / "red").rename(data / "Löwenzahn")
+    (data / "blue").rename(data / "狗")
+    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", "from training.cli import main; main()", "train", data, "--out", tmp_path / "run"]
+    settings = ["--recipe", "digits", "--set", "channels=3", "--dry-run"]
+    said = subprocess.run([*command, *settings], env=environment, capture_output=True, check=True).stderr.decode()
+    assert "24 images, 3 classes" in said
+    assert 'smallest class "Löwenzahn"' in said

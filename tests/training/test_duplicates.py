@@ -1,4 +1,4 @@
-"""Copies between splits: the same bytes, and pictures that look nearly the same."""
+"""Copies, of splits and of pictures: the same bytes, and pictures that look nearly the same."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from training import duplicates
 from training.checkpoint import Run
-from training.dhash import difference_hash
+from training.dhash import difference_hash, fingerprint
 from training.drawings import draw
 from training.pixels import load
 
@@ -138,4 +138,40 @@ def test_a_run_keeps_the_hashes_of_all_its_pictures(colours_run: Path) -> None:
     assert known is not None
     assert {name: len(rows) for name, rows in known.items()} == {k: len(v) for k, v in run.data().splits.items()}
     test = load(run.data(), "test", run.input)
-    assert (known["test"] == difference_hash(test.take(np.arange(len(test))))).all()
+    assert (known["test"] == fingerprint(test.take(np.arange(len(test))))).all()
+
+
+def labelled(count: int, label: int = 0) -> NDArray[np.int64]:
+    return np.full(count, label)
+
+
+def test_copies_of_copies_are_one_group_and_others_are_alone() -> None:
+    pictures = drawn(6)
+    again = saved_again(pictures[0])[None]
+    known = fingerprint(np.concatenate([pictures, again, saved_again(again[0])[None]]))
+    sums = ["0", "1", "2", "3", "1", "5", "6", "7"]  # the fifth file is the second once more, whatever it looks like
+    assert duplicates.groups(sums, known, labelled(8)).tolist() == [0, 1, 2, 3, 1, 5, 0, 0]
+
+
+def test_the_same_shades_in_other_colours_are_no_copies() -> None:
+    """Digits are bright strokes on black, and every plain picture has the same hash."""
+    plain = np.zeros((4, 16, 16, 3), np.uint8)
+    plain[1:] += np.array([[[[200, 0, 0]]], [[[0, 102, 0]]], [[[0, 102, 2]]]], np.uint8)
+    known = fingerprint(plain)
+    assert (known[:, :16] == 0).all()
+    assert duplicates.groups(list("abcd"), known, labelled(4)).tolist() == [0, 1, 2, 2]
+    assert duplicates.nearest(known[1:2], known[:1]) == []
+
+
+def test_in_a_class_of_nothing_but_lookalikes_only_the_same_file_counts() -> None:
+    known = np.repeat(fingerprint(drawn(1)), 4, axis=0)
+    assert duplicates.groups(list("abbc"), known, labelled(4)).tolist() == [0, 1, 1, 3]
+    assert duplicates.groups(list("aaaa"), known, labelled(4)).tolist() == [0, 0, 0, 0]
+
+
+def test_where_all_look_alike_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = np.unique(framed(2000, 0), axis=0)
+    known = np.concatenate([known, np.zeros((len(known), 48), np.uint8)], axis=1)
+    monkeypatch.setattr(duplicates, "_MOST_PAIRS", 1000)
+    sums = list(map(str, range(len(known))))
+    assert duplicates.groups(sums, known, labelled(len(known))).tolist() == list(range(len(known)))

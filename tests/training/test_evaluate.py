@@ -230,6 +230,23 @@ def test_evaluating_changes_neither_run_nor_artifact(
     assert state() == before
 
 
+def test_what_was_trained_on_is_said_and_how_to_leave_it_out(
+    colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
+) -> None:
+    other = shutil.copytree(colours_data, tmp_path / "other")
+    (other / "cover.png").write_bytes((other / "red" / "000.png").read_bytes())
+    (other / "red" / "000.xml").touch()
+    said = sightglass("evaluate", colours_run, "--data", other).err
+    trained_on = len(Run.open(colours_run).checksums()["train"])
+    assert (
+        f"the model was trained on {trained_on} of these 180 images, so the scores are too good; --split test" in said
+    )
+    assert "1 image lies beside the class folders and is left out: cover.png" in said
+    assert "1 other file is left out" in said
+    assert "was trained on" not in sightglass("evaluate", colours_run, "--data", other, "--split", "test").err
+    assert "was trained on" not in sightglass("evaluate", colours_run).err
+
+
 def test_unreadable_pictures_are_said_and_left_out(
     colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
 ) -> None:

@@ -14,8 +14,9 @@ from PIL import Image
 from torchvision import datasets
 
 from training import TrainingError
-from training.data import index, split
+from training.data import index
 from training.samples import Data
+from training.splits import split
 
 
 @pytest.fixture

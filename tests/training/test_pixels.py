@@ -17,7 +17,7 @@ from app.engines.machine import Cores
 from tests.pictures import encode, picture
 from training import TrainingError, pixels
 from training.data import index
-from training.dhash import difference_hash
+from training.dhash import fingerprint
 from training.pixels import Pixels
 from training.summary import Summary
 
@@ -209,7 +209,7 @@ def test_std_of_a_single_colour_is_not_zero(tmp_path: Path) -> None:
 
 
 def test_the_hashes_are_of_the_pictures_in_order_without_the_files_that_are_none(mixed: Path) -> None:
-    assert (summarised(mixed, memory=0).hashes == difference_hash(all_of(load(mixed)))).all()
+    assert (summarised(mixed, memory=0).hashes == fingerprint(all_of(load(mixed)))).all()
 
 
 def test_a_pipe_in_a_class_folder_is_skipped_and_not_waited_for(mixed: Path) -> None:

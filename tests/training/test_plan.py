@@ -93,7 +93,7 @@ def test_files_that_are_no_pictures_do_not_disturb_the_choice(tmp_path: Path) ->
 def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()
-        (tmp_path / label / "notes.txt").write_text("hello")
+        (tmp_path / label / "notes.jpg").write_text("hello")
     with pytest.raises(TrainingError, match="none of 2 files"):
         choose(index(str(tmp_path)), has_weights=False)
 

@@ -220,6 +220,19 @@ def test_copies_of_train_pictures_are_counted_and_shown(
     assert "not measured" in Page(made.page()).text
 
 
+def test_pictures_under_two_labels_are_listed(tmp_path: Path, colours_run: Path, colours_artifact: Path) -> None:
+    made = make(tmp_path, colours_run, colours_artifact, ("cat", "dog"), each=5)
+    assert "Two labels" not in Page(made.page()).text
+    (made.evidence.run.folder / "two_labels.txt").write_text("cat/ö.jpg\tdog/ö.jpg\ncat/1\tdog/1\tcat/2\n", "utf-8")
+    text = Page(made.page()).text
+    assert "2 pictures stand under two labels" in text
+    assert "cat/ö.jpg" in text
+    assert "dog/1" in text
+    without = Page(made.page(pictures=False)).text
+    assert "2 pictures stand under two labels" in without
+    assert "dog/1" not in without
+
+
 def test_the_json_has_the_figures_of_the_page(drawn: Made, read: Page) -> None:
     document = json.loads((drawn.folder / "report.json").read_text())
     assert document["evaluation"]["labels"] == ["cat", "dog", "owl"]

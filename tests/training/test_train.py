@@ -127,9 +127,9 @@ def test_file_names_in_no_known_encoding_are_no_obstacle(tmp_path: Path) -> None
     """Archives made on another system unpack to such names."""
     data = colours.write(tmp_path / "data", each=20)
     (data / "red" / "000.png").rename(data / "red" / os.fsdecode(b"caf\xe9.png"))
-    (data / "red" / os.fsdecode(b"r\xe9sum\xe9.txt")).write_text("no picture")
+    (data / "red" / os.fsdecode(b"r\xe9sum\xe9.jpg")).write_text("no picture")
     learn(data, tmp_path / "run")
-    assert os.fsencode("red/") + b"r\xe9sum\xe9.txt" in (tmp_path / "run" / "skipped.txt").read_bytes()
+    assert os.fsencode("red/") + b"r\xe9sum\xe9.jpg" in (tmp_path / "run" / "skipped.txt").read_bytes()
 
 
 def test_a_class_without_a_readable_picture_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ class TwinPictures:
 
 @dataclass(frozen=True)
 class Samples:
-    """`counts`: split -> pictures of each class; `skipped`: (path, why); `sides`: the shorter side in pixels of up to
+    """`counts`: split -> pictures of each class; `skipped`: (path, why); `two_labels`: the paths of each picture that
+    stands under more labels than one; `sides`: the shorter side in pixels of up to
     1,000 held-out files; `seen`: (path, the picture, what the model gets)."""
 
     counts: dict[str, list[int]]
@@ -38,6 +39,7 @@ class Samples:
     twins: list[Twins]
     pictured: list[TwinPictures]
     skipped: list[tuple[str, str]]
+    two_labels: list[list[str]]
     sides: list[int]
     seen: list[tuple[str, Thumbnail, Thumbnail]]
 
@@ -53,6 +55,7 @@ def make(evidence: Evidence) -> Samples:
         twins=twins,
         pictured=_pictured(twins, splits, evidence) if evidence.pictures else [],
         skipped=_skipped(evidence),
+        two_labels=[line.split("\t") for line in _lines(evidence, "two_labels.txt")],
         sides=_sides(evidence),
         seen=_seen(evidence) if evidence.pictures else [],
     )
@@ -77,12 +80,17 @@ def _pictured(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidenc
 
 def _skipped(evidence: Evidence) -> list[tuple[str, str]]:
     """What the training could not read: lines of path, tab, reason; a reason may end in a path of that machine."""
+    rows = [line.partition("\t") for line in _lines(evidence, "skipped.txt")]
+    return [(path, why.partition(": '")[0]) for path, _, why in rows]
+
+
+def _lines(evidence: Evidence, name: str) -> list[str]:
+    """Of a file of the run that is there only where there was something to say."""
     try:
-        text = (evidence.run.folder / "skipped.txt").read_text(errors="surrogateescape")
+        text = (evidence.run.folder / name).read_text("utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return []
-    rows = [line.partition("\t") for line in text.split("\n") if line]
-    return [(path, why.partition(": '")[0]) for path, _, why in rows]
+    return [line for line in text.split("\n") if line]
 
 
 def _sides(evidence: Evidence) -> list[int]:
