@@ -1,6 +1,6 @@
 """Every colour mode that a file can have -> 8 bits, as one sees it on white paper."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from app.artifact.header import BrokenImage
 SIGNIFICANT_BITS = "significant_bits"  # in `info`: of a value of 16 bits, where the file says so
 # Colours are mixed in sRGB, as a viewer does it, where to convert each pixel takes at most 45 ms.
 _CONVERTED_WHOLE = 2**20
+_STRIP_PIXELS = 2**18
+Values = NDArray[Any]
 _MOST_FEW = 14  # bits that a sensor has, and writes into 16 as they are
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B"}  # Pillow's names of byte orders; N is little-endian on what we run on
 
@@ -65,7 +67,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     highest = int(deep.max())
     bits = said if said >= 8 and highest < 2**said else 16
     if bits == 16 and said <= _MOST_FEW and highest < 2**_MOST_FEW:
-        _refuse_few_bits(deep >> 8, deep & 255)
+        _refuse_few_bits([(deep >> 8, deep & 255)])
     grey = (deep >> (bits - 8)).astype(np.uint8)
     if isinstance(image, TiffImageFile) and tiff.is_inverse(image):
         grey = 255 - grey
@@ -86,31 +88,41 @@ def check_deep(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFi
 
     Raises BrokenImage where the values have fewer bits.
     """
-    rawmode = _rawmode(image)
-    grey = rawmode.startswith("LA")
-
-    def bytes_of_values() -> tuple[NDArray[Any], NDArray[Any]]:
-        if isinstance(image, TiffImageFile) and tiff.is_planar(image):  # the order of whose bytes is libtiff's affair
-            high = np.asarray(image)[..., :3]
-            return high, np.full_like(high, 255 * high.any())
-        low = again()
-        # a pixel of grey and alpha has the bytes of one of RGBA: the second is grey's low one
-        other = "RGBA" if grey else rawmode[:-1] + _OTHER_BYTE[rawmode[-1]]
-        tile = low.tile[0]
-        low.tile = [tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)]
-        bands = slice(1, 2) if grey else slice(3)
-        return np.asarray(image)[..., bands], np.asarray(low)[..., bands]
-
     image.load()
     clear = image.info.get("transparency")
-    if isinstance(clear, tuple):
-        high, low = bytes_of_values()
-        seen = (high * np.uint16(256) + low != clear).any(axis=2)
-        image.putalpha(Image.fromarray(seen.astype(np.uint8) * 255))
-        del image.info["transparency"]
     highest = max(image.getchannel(band).getextrema()[1] for band in range(3))
+    if not isinstance(clear, tuple) and highest >= 2 ** (_MOST_FEW - 8):
+        return
+    low = None if isinstance(image, TiffImageFile) and tiff.is_planar(image) else _low_bytes(again())
+    if isinstance(clear, tuple) and low:
+        alpha = Image.new("L", image.size)
+        for box, high, rest in _strips(image, low):
+            seen = (high * np.uint16(256) + rest != clear).any(axis=2)
+            alpha.paste(Image.fromarray(seen.astype(np.uint8) * 255), box)
+        image.putalpha(alpha)
+        del image.info["transparency"]
     if highest < 2 ** (_MOST_FEW - 8):
-        _refuse_few_bits(*bytes_of_values())
+        _refuse_few_bits((high, rest) for _, high, rest in _strips(image, low))
+
+
+def _low_bytes(image: ImageFile.ImageFile) -> Image.Image:
+    """The low bytes of colours where Pillow gives the high ones: those of the other byte order."""
+    rawmode, tile = _rawmode(image), image.tile[0]
+    # a pixel of grey and alpha has the bytes of one of RGBA: the second is grey's low one
+    grey = rawmode.startswith("LA")
+    other = "RGBA" if grey else rawmode[:-1] + _OTHER_BYTE[rawmode[-1]]
+    image.tile = [tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)]
+    return Image.merge("RGB", [image.getchannel("G")] * 3) if grey else image
+
+
+def _strips(image: Image.Image, low: Image.Image | None) -> Iterator[tuple[tuple[int, int, int, int], Values, Values]]:
+    """Box, high bytes and low bytes, a few rows at a time; without low ones those that make the values odd."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        high = np.asarray(image.crop(box))[..., :3]
+        yield box, high, np.asarray(low.crop(box))[..., :3] if low else np.full_like(high, 255 * high.any())
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
@@ -118,12 +130,17 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
-def _refuse_few_bits(high: NDArray[Any], low: NDArray[Any]) -> None:
-    """Nearly black to whoever takes 16 bits for 16 bits, and nothing says what they are: the scale of one picture
-    would be another's. What was made from 8 bits has the same high and low bytes, or no low bytes, however dark."""
-    if (high == low).all() or (high.any() and not low.any()):
+def _refuse_few_bits(parts: Iterable[tuple[Values, Values]]) -> None:
+    """`parts` are high and low bytes. Such a picture is nearly black to whoever takes 16 bits for 16 bits, and nothing
+    says what they are: the scale of one picture would be another's. What was made from 8 bits has the same high and low
+    bytes, or no low bytes, however dark."""
+    same, highs, lows, highest = True, False, False, 0
+    for high, low in parts:
+        same = same and bool((high == low).all())
+        highs, lows = highs or bool(high.any()), lows or bool(low.any())
+        highest = max(highest, int((high * np.uint16(256) + low).max()))
+    if same or (highs and not lows):
         return
-    highest = int((high * np.uint16(256) + low).max())
     raise BrokenImage(
         f"the values of 16 bits end at {highest}, as of {max(8, highest.bit_length())} bits, and the file does not say "
         "how many they have; scale them to 16 bits, or save the picture with 8"

@@ -27,9 +27,9 @@ class Chunk(NamedTuple):
 def needed(data: bytes) -> bytes:
     """The file with its pixels and colours, and what is whole of transparency, colour profile and EXIF: `data` itself
     where it has nothing else. Raises BrokenImage where it has too many chunks to walk over."""
-    chunks = _chunks(data)
-    if all(chunk.kind in _PIXELS for chunk in chunks):
+    if _is_plain(data):
         return data
+    chunks = _chunks(data)
     first = next((at for at, chunk in enumerate(chunks) if chunk.kind == b"IDAT"), len(chunks))
     before = chunks[:first]
     head = [data[start:end] for kind, start, end in before if kind in (b"IHDR", b"PLTE")]
@@ -44,6 +44,16 @@ def needed(data: bytes) -> bytes:
     }
     made = [_chunk(kind, content) for kind, content in kept.items() if content]
     return b"".join([_SIGNATURE, *head, *made, *_joined(data, chunks[first:])])
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether it is nothing but pixels."""
+    place = len(_SIGNATURE)
+    while (kind := data[place + 4 : place + 8]) in _PIXELS:
+        if kind == b"IEND":
+            return True
+        place += 12 + int.from_bytes(data[place : place + 4])
+    return not kind
 
 
 def significant_bits(data: bytes) -> int:

@@ -27,9 +27,10 @@ def in_srgb(image: Image.Image) -> Image.Image:
     Of a large picture it is made for what is left of it: a pixel takes 40 ns, 12 MP half a second. Of photographs the
     colours are less than a level off on average then (tests/app/test_profile.py).
     """
-    transform = _LAB if image.mode == "LAB" else _transform_of(image)
-    if transform:
-        return transform.apply(image)
+    if image.mode == "LAB" or "icc_profile" in image.info:
+        transform = _LAB if image.mode == "LAB" else _transform_of(image)
+        if transform:
+            return transform.apply(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from app.artifact.image import BrokenImage, decode
 from tests.pictures import chunk, difference, encode, picture, spec
@@ -199,7 +200,7 @@ def test_a_jpeg_that_ends_in_its_pixels_stays_refused(options: dict[str, Any]) -
                 decode(file[:cut] + end, spec())
 
 
-# --- GIF, WebP, TIFF ----------------------------------------------------------------------------------------------
+# --- GIF and WebP -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,3 +248,78 @@ def test_a_gif_of_comments_without_end_is_refused_at_once() -> None:
     with pytest.raises(BrokenImage, match="65536 parts"):
         decode(flood, spec())
     assert time.thread_time() - started < 0.3
+
+
+def _riff(*chunks: bytes) -> bytes:
+    body = b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def _part(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def _odd_webps(pixels: bytes, alpha: int) -> dict[str, bytes]:
+    def head(flags: int, width: int = 40) -> bytes:
+        return _part(b"VP8X", struct.pack("<I", flags | alpha) + (width - 1).to_bytes(3, "little") + b"\x1d\0\0")
+
+    whole = _riff(head(0), pixels)
+    sizes = {f"size {size}": whole[:4] + struct.pack("<I", size) + whole[8:] for size in (0, 40, 100_000, 2**32 - 1)}
+    return sizes | {
+        "more behind": whole + b"more",
+        "flags without their chunks": _riff(head(0x2C), pixels),
+        "animation that is none": _riff(head(2), pixels),
+        "reserved flags": _riff(head(0xFFFFFFC1), pixels),
+        "canvas of another size": _riff(head(0, 41), pixels),
+        "header twice": _riff(head(0), head(0), pixels),
+        "unknown chunks": _riff(head(0), _part(b"abcd", b"123"), pixels, _part(b"abcd", b"")),
+        "unknown chunk of no length": _riff(head(0), pixels) + b"abcd\xff\xff\xff\xff",
+        "EXIF": _riff(head(8), pixels, _part(b"EXIF", b"\0\1junk"), _part(b"EXIF", b"MM\0*")),
+        "EXIF that is cut": _riff(head(8), pixels) + b"EXIF\xff\0\0\0ab",
+        "EXIF before the pixels": _riff(head(0), _part(b"EXIF", b"Exif\0\0II*\0"), pixels),
+        "profile": _riff(head(0x20), _part(b"ICCP", b"nonsense"), pixels),
+        "profile behind the pixels": _riff(head(0), pixels, _part(b"ICCP", b"")),
+        "XMP": _riff(head(4), pixels, _part(b"XMP ", b'<x tiff:Orientation="6"')),
+        "frames for no animation": _riff(head(0), _part(b"ANIM", bytes(6)), pixels),
+        "no header": _riff(_part(b"abcd", b"12"), pixels, _part(b"EXIF", b"MM")),
+    }
+
+
+@pytest.mark.parametrize("case", _odd_webps(b"", 0))
+@pytest.mark.parametrize("kind", ["lossy", "lossless", "alpha"])
+def test_no_chunk_costs_a_webp(kind: str, case: str) -> None:
+    shown = RGB.copy()
+    if kind == "alpha":
+        shown.putalpha(Image.linear_gradient("L").resize(RGB.size))
+    plain = encode(shown, "WEBP", lossless=kind == "lossless")
+    _same(_odd_webps(plain[30:] if kind == "alpha" else plain[12:], 0x10 * (kind == "alpha"))[case], plain)
+
+
+def test_the_first_frame_of_an_animation_stays_whole_where_the_second_is_cut() -> None:
+    moving = encode(RGB, "WEBP", save_all=True, append_images=[RGB.rotate(180)], lossless=True)
+    _same(moving[:-200], moving)
+    assert difference(decode(moving, spec()), decode(PNG, spec())) == 0
+
+
+# --- what a refusal says ------------------------------------------------------------------------------------------
+
+SAYINGS = {
+    "JPEG of 12 bits": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "12-bit"),
+    "bitmap that holds a JPEG": (encode(RGB, "BMP")[:30] + b"\4" + encode(RGB, "BMP")[31:], "compression"),
+    "bitmap of 2 bits": (encode(RGB, "BMP")[:28] + b"\2" + encode(RGB, "BMP")[29:], r"pixel depth \(2\)"),
+    "PNG said to be interlaced": (
+        PNG[:8]
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 1))
+        + chunk(b"IDAT", zlib.compress(bytes(1 + 64 * 3) * 64))
+        + chunk(b"IEND", b""),
+        "pixels",
+    ),
+    "PNG without its header": (PNG[:8] + PNG[33:], "header"),
+}
+
+
+@pytest.mark.parametrize(("file", "words"), SAYINGS.values(), ids=SAYINGS)
+def test_a_refusal_is_about_the_picture_and_not_about_objects(file: bytes, words: str) -> None:
+    with pytest.raises(BrokenImage, match=words) as refusal:
+        decode(file, spec())
+    assert not any(word in str(refusal.value) for word in ("argument", "NoneType", "object", "index", "unpack"))
