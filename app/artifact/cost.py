@@ -2,8 +2,9 @@
 
 import math
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
+from app.artifact.colours import is_deep
 from app.artifact.header import BrokenImage
 
 WEBP_BYTES = 22  # a pixel: two canvases, the decoder's picture and Pillow's, and the transparency's
@@ -21,18 +22,19 @@ def tile_pixels(image: Image.Image) -> int:
     return math.prod(sides)
 
 
-def bytes_per_pixel(image: Image.Image, scale: int, scans: list[int]) -> float:
+def bytes_per_pixel(image: ImageFile.ImageFile, scale: int, scans: list[int]) -> float:
     """What Pillow and `on_white` take at most per pixel of the file; measured on 30 MP of each kind (peak of RSS).
 
     `scans`: of a JPEG, see header.scans.
     """
-    if image.format in ("JPEG", "MPO"):
+    if image.format == "JPEG":
         # several scans, or one without every component: libjpeg keeps the whole picture's coefficients, 16 bits each,
         # at any scale
         bands = len(image.getbands())
         kept = scans != [bands] or bool(image.info.get("progressive"))
         return kept * 2 * bands + JPEG_BYTES / scale**2
     library = 8 if image.format == "TIFF" else 0  # a strip can be the whole picture, with 16 bits a value
+    library += 8 if is_deep(image) else 0  # where they are dark or one is clear, their low bytes as well
     if image.has_transparency_data:
         return 14 + library
     return {"RGB": 5, "L": 2}.get(image.mode, 9) + library

@@ -24,7 +24,6 @@ _NAMES: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (  # what it is, where 
     ("GIMP's XCF", 0, (b"gimp xcf",)),
     ("JPEG XL", 0, (b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")),
     ("JPEG 2000", 0, (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")),
-    ("BigTIFF", 0, (b"II+\x00", b"MM\x00+")),
     ("ICO", 0, (b"\x00\x00\x01\x00",)),
     ("TGA or a cursor", 0, (b"\x00\x00\x02\x00", b"\x00\x00\x0a\x00")),
     ("JPEG XR", 0, (b"II\xbc\x01",)),

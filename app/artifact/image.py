@@ -1,20 +1,17 @@
 """The only decoder: encoded bytes in, model pixels out; training, export and service all call it."""
 
-import io
 import math
-import struct
-import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.artifact import cost, header
-from app.artifact.colours import on_white
+from app.artifact import cost, header, jpeg, profile, reader
+from app.artifact.colours import check_deep, is_deep, on_white
 from app.artifact.geometry import TRANSPOSE, Box, Geometry, Size, centre, turned
 from app.artifact.header import ACCEPTED, BrokenImage, ImageError, PlainJpeg, UnsupportedImage
 
@@ -37,14 +34,7 @@ __all__ = [
 MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the service sets a lower limit
 # Pillow's own guard warns at half of that and its refusal names no sizes; `decode` checks every header itself.
 Image.MAX_IMAGE_PIXELS = None
-# What Pillow's plugins raise on damaged files: the first row by fuzzing (tests/app), the second by reading them.
-_DAMAGE = (
-    *(OSError, SyntaxError, ValueError, TypeError, AssertionError),
-    *(EOFError, IndexError, KeyError, OverflowError, struct.error, zlib.error),
-)
 _ORIENTATION_TAG = 0x0112
-# Characters of all text in a PNG, up to 4 bytes each, which Pillow inflates before anybody has seen the size.
-PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Positive = Annotated[float, Field(gt=0)]
@@ -168,11 +158,16 @@ def _read(
     """What `finish` makes of the opened file, of its stored size and of what its sides are divided by, if `reduce` has
     so asked; `longest_side` of what is made, where that is not small."""
     kind = header.kind_of(data)
-    scans = header.scans(data) if kind == "JPEG" else []
-    # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
-    opening = claim(len(data) + header.webp_pixels(data) * cost.WEBP_BYTES) if kind == "WEBP" else nullcontext()
+    sent = data
     try:
-        with opening, Image.open(io.BytesIO(data), formats=(kind,)) as image:
+        data = reader.needed(kind, sent)
+        scans = header.scans(data) if kind == "JPEG" else []
+        cut = kind == "JPEG" and not jpeg.is_ended(data)
+        # Pillow makes a WebP's canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
+        copied = 0 if data is sent else len(data)
+        canvases = len(data) + copied + header.webp_pixels(data) * cost.WEBP_BYTES if kind == "WEBP" else 0
+        opening = claim(canvases) if canvases else nullcontext()
+        with opening, reader.opened(kind, data + jpeg.END * cut) as image:
             width, height = image.size
             pixels = max(width * height, cost.tile_pixels(image))
             if pixels > max_pixels:
@@ -181,17 +176,23 @@ def _read(
                 )
             scale = reduce(image)
             made = _RESIZED_BYTES * min(longest_side, max(width, height)) * (max(width, height) // scale)
-            needed = int(pixels * cost.bytes_per_pixel(image, scale, scans)) + made
-            with nullcontext() if kind == "WEBP" else claim(needed):
+            needed = made + pixels * cost.bytes_per_pixel(image, scale, scans) + copied
+            if cut:
+                needed += 2 * (pixels * cost.bytes_per_pixel(image, 1, scans) + len(data))
+            with nullcontext() if canvases else claim(int(needed)):
+                if is_deep(image):
+                    check_deep(image, lambda: reader.opened(kind, data))
+                if cut:
+                    reader.check_end(data)
                 return finish(image, (width, height), scale)
-    except ImageError:
+    except BrokenImage:
+        header.refuse_text(sent)
         raise
-    except UnidentifiedImageError as error:
-        header.refuse_text(data)
-        raise BrokenImage(f"the {kind} file cannot be decoded: its header is damaged") from error
-    except _DAMAGE as error:
-        header.refuse_text(data)
-        raise BrokenImage(f"the {kind} file cannot be decoded: {error or type(error).__name__}") from error
+    except ImageError:  # a ValueError, as some damage is
+        raise
+    except reader.DAMAGE as error:
+        header.refuse_text(sent)
+        raise reader.broken(kind, error) from error
 
 
 def _decode_plain(data: bytes, plain: PlainJpeg, spec: InputSpec, max_pixels: int, claim: Claim) -> Decoded:
@@ -240,8 +241,7 @@ def _display(image: Image.Image, stored: Size, longest_side: int) -> NDArray[np.
 
 
 def _upright(small: Image.Image, orientation: int) -> NDArray[np.uint8]:
-    if small.mode != "RGB":
-        small = small.convert("RGB")
+    small = profile.in_srgb(small)
     return np.array(small.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else small)
 
 
@@ -252,7 +252,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DAMAGE:
+    except reader.DAMAGE:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -176,7 +176,6 @@ FILES: dict[str, tuple[bytes, str]] = {
     "Radiance HDR": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "is Radiance HDR"),
     "DDS": (b"DDS \x7c" + bytes(99), "is DDS"),
     "QOI": (b"qoif\x00\x00\x00\x10", "is QOI"),
-    "BigTIFF": (b"II+\x00\x08\x00\x00\x00", "is BigTIFF"),
     "TGA": (encode(picture(), "TGA"), "is TGA"),
     "DICOM": (bytes(128) + b"DICM" + bytes(99), "is DICOM"),
     "RAF": (b"FUJIFILMCCD-RAW " + bytes(99), "camera RAW (RAF)"),

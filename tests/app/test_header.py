@@ -70,6 +70,7 @@ def _chunks(count: int, kind: bytes = b"prVt") -> bytes:
         (encode(picture(), "JPEG", progressive=True), False),
         (encode(picture(), "JPEG")[:2] + b"\xff\xe1\x20\x02" + bytes(8192) + encode(picture(), "JPEG")[2:], False),
         (encode(picture(), "JPEG")[:2] + b"\xff\xe5\x00\x02" * 100 + encode(picture(), "JPEG")[2:], False),
+        (encode(picture(), "JPEG", icc_profile=b"x" * 200), False),
         (encode(picture(), "BMP"), False),
         (encode(picture(), "GIF"), False),
         (encode(picture(), "TIFF"), False),

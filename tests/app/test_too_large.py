@@ -1,6 +1,7 @@
 """The decoder: what would take more memory than the limit allows is refused before it does."""
 
 import struct
+import time
 import zlib
 
 import pytest
@@ -81,10 +82,10 @@ def test_the_limit_itself_is_allowed_and_one_pixel_more_is_not() -> None:
         decode(file, spec(), max_pixels=64 * 48 - 1)
 
 
-def test_a_png_that_inflates_to_much_text_is_refused() -> None:
+def test_a_png_that_would_inflate_to_much_text_is_not_inflated() -> None:
     plain = encode(picture(), "PNG")
     text = b"k\x00\x00" + zlib.compress(b"x" * 1_000_000)
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    assert decode(plain[:33] + chunk + plain[33:], spec()).format == "PNG"
-    with pytest.raises(BrokenImage):
-        decode(plain[:33] + chunk * 6 + plain[33:], spec())
+    started = time.thread_time()
+    assert decode(plain[:33] + chunk * 1000 + plain[33:], spec()).format == "PNG"
+    assert time.thread_time() - started < 0.3  # a gigabyte would take seconds
