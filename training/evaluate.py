@@ -13,7 +13,7 @@ from app.artifact import manifest
 from app.artifact.image import InputSpec
 from app.engines import Runs, machine
 from app.engines import load as load_engine
-from training import TrainingError, cells, checkpoint, mistakes, pixels, plots, trained, writing
+from training import TrainingError, cells, checkpoint, locks, mistakes, pixels, plots, trained, writing
 from training.cells import count
 from training.data import index, select
 from training.gates import EagerEngine, probabilities_of
@@ -59,6 +59,10 @@ def evaluate(target: Path, source: str | None, split: str | None, variant: str |
 def _evaluate_run(run: checkpoint.Run, source: str | None, split: str | None, talk: Talk) -> Predictions:
     """The eager checkpoint, on the run's recorded splits or on another folder."""
     use_cores()
+    try:
+        locks.require_free(run.folder)
+    except locks.InUse as busy:
+        talk.fact("note", f"{busy}: this is about its best epoch so far")
     own = source is None or run.was_trained_on(source)
     data = run.data() if own else _elsewhere(str(source), run.labels, split, run.checksums(), talk)
     name = _choose_split(data, split)
