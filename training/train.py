@@ -151,7 +151,8 @@ def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
     talk.fact("recipe", f"{plan.choice.recipe}: {plan.choice.why}")
     if plan.choice.expect:
         talk.fact("expect", plan.choice.expect)
-    talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, {start}")
+    fit = "" if recipe.fit == "crop" else f" (fit {recipe.fit})"
+    talk.fact("model", f"{recipe.model} at {recipe.input_size} px{fit}, {parameters:.2f} M parameters, {start}")
     where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
     how = f"{learner.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
     talk.fact("machine", f"{plan.device}, {where}, {how}")
