@@ -18,7 +18,6 @@ from tests.conftest import QUIET
 from tests.pictures import encode, picture, spec
 from tests.training.conftest import hurried, score
 from training import TrainingError, canvas, checkpoint, plan, recipe, weights
-from training.canvas import overlaid
 from training.checkpoint import Run
 from training.export import export
 from training.progress import Talk
@@ -67,7 +66,7 @@ def test_a_run_an_artifact_and_the_service_see_the_same(run: Path, wide: Path, t
     with hurried():
         described = export(Run.open(run), out, None, QUIET, {"onnx": WRITERS["onnx"]})
     assert (described.input.fit, described.schema_version) == (fit, 2)
-    assert described == manifest.load(out)
+    assert described.input == manifest.load(out).input
     served = startup.start(out, "auto", "cpu")
     for sample, probabilities in zip(trained.pixels.samples, trained.probabilities, strict=True):
         pixels = decode((wide / sample.path).read_bytes(), served.manifest.input).pixels
@@ -121,7 +120,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_pretrained_weights_stand_another_fit(settings: list[str], fit: Fit, fraction: float, file: Path) -> None:
-    asked = recipe.load("fine-tuning", [f"weights={file}", *settings])
+    asked = recipe.load("fine-tuning", ["model=torchvision/resnet18", f"weights={file}", *settings])
     resolved, found = weights.resolve(asked, None, recipe.keys(settings))
     assert (resolved.fit, resolved.crop_fraction, resolved.interpolation) == (fit, fraction, "bilinear")
     assert found
@@ -169,8 +168,9 @@ def test_a_heat_map_lies_on_the_picture(fit: Fit) -> None:
     assert shown.size == (360, 90)
     heat = np.zeros((32, 32), np.float32)
     heat[17:20, 26:30] = 1
-    warm = 255 - np.asarray(overlaid(shown, at, heat).convert("L")).astype(int)
-    row, column = np.unravel_index(np.where(warm > 200, 0, warm).argmax(), warm.shape)  # but for the frame
-    expected = {"crop": (52, 214), "squash": (52, 315), "pad": (75, 315)}[fit]
-    assert abs(row - expected[0]) <= 12
-    assert abs(column - expected[1]) <= 20
+    pictures = canvas.overlaid(shown, at, heat), canvas.framed(shown, at)
+    warm, plain = (np.asarray(each.convert("L")).astype(int) for each in pictures)
+    rows, columns = np.nonzero(abs(warm - plain) > 10)
+    expected = {"crop": (52, 214), "squash": (52, 315), "pad": (73, 315)}[fit]
+    assert rows.mean() == pytest.approx(expected[0], abs=2)
+    assert columns.mean() == pytest.approx(expected[1], abs=2)
