@@ -26,7 +26,7 @@ class InUse(TrainingError):
         except (OSError, UnicodeDecodeError):  # it has just ended, or SMB lets nobody else read
             holder = ""
         message = f'"{folder}" is in use by {holder or "another process"}'
-        super().__init__(message, "wait for it or stop it (finished epochs are kept), or name another folder")
+        super().__init__(message, "wait for it, stop it, or name another folder")
 
 
 @contextmanager

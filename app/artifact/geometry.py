@@ -1,5 +1,6 @@
 """Where the model's pixels lie in the picture as displayed: EXIF's orientations, and how a shape is made to fit."""
 
+import math
 from typing import Literal, NamedTuple
 
 from PIL import Image
@@ -76,7 +77,7 @@ def _padded(side: int, target: int, scale: float) -> float:
     so a picture turned by EXIF, or by hand, is padded alike."""
     if side / scale >= target:
         return target * scale
-    padding = min(round((target - side / scale) / 2), (target - 1) // 2)
+    padding = min(math.floor((target - side / scale) / 2 + 0.5), (target - 1) // 2)  # as the page's Math.round
     return target * side / (target - 2 * padding)
 
 
