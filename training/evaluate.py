@@ -141,7 +141,7 @@ def table(predictions: Predictions, width: int = cells.WIDTH, *, every: bool = F
     scores = f"accuracy {evaluation.accuracy}", f"macro F1 {evaluation.macro_f1:.4f}", f"ECE {evaluation.ece:.3f}"
     classes = evaluation.worst_first()
     shown = classes if every else classes[:20]
-    names = cells.distinct(evaluation.labels, _room(shown, width))
+    names = cells.distinct((*evaluation.labels, *(row.label for row in shown)), _room(shown, width))
     rows = [_HEADER]
     for row in shown:
         confused = f"{names[row.confused]} ({row.confused_n:,})" if row.confused_n else "-"
@@ -156,7 +156,7 @@ def table(predictions: Predictions, width: int = cells.WIDTH, *, every: bool = F
 def _room(rows: Sequence[ClassScore], width: int) -> int:
     """The columns that a name may have so that it stands alike where it is the class and where it is called."""
     numbers = [len(f"{row.confused_n:,}") for row in rows if row.confused_n]
-    room = width - max(len(f"{row.n:,}") for row in rows) - len("  " * 5 + "".join(_HEADER[2:5]))
+    room = width - max(len(f"{row.n:,}") for row in rows) - len("  precision  recall     F1" + "  " * 2)
     suffix = max(numbers, default=0) + len(" ()")
     first = [cell_len(cells.escaped(row.label)) for row in rows]
     last = [cell_len(cells.escaped(row.confused)) for row in rows if row.confused_n]
