@@ -90,7 +90,7 @@ def overlay(
     height, width, _ = picture.shape
     with claim(height * width * _BYTES_PER_PIXEL):
         shown = Image.fromarray(picture)
-        box = _within(explanation.geometry, shown.size)
+        box = _within(explanation.geometry.seen, shown.size)
         warm = _heated(shown.crop(box), explanation)
         if warm.size != shown.size:
             shown = shown.point([round(value * _DIM) for value in range(256)] * 3)
@@ -112,7 +112,7 @@ def _within(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int, int, i
 
 def _heated(picture: Image.Image, explanation: Explanation) -> Image.Image:
     """The evidence, smooth between the middles of its places, as colour that covers the more the more there is."""
-    evidence, seen = explanation.evidence(), explanation.geometry
+    evidence, seen = explanation.evidence(), explanation.geometry.seen
     rows, columns = evidence.shape
     left, top, right, bottom = explanation.box
     across, down = columns / (right - left), rows / (bottom - top)

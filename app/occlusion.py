@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from app.artifact.geometry import Size
 from app.artifact.image import InputSpec
 from app.batcher import Batcher
 
@@ -28,14 +29,19 @@ class Occlusion:
         self._grey = np.clip(np.round(np.array(mean) * 255), 0, 255).astype(np.uint8)
         self._turns = asyncio.Semaphore(max(1, max_batch // _SHARE))
 
-    async def maps(self, pixels: NDArray[np.uint8], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    async def maps(
+        self, pixels: NDArray[np.uint8], logits: NDArray[np.float32], margins: Size = (0, 0)
+    ) -> NDArray[np.float32]:
         """uint8[H, W, 3] and its logits float32[K] -> by how much each falls with each place covered: float32[K, h, w].
 
-        h and w are 8, or the picture's size if that is less. Raises EngineError.
+        h and w are 8, or the picture's size if that is less. Of `margins`, pixels of padding at either side, above and
+        below, nothing is covered: there 0 is lost. Raises EngineError.
         """
         height, width, _ = pixels.shape
-        rows, columns = list(_patches(height)), list(_patches(width))
-        tasks = [asyncio.ensure_future(self._without(pixels, row, column)) for row in rows for column in columns]
+        rows, columns = list(_patches(height, margins[1])), list(_patches(width, margins[0]))
+        tasks = [
+            asyncio.ensure_future(self._without(pixels, logits, row, column)) for row in rows for column in columns
+        ]
         try:
             left = np.stack(await asyncio.gather(*tasks))
         finally:
@@ -43,16 +49,20 @@ class Occlusion:
                 task.cancel()
         return (logits - left).T.reshape(-1, len(rows), len(columns))
 
-    async def _without(self, pixels: NDArray[np.uint8], rows: slice, columns: slice) -> NDArray[np.float32]:
+    async def _without(
+        self, pixels: NDArray[np.uint8], logits: NDArray[np.float32], rows: slice, columns: slice
+    ) -> NDArray[np.float32]:
+        if not pixels[rows, columns].size:
+            return logits
         async with self._turns:
             covered = pixels.copy()
             covered[rows, columns] = self._grey
             return (await self._batcher.submit(covered)).logits
 
 
-def _patches(size: int) -> Iterator[slice]:
-    """Two places wide, around the middle of each place."""
+def _patches(size: int, margin: int) -> Iterator[slice]:
+    """Two places wide, around the middle of each place, but for the padding."""
     places = min(PLACES, size)
     for place in range(places):
         start, end = (place - 0.5) * size / places, (place + 1.5) * size / places
-        yield slice(max(0, math.floor(start + 0.5)), min(size, math.floor(end + 0.5)))
+        yield slice(max(margin, math.floor(start + 0.5)), max(0, min(size - margin, math.floor(end + 0.5))))

@@ -1,6 +1,7 @@
 """How an artifact is made."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 import app as app  # before all else: it switches ONNX Runtime's telemetry off
@@ -20,8 +21,13 @@ class Refused(TrainingError):
     """A gate said no; exit code 3."""
 
 
-class Stopped(Exception):
-    """The user asked to stop; the current epoch is given up, the run stays valid. Exit code 130."""
+class Stopped(BaseException):
+    """Somebody asked to stop, which no `except Exception` on the way may take for an error; exit code 128 + the
+    signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+
+    def __init__(self, message: str = "stopped", number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 def nearest(word: str, known: Iterable[str], unlisted: Iterable[str] = ()) -> str:

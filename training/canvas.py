@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from app.artifact.image import Decoded, Geometry, InputSpec, decode
+from training.lettering import Lettering, Pen
 
 SIDE = 360  # pixels of the longer side of a photograph
 GAP, PAPER, INK, LINE = 12, (255, 255, 255), (30, 30, 30), 18
@@ -18,23 +19,23 @@ Tile = tuple[Image.Image, str]
 
 def sheet(title: str, tiles: Sequence[Tile], columns: int) -> Image.Image:
     """The tiles in rows, each over its caption, below one title line."""
-    font = ImageFont.load_default(13)
     captions = [caption.split("\n") for _, caption in tiles]
+    pen = Pen(Lettering.of([title, *(line for lines in captions for line in lines)]), 12)
     deep = LINE * max(map(len, captions))
     wide = max(
-        *(image.width for image, _ in tiles), *(math.ceil(font.getlength(t)) for lines in captions for t in lines)
+        *(image.width for image, _ in tiles), *(math.ceil(pen.length(line)) for lines in captions for line in lines)
     )
     high = max(image.height for image, _ in tiles) + deep + GAP
     columns = min(columns, len(tiles))
-    width = max(GAP + columns * (wide + GAP), 2 * GAP + math.ceil(font.getlength(title)))
+    width = max(GAP + columns * (wide + GAP), 2 * GAP + math.ceil(pen.length(title)))
     page = Image.new("RGB", (width, 2 * GAP + LINE + math.ceil(len(tiles) / columns) * high), PAPER)
-    pen = ImageDraw.Draw(page)
-    pen.text((GAP, GAP), title, INK, font)
+    draw = ImageDraw.Draw(page)
+    pen.write(draw, (GAP, GAP), title, INK)
     for number, ((image, _), lines) in enumerate(zip(tiles, captions, strict=True)):
         x, y = GAP + number % columns * (wide + GAP), 2 * GAP + LINE + number // columns * high
         page.paste(image, (x, y))
         for row, text in enumerate(lines):
-            pen.text((x, y + image.height + 2 + LINE * row), text, INK, font)
+            pen.write(draw, (x, y + image.height + 2 + LINE * row), text, INK)
     return page
 
 
@@ -60,7 +61,7 @@ def displayed(content: bytes, spec: InputSpec, decoded: Decoded) -> tuple[Image.
     longer = max(at.width, at.height)
     scale = SIDE // longer if longer < SIDE else SIDE / longer  # pixels of small pictures stay squares
     width, height = (max(1, round(side * scale)) for side in (at.width, at.height))
-    whole = {"width": min(at.width, width), "height": min(at.height, height), "crop_fraction": 1.0}
+    whole = {"width": min(at.width, width), "height": min(at.height, height), "crop_fraction": 1.0, "fit": "squash"}
     pixels = decode(content, spec.model_copy(update=whole)).pixels
     picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
     x, y = width / at.width, height / at.height
@@ -69,7 +70,7 @@ def displayed(content: bytes, spec: InputSpec, decoded: Decoded) -> tuple[Image.
 
 def framed(picture: Image.Image, at: Geometry) -> Image.Image:
     """What the model does not see is dimmed, what it sees has a frame."""
-    box = _box(at)
+    box = _box(at.seen)
     seen = picture.crop(box)
     out = Image.blend(picture, Image.new("RGB", picture.size, PAPER), 0.6)
     out.paste(seen, box[:2])

@@ -1,9 +1,10 @@
 """Text as a terminal shows it: nothing that steers it, and widths in columns instead of characters."""
 
+import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -48,13 +49,64 @@ def fitted(text: str, width: int, right: bool = False) -> str:
 
 def shortened(text: str, width: int = NAME) -> str:
     """At most `width` columns (4 or more) of escaped text."""
-    text = escaped(text)
+    return _cut(escaped(text), width, (width - 3) // 2)
+
+
+def _cut(text: str, width: int, end: int, start: int = 0, most: int = 0) -> str:
+    """At most `width` columns, of them `end` from the end, and `most` from `start` on."""
     if cell_len(text) <= width:
         return text
     tail = text[-width:]
-    while tail and (cell_len(tail) > (width - 3) // 2 or not cell_len(tail[0])):
+    while tail and (cell_len(tail) > end or not cell_len(tail[0])):
         tail = tail[1:]
+    tail = (set_cell_size(text[start:], most) if most else "") + "..." * bool(most) + tail
     return set_cell_size(text, width - 3 - cell_len(tail)) + "..." + tail
+
+
+def distinct(names: Iterable[str], width: int = NAME) -> dict[str, str]:
+    """Each name in at most `width` columns (8 or more) of escaped text, so that no two become the same.
+
+    Cut in the middle; where that makes several alike, further to the left or right, then to both sides of where they
+    differ, and where not even that helps with a number.
+    """
+    shown = {name: shortened(name, width) for name in names}
+    alike: dict[str, list[str]] = {}
+    for name, cut in shown.items():
+        alike.setdefault(cut, []).append(name)
+    taken = set()
+    for cut, group in alike.items():
+        kept = [name for name in group if escaped(name) == cut] or group
+        if len(kept) == 1:  # it is alone with this cut, or with being whole
+            group.remove(kept[0])
+            taken.add(cut)
+    for group in (sorted(group) for group in alike.values() if group):
+        texts = [escaped(name) for name in group]
+        fitting = (cut for cut in _cuts(texts, width) if len({*cut}) == len(group) and taken.isdisjoint(cut))
+        found = next(fitting, None) or _numbered(texts, width, taken)
+        taken.update(found)
+        shown |= zip(group, found, strict=True)
+    return shown
+
+
+def _cuts(texts: Sequence[str], width: int) -> Iterator[list[str]]:
+    for end in (*range((width - 3) // 2 + 1, width - 3), *range((width - 3) // 2)):
+        yield [_cut(text, width, end) for text in texts]
+    letters = enumerate(zip(*texts, strict=False))
+    start, each = next((place for place, column in letters if len({*column}) > 1), 0), (width - 6) // 4
+    if each:
+        yield [_cut(text, width, each, start, width - 6 - 2 * each) for text in texts]
+
+
+def _numbered(texts: Sequence[str], width: int, taken: set[str]) -> list[str]:
+    found: list[str] = []
+    for text in texts:
+        for number in itertools.count(1):
+            mark = f"~{number}"
+            cut = _cut(text, width - len(mark), (width - len(mark) - 3) // 2) + mark
+            if cut not in taken and cut not in found:
+                found.append(cut)
+                break
+    return found
 
 
 def table(rows: Sequence[Sequence[str]], align: str, width: int = WIDTH) -> list[str]:
@@ -76,7 +128,11 @@ def table(rows: Sequence[Sequence[str]], align: str, width: int = WIDTH) -> list
 
 
 def _column(cells: Sequence[str], width: int, side: str) -> list[str]:
-    return [fitted(cell, width, right=side == ">") for cell in cells]
+    """What differs stays different, but for numbers, which are never cut."""
+    if side == ">":
+        return [fitted(cell, width, right=True) for cell in cells]
+    shown = distinct(cells, width)
+    return [fitted(shown[cell], width) for cell in cells]
 
 
 def wrapped(name: str, text: str, width: int = WIDTH) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from app.artifact.image import InputSpec
-from training import TrainingError, records
+from training import TrainingError, locks, records
 from training.data import origin, reader
 from training.models.heads import Network
 from training.recipe import Recipe, parse
@@ -109,10 +109,20 @@ def require_replaceable(run: Path) -> None:
         raise TrainingError(f'"{run}" is a file', "name a folder with --out")
     begun = run / _NEW
     for path in (path for folder in (run, begun) if folder.is_dir() for path in folder.iterdir()):
-        if path != begun and path.name.removeprefix(".").removesuffix(".tmp") not in FILES:
+        known = path == begun or path.name == locks.NAME
+        if not known and path.name.removeprefix(".").removesuffix(".tmp") not in FILES:
             raise TrainingError(
                 f'"{run}" holds "{path.name}", so it is more than a run', "name another folder with --out"
             )
+
+
+def require_new(run: Path, *, force: bool) -> None:
+    """Raises TrainingError where something is in the way of a new run in `run`: an old one without `force`."""
+    if (run / "meta.json").exists() and not force:
+        raise TrainingError(f'"{run}" exists', "--resume goes on with it, --force replaces it")
+    require_replaceable(run)
+    if not force and run.exists() and any(path.name != locks.NAME for path in run.iterdir()):
+        raise TrainingError(f'"{run}" exists', "--force replaces it")
 
 
 @contextmanager
@@ -137,7 +147,7 @@ def new_run(run: Path) -> Iterator[Path]:
         raise
     new = sorted(folder.iterdir(), key=lambda path: path.name == "meta.json")  # makes the folder a run: last
     for path in run.iterdir():
-        if path != folder:
+        if path not in (folder, run / locks.NAME):
             path.unlink()
     for path in new:
         path.replace(run / path.name)

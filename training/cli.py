@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+from contextlib import nullcontext
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -70,6 +71,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a network on a folder of labelled pictures; leaves a run folder."""
+    from training import locks
+
+    locks.require_free(out)  # before torch is imported, which takes seconds
     from training import plan
     from training import train as training
 
@@ -203,13 +207,20 @@ def recipes(as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """Run the command; a known error becomes `error:` and `hint:`, with the exit codes 1, 2, 3 and 130."""
+    """Run the command; a known error becomes `error:` and `hint:`, with the exit codes 1, 2, 3, and 128 + a signal."""
+    from training import Stopped, stopping
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding has not is no reason to fail
             plain = codecs.lookup(stream.encoding).name == "ascii"  # POSIX and C: nothing is said of the terminal
             stream.reconfigure(encoding="utf-8" if plain else None, errors="backslashreplace")
     try:
-        app()
+        # a service has its own way to end: it drains
+        with nullcontext() if sys.argv[1:2] == ["serve"] else stopping.heard(stopping.stop):
+            app()
+    except Stopped as stopped:
+        typer.echo("\n".join(map(escaped, str(stopped).splitlines())), err=True)
+        sys.exit(128 + stopped.number)
     except Exception as error:  # the last frame: whatever `_say` does not know goes on as a traceback
         code = _say(error)
         if code is None or os.environ.get("SIGHTGLASS_DEBUG"):
@@ -221,12 +232,9 @@ def _say(error: Exception) -> int | None:
     """Print a known error and answer its exit code; None for an error of ours."""
     from app.artifact.manifest import ArtifactError
     from app.engines import EngineError
-    from training import Refused, Stopped, TrainingError
+    from training import Refused, TrainingError
 
     code, hint = 1, getattr(error, "hint", "")
-    if isinstance(error, Stopped):
-        typer.echo("\n".join(map(escaped, str(error).splitlines())), err=True)
-        return 130
     if isinstance(error, ModuleNotFoundError):
         extra = "torchscript" if sys.argv[1:2] in (["predict"], ["serve"], ["verify"]) else "train"
         if error.name == "mlflow":

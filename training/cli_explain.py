@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from training import TrainingError
-from training.cells import columns, shortened, table
+from training.cells import columns, distinct, table
 from training.terminal import AsJson, NoProgress, Quiet, echo, echo_fact, print_json, talk_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SIZE = 32
 LARGEST, LONGEST = 10_000, 100_000
+_NAMES = {"prediction", "class"}
 
 
 def explain(
@@ -109,11 +110,14 @@ def _about_filters(described: "Filters") -> str:
 def _print_findings(found: "Findings") -> None:
     if found.filters:
         echo_fact("filters", _about_filters(found.filters))
+    names = distinct(
+        row[key] for rows in (found.pictures, found.maximised) for row in rows for key in _NAMES & row.keys()
+    )
     for row in found.pictures:
-        answer = f"{shortened(row['prediction'])} {row['probability']:.4f}"
-        echo_fact("picture", f"{row['file']}: {answer}, explained: {shortened(row['class'])}")
+        answer = f"{names[row['prediction']]} {row['probability']:.4f}"
+        echo_fact("picture", f"{row['file']}: {answer}, explained: {names[row['class']]}")
     for row in found.maximised:
-        echo_fact("maximum", f"{shortened(row['class'])}: logit {row['logit_before']:.1f} to {row['logit']:.1f}")
+        echo_fact("maximum", f"{names[row['class']]}: logit {row['logit_before']:.1f} to {row['logit']:.1f}")
     if found.activity:
         rows = [["block", "kind", "mean |a|", "std", "zeros", "silent"]]
         for block in found.activity:

@@ -9,7 +9,7 @@ import typer
 from rich.cells import cell_len
 
 from training import TrainingError, reason
-from training.cells import columns, escaped, packed, shortened, wrapped
+from training.cells import columns, distinct, escaped, packed, wrapped
 from training.terminal import AsJson, echo, print_json
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ def serve(
 def _print_predictions(rows: list[dict[str, Any]]) -> None:
     """A row for each file, its name whole; many answers go on below."""
     width = min(50, max(cell_len(escaped(row["file"])) for row in rows))
+    names = distinct(each["class"] for row in rows for each in row.get("top_k", []))
     for row in rows:
-        answers = [f"{shortened(each['class'])} {each['probability']:.4f}" for each in row.get("top_k", [])]
+        answers = [f"{names[each['class']]} {each['probability']:.4f}" for each in row.get("top_k", [])]
         name = escaped(row["file"])
         name += " " * (width - cell_len(name))
         echo(*packed(f"{name}  ", answers or [f"error: {row['error']}"], width=columns(sys.stdout)))

@@ -28,7 +28,7 @@ def describe(name: str, version: int, servable: Servable, rows: list[Verdict], e
     heatmap = servable(torch.zeros((1, run.input.height, run.input.width, 3), dtype=torch.uint8)).heatmap
     size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
     return Manifest(
-        schema_version=manifest.SCHEMA_VERSION,
+        schema_version=manifest.schema_of(run.input),
         name=name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

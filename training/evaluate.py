@@ -3,17 +3,19 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from app.artifact import manifest
 from app.artifact.image import InputSpec
 from app.engines import Runs, machine
 from app.engines import load as load_engine
-from training import TrainingError, cells, checkpoint, mistakes, pixels, plots, trained, writing
+from training import TrainingError, cells, checkpoint, locks, mistakes, pixels, plots, trained, writing
 from training.cells import count
 from training.data import index, select
 from training.gates import EagerEngine, probabilities_of
@@ -22,9 +24,10 @@ from training.loop import use_cores
 from training.pixels import Pixels
 from training.progress import Talk
 from training.samples import Data
-from training.score import Evaluation, Floats
+from training.score import ClassScore, Evaluation, Floats
 
 SUSPECTS = "suspects.csv"
+_HEADER = ["class", "n", "precision", "recall", "F1", "most often called"]
 RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of its files' sha256 sums
 
 
@@ -60,6 +63,10 @@ def evaluate(target: Path, source: str | None, split: str | None, variant: str |
 def _evaluate_run(run: checkpoint.Run, source: str | None, split: str | None, talk: Talk) -> Predictions:
     """The eager checkpoint, on the run's recorded splits or on another folder."""
     use_cores()
+    try:
+        locks.require_free(run.folder)
+    except locks.InUse as busy:
+        talk.fact("note", f"{busy}: this is about its best epoch so far")
     own = source is None or run.was_trained_on(source)
     data = run.data() if own else _elsewhere(str(source), run.labels, split, run.checksums(), talk)
     name = _choose_split(data, split)
@@ -147,18 +154,35 @@ def _predictions(
 def table(predictions: Predictions, width: int = cells.WIDTH, *, every: bool = False) -> list[str]:
     """The lines that a person reads: worst class first, 20 of them or `every` one."""
     evaluation = predictions.evaluation
-    baseline = f'always-"{cells.shortened(evaluation.majority_label)}" {evaluation.majority:.4f}'
+    always = cells.distinct(evaluation.labels)[evaluation.majority_label]
+    baseline = f'always-"{always}" {evaluation.majority:.4f}'
     scores = f"accuracy {evaluation.accuracy}", f"macro F1 {evaluation.macro_f1:.4f}", f"ECE {evaluation.ece:.3f}"
     classes = evaluation.worst_first()
     shown = classes if every else classes[:20]
-    rows = [["class", "n", "precision", "recall", "F1", "most often called"]]
+    names = cells.distinct((*evaluation.labels, *(row.label for row in shown)), _room(shown, width))
+    rows = [_HEADER]
     for row in shown:
-        confused = f"{row.confused} ({row.confused_n:,})" if row.confused_n else "-"
-        rows.append([row.label, f"{row.n:,}", f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", confused])
+        confused = f"{names[row.confused]} ({row.confused_n:,})" if row.confused_n else "-"
+        scored = f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}"
+        rows.append([names[row.label], f"{row.n:,}", *scored, confused])
     lines = [*cells.packed("", [*scores, baseline], width=width), *cells.table(rows, "<>>>><", width)]
     if len(shown) < len(classes):
         lines.append(f"worst first; {len(shown)} of {len(classes)} shown, all with --verbose or --json")
     return lines
+
+
+def _room(rows: Sequence[ClassScore], width: int) -> int:
+    """The columns that a name may have so that it stands alike where it is the class and where it is called."""
+    numbers = [len(f"{row.confused_n:,}") for row in rows if row.confused_n]
+    room = width - max(len(f"{row.n:,}") for row in rows) - len("  precision  recall     F1" + "  " * 2)
+    suffix = max(numbers, default=0) + len(" ()")
+    first = [cell_len(cells.escaped(row.label)) for row in rows]
+    last = [cell_len(cells.escaped(row.confused)) for row in rows if row.confused_n]
+    for most in range(max([*first, *last]), 8, -1):
+        one, other = min(most, max(first)), min(most, max(last, default=0)) + suffix
+        if max(one, len(_HEADER[0])) + max(other, len(_HEADER[5])) <= room:
+            return most
+    return 8
 
 
 def look(predictions: Predictions, out: Path | None) -> str:

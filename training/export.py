@@ -19,7 +19,7 @@ from app.artifact.golden import Golden
 from app.artifact.image import decode
 from app.artifact.manifest import Manifest
 from app.engines import Engine, Runs
-from training import Refused, TrainingError, gates, pixels, report, tracking
+from training import Refused, TrainingError, gates, locks, pixels, report, tracking
 from training.cells import count
 from training.checkpoint import Run
 from training.description import describe
@@ -34,7 +34,7 @@ from training.samples import Data
 from training.score import Evaluation, accuracy
 from training.temperature import Calibrated, calibrated
 from training.variants import WRITERS, Writer
-from training.writing import new_folder
+from training.writing import lock_of, new_folder
 
 CALIBRATION_IMAGES = 256
 Writers = Mapping[str, tuple[str, Writer]]
@@ -48,9 +48,17 @@ def export(
     Temperature and gates use val, INT8 calibration uses train, as does its gate where val is small, but other images of
     it; test is only measured, once per kept variant.
     Without `pictures` the report holds none of test's.
-    Raises TrainingError; Refused where an fp32 variant is not the checkpoint.
+    Raises TrainingError, also while the run is trained, when weights, curves and report would be of different epochs;
+    Refused where an fp32 variant is not the checkpoint.
     """
     name, version = _name_and_version(out)
+    with locks.reading(run.folder):
+        return _export(run, out, name, version, source, talk, writers, pictures=pictures)
+
+
+def _export(
+    run: Run, out: Path, name: str, version: int, source: str | None, talk: Talk, writers: Writers, *, pictures: bool
+) -> Manifest:
     run.history()  # the report needs it: damage is found before the work
     tracker = tracking.connect(run.folder, talk, resumed=True)
     data = run.data(source)
@@ -87,6 +95,7 @@ def _name_and_version(out: Path) -> tuple[str, int]:
         raise TrainingError(f'"{out}" does not end in a version', f"--out exports/NAME/VERSION, e.g. {out}/1")
     if not re.fullmatch(manifest.NAME, name):
         raise TrainingError(f'"{name}" cannot be a model\'s name', "letters, digits, '.', '_' and '-' can")
+    locks.require_free(out, lock_of(out))
     if out.exists():
         others = [int(path.name) for path in out.parent.iterdir() if path.name.isdecimal()]
         raise TrainingError(f'"{out}" exists; a version is never changed', f"--out {out.parent / str(max(others) + 1)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from training import TrainingError, checkpoint, optim, recipe, splits
+from training import TrainingError, checkpoint, locks, optim, recipe, splits
 from training import weights as starting
 from training.checkpoint import Run
 from training.choice import Choice, choose
@@ -19,7 +19,8 @@ from training.weights import Weights
 @dataclass(frozen=True)
 class Plan:
     """`asked` is the recipe before its weights had their say, `choice` its name and why it is that one; `device` is cpu
-    or cuda; `weights` is where the network starts (None: from scratch); `resumed` is the run to go on with."""
+    or cuda; `weights` is where the network starts (None: from scratch); `resumed` is the run to go on with; `force`:
+    a run that is there is replaced."""
 
     data: Data
     out: Path
@@ -29,6 +30,7 @@ class Plan:
     device: str
     weights: Weights | None
     resumed: Run | None
+    force: bool = False
 
 
 def make(
@@ -47,13 +49,10 @@ def make(
     Raises TrainingError.
     """
     device = _resolve(device)
+    locks.require_free(out)
     if resume:
         return _resumed(source, out, name, overrides, weights, device)
-    if (out / "meta.json").exists() and not force:
-        raise TrainingError(f'"{out}" exists', "--resume goes on with it, --force replaces it")
-    checkpoint.require_replaceable(out)
-    if out.exists() and any(out.iterdir()) and not force:
-        raise TrainingError(f'"{out}" exists', "--force replaces it")
+    checkpoint.require_new(out, force=force)
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise TrainingError(f'"{out}" lies in the data, where it would be taken for a class', "--out runs/NAME")
     data = index(source)
@@ -65,7 +64,7 @@ def make(
             f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"
         )
     splits.require_shares(data, chosen.val_fraction, chosen.test_fraction)
-    return Plan(data, out, chosen, asked, choice, device, start, None)
+    return Plan(data, out, chosen, asked, choice, device, start, None, force)
 
 
 def _resolve(device: str) -> str:

@@ -11,10 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from training import checkpoint
+from training.cells import distinct
 from training.checkpoint import Run
 from training.familiarity import Familiarity
+from training.lettering import Lettering
 from training.rejection import Rejection
 from training.score import Evaluation, Floats
+
+_NAMED = 30  # classes: of more, nobody could read the names
+_NAME = 19  # columns of one
 
 
 def draw(evaluation: Evaluation, run: Run | None) -> dict[str, Figure]:
@@ -34,18 +39,21 @@ def save(figure: Figure, target: Path | IO[Any], kind: str) -> None:
 
 
 def _confusion(evaluation: Evaluation) -> Figure:
-    """Rows are the true labels, each normalised to 1; counts are written in up to 30 classes."""
+    """Rows are the true labels, each normalised to 1; names and counts are written for up to 30 classes."""
     counts = np.array(evaluation.confusion_matrix)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    names = [f"{label[:18]}…" if len(label) > 19 else label for label in evaluation.labels]
+    lettering = Lettering.of(evaluation.labels if len(counts) <= _NAMED else ())
+    written = [lettering.written(label) for label in evaluation.labels]
+    short = distinct(written, _NAME)
+    names, family = [short[label] for label in written], lettering.families()
     side = min(14.0, 2.5 + 0.45 * len(names))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="called", ylabel="is")
-    if len(names) <= 30:
-        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
-        axes.set_yticks(range(len(names)), names, parse_math=False)
+    if len(names) <= _NAMED:
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False, family=family)
+        axes.set_yticks(range(len(names)), names, parse_math=False, family=family)
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"

@@ -126,6 +126,7 @@ def _unmeasured(recipe: Recipe) -> InputSpec:
         channels=recipe.channels,
         crop_fraction=recipe.crop_fraction,
         interpolation=recipe.interpolation,
+        fit=recipe.fit,
         mean=(0.0,) * recipe.channels,
         std=(1.0,) * recipe.channels,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.artifact.geometry import Fit
 from training import TrainingError, models, nearest
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Recipe(BaseModel):
     channels: Literal[1, 3] = 3
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    fit: Fit = "crop"
+    """How a picture of another shape becomes a square: its middle, all of it in another shape, or with grey around."""
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)] = 128

@@ -111,8 +111,6 @@ class MLflow(Tracker):
             return
         try:
             self._send(status)
-        except Stopped:
-            raise
         except Exception as error:  # see connect; not worth a training run, whatever it is
             self._quiet_until = time.monotonic() + QUIET_FACTOR * (time.monotonic() - started)
             self._warn(error, status)

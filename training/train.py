@@ -4,19 +4,28 @@ import copy
 import json
 import math
 import shlex
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
 
 from app.artifact.image import InputSpec
 from app.engines import machine
-from training import Stopped, TrainingError, checkpoint, duplicates, provenance, reading, tracking, writing
+from training import (
+    Stopped,
+    TrainingError,
+    checkpoint,
+    duplicates,
+    locks,
+    provenance,
+    reading,
+    stopping,
+    tracking,
+    writing,
+)
 from training.cells import count
 from training.graph import Normalise
 from training.loop import Learner, logits_of, use_cores
@@ -44,14 +53,27 @@ class Result:
 def train(plan: Plan, talk: Talk) -> Result:
     """Train as planned and leave the run in `plan.out`; a resumed run goes on after its last finished epoch.
 
-    Raises TrainingError for unusable data, Stopped when interrupted (the run stays resumable).
+    Raises TrainingError for unusable data or where another process writes the run, Stopped when interrupted (the run
+    stays resumable).
     """
-    tracker = tracking.connect(plan.out, talk, resumed=plan.resumed is not None)
-    data = reading.read(plan, talk)
-    sets = data.sets
-    learner = _learner(plan, data.input, len(sets["train"]), talk)
-    if plan.resumed is None:
-        _start_run(plan, data, learner)
+    with locks.writing(plan.out) as locked:
+        if not locked:
+            where = f"{plan.out} lies on a filesystem without locks"
+            talk.fact("warn", f"{where}: nothing stops a second training from writing there too")
+        if plan.resumed is None:  # once more: another training may have come and gone since the plan was made
+            checkpoint.require_new(plan.out, force=plan.force)
+        with nullcontext() if plan.resumed is None else _saying_how_to_go_on(plan):
+            tracker = tracking.connect(plan.out, talk, resumed=plan.resumed is not None)
+            data = reading.read(plan, talk)
+            learner = _learner(plan, data.input, len(data.sets["train"]), talk)
+        if plan.resumed is None:
+            _start_run(plan, data, learner)
+        with _saying_how_to_go_on(plan):
+            return _go_on(plan, data.sets, learner, tracker, talk)
+
+
+def _go_on(plan: Plan, sets: dict[str, Pixels], learner: Learner, tracker: tracking.Tracker, talk: Talk) -> Result:
+    """From the run's last finished epoch to the last of all."""
     state = checkpoint.load_state(plan.out)
     with checkpoint.fitting(plan.out / "last.pt"):
         learner.load_state_dict(state["learner"])
@@ -59,12 +81,12 @@ def train(plan: Plan, talk: Talk) -> Result:
     history: History = state["history"]
     if plan.resumed is not None:
         _say_where(history, plan, talk)
-    with tracking.following(tracker), _interruptible(plan, talk) as stopping:
+    with tracking.following(tracker), stopping.patient(talk.line) as asked:
         if len(history) < plan.recipe.epochs:
             talk.line(HEADER)
         for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
             _announce(learner.spans, epoch, talk)
-            row = _epoch(learner, sets, epoch, talk, stopping)
+            row = _epoch(learner, sets, epoch, talk, asked)
             history.append(row)
             improved = row is max(history, key=checkpoint.rank(plan.recipe))
             if improved:
@@ -129,7 +151,8 @@ def _introduce(learner: Learner, plan: Plan, start: str, talk: Talk) -> None:
     talk.fact("recipe", f"{plan.choice.recipe}: {plan.choice.why}")
     if plan.choice.expect:
         talk.fact("expect", plan.choice.expect)
-    talk.fact("model", f"{recipe.model} at {recipe.input_size} px, {parameters:.2f} M parameters, {start}")
+    fit = "" if recipe.fit == "crop" else f" (fit {recipe.fit})"
+    talk.fact("model", f"{recipe.model} at {recipe.input_size} px{fit}, {parameters:.2f} M parameters, {start}")
     where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
     how = f"{learner.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
     talk.fact("machine", f"{plan.device}, {where}, {how}")
@@ -153,14 +176,14 @@ def _start_run(plan: Plan, data: Read, learner: Learner) -> None:
 
 
 def _epoch(
-    learner: Learner, sets: dict[str, Pixels], epoch: int, talk: Talk, stopping: Callable[[], bool]
+    learner: Learner, sets: dict[str, Pixels], epoch: int, talk: Talk, asked: Callable[[], bool]
 ) -> dict[str, Any]:
     """Train and validate once; one row of metrics.jsonl."""
     started = time.monotonic()
     labels = sets["val"].labels
     with _within_memory(learner.recipe):
         with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
-            stats = learner.epoch(sets["train"], epoch, progress, stopping)
+            stats = learner.epoch(sets["train"], epoch, progress, asked)
         logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
     val_loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
     _require_finite(learner.recipe, epoch, stats.loss, val_loss)
@@ -223,23 +246,10 @@ def _result(recipe: Recipe, history: History, n: int) -> Result:
 
 
 @contextmanager
-def _interruptible(plan: Plan, talk: Talk) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C once: stop after this batch. Twice: stop now. Either way the run is whole, and how to go on is said."""
-    asked = False
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise Stopped
-        asked = True
-        talk.line("stopping after this batch; Ctrl-C again stops now")
-
-    previous = signal.signal(signal.SIGINT, ask)
+def _saying_how_to_go_on(plan: Plan) -> Iterator[None]:
     try:
-        yield lambda: asked
+        yield
     except Stopped as stopped:
         words = ["sightglass", "train", plan.data.source, "--out", str(plan.out), "--resume", "--device", plan.device]
-        command = shlex.join(words)
-        raise Stopped(f"stopped; finished epochs are kept\nnext     {command}") from stopped
-    finally:
-        signal.signal(signal.SIGINT, previous)
+        command = f"next     {shlex.join(words)}"
+        raise Stopped(f"{stopped}; finished epochs are kept\n{command}", stopped.number) from stopped

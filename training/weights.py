@@ -89,8 +89,9 @@ def _surplus(network: Network, state: State) -> list[str]:
 def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> tuple[Recipe, Weights | None]:
     """What `--from SOURCE` or else the recipe's `weights` names, and the recipe as it follows from them.
 
-    The preprocessing follows the weights; from a run or an artifact the model does too. `asked` are the keys that the
-    user set. Raises TrainingError, also where those are at odds with the weights.
+    The preprocessing follows the weights, but for a `fit` that the recipe or the user names; from a run or an artifact
+    the model does too. `asked` are the keys that the user set. Raises TrainingError, also where those are at odds with
+    the weights.
     """
     own: dict[str, Any] = {}
     if source is not None and "weights" in asked:
@@ -108,7 +109,9 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
         own = {"weights": source}
         found = _named(recipe.model_copy(update=own))
     if found and found.input:
-        own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation")}
+        own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
+        if "fit" in recipe.model_fields_set and recipe.fit != found.input.fit:
+            del own["fit"], own["crop_fraction"]  # how much of a picture is seen; weights stand another shape
     for key in asked:
         if key in own and key != "weights" and own[key] != getattr(recipe, key):
             raise TrainingError(f"{key} follows the weights of {source or recipe.weights}: {own[key]}", "leave it out")

@@ -5,11 +5,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from training import TrainingError
+from training import TrainingError, locks
 
 
 class DiskFull(TrainingError):
@@ -51,21 +51,38 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def require_new(out: Path) -> None:
-    """Raises TrainingError if `out` exists: to be asked before the work as well."""
+    """Raises TrainingError if `out` exists or is being written: to be asked before the work as well."""
+    locks.require_free(out, lock_of(out))
+    _require_absent(out)
+
+
+def _require_absent(out: Path) -> None:
     if out.exists():
         raise TrainingError(f'"{out}" exists already', "name a new folder with --out")
 
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that becomes `out` at the end, or vanishes."""
-    made = not out.parent.exists()
-    with room_for(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        with room_for(out):
+    """A temporary folder beside `out` that becomes `out` at the end, or vanishes.
+
+    Raises TrainingError where there is an `out`, or another process makes it.
+    """
+    with room_for(out), locks.existing(out.parent), locks.held(lock_of(out), out):
+        _require_absent(out)  # once more: another may have come and gone since it was asked
+        with _becoming(out) as folder:
             yield folder
+
+
+def lock_of(out: Path) -> Path:
+    """Whoever makes the folder `out` holds this file."""
+    return out.parent / f".{out.name}{locks.NAME}"
+
+
+@contextmanager
+def _becoming(out: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield folder
         for path in folder.iterdir():  # another user may read it
             path.chmod(0o644)
         folder.chmod(0o755)
@@ -74,9 +91,6 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise DiskFull(out, error.why) if error.path.is_relative_to(folder) else error from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if made:
-            with suppress(OSError):  # it is not empty: something was written
-                out.parent.rmdir()
 
 
 def write(path: Path, text: str) -> None:

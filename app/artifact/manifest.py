@@ -12,7 +12,7 @@ from app.artifact.image import InputSpec
 
 FILE = "manifest.json"
 _GOLDEN = "golden.npz"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a model: it stands in URLs
 _PATH = re.compile(r"(?=.{1,200}$)\w[\w.-]*(/\w[\w.-]*)*")
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -111,6 +111,8 @@ class Manifest(_Part):
             raise ValueError("a label occurs twice")
         if self.default_variant not in self.variants:
             raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
+        if self.schema_version < schema_of(self.input):
+            raise ValueError(f'fit "{self.input.fit}" needs schema {schema_of(self.input)}')
         if not len(self.input.mean) == len(self.input.std) == self.input.channels:
             raise ValueError("mean and std need one value per channel")
         return self
@@ -125,6 +127,11 @@ class Manifest(_Part):
         content = self.model_dump(mode="json", exclude={"digest"})
         content["digest"] = _digest(content)
         (folder / FILE).write_text(_text(content), encoding="utf-8")
+
+
+def schema_of(spec: InputSpec) -> int:
+    """The oldest schema that can say this: a service that is older than `fit` goes on serving what is cropped."""
+    return 1 if spec.fit == "crop" else 2
 
 
 def load(folder: Path) -> Manifest:

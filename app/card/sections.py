@@ -37,9 +37,15 @@ def preprocessing(spec: InputSpec) -> str:
     kept = "" if spec.crop_fraction == 1 else f", of which the middle {share} of each side is kept"
     shape = "square" if spec.width == spec.height else f"{spec.width}:{spec.height}"
     colours = "RGB" if spec.channels == 3 else "grey (Rec. 601 luma)"
+    fitted = {
+        "crop": f"the largest centred {shape} crop",
+        "squash": "the whole picture, whatever its shape",
+        "pad": f"the whole picture, with grey (114 of 255) around it to make it {shape}",
+    }
+    unseen = "" if spec.fit != "crop" and not kept else " What lies outside is not seen."
     return (
-        f"EXIF orientation applied, transparency on white, {colours}; the largest centred {shape} crop{kept}, "
-        f"resized to {spec.width} x {spec.height} ({spec.interpolation}, antialiased). What lies outside is not seen."
+        f"EXIF orientation applied, transparency on white, {colours}; {fitted[spec.fit]}{kept}, "
+        f"resized to {spec.width} x {spec.height} ({spec.interpolation}, antialiased).{unseen}"
     )
 
 

@@ -2,7 +2,8 @@
 const $ = (id) => document.getElementById(id);
 const main = $("main");
 const number = (key) => Number(main.dataset[key]);
-const model = { width: number("width"), height: number("height"), channels: number("channels"), crop: number("crop") };
+const model = { width: number("width"), height: number("height"), channels: number("channels"), crop: number("crop"),
+  fit: main.dataset.fit };
 const maxBytes = number("maxBytes");
 const rejectBelow = main.dataset.reject === "" ? null : number("reject");
 const IN_FLIGHT = 4;
@@ -292,11 +293,21 @@ function announce(item) {
   if (!elsewhere && !$("classify").hidden) $("answer").focus({ preventScroll: state === "done" && innerWidth > 800 });
 }
 
-// The centred box of the model's shape, as app/artifact/image.py cuts it.
+// The centred box that the model's pixels are, as app/artifact/geometry.py lays it; where it pads, that sticks out.
 function seenBox(width, height) {
-  const scale = Math.min(width / model.width, height / model.height) * model.crop;
-  const [w, h] = [model.width * scale, model.height * scale];
+  const scales = [width / model.width, height / model.height].map((scale) => scale * model.crop);
+  const scale = model.fit === "pad" ? Math.max(...scales) : Math.min(...scales);
+  const [w, h] = model.fit === "squash" ? [width * model.crop, height * model.crop]
+    : model.fit === "pad" ? [padded(width, model.width, scale), padded(height, model.height, scale)]
+      : [model.width * scale, model.height * scale];
   return { left: (width - w) / 2, top: (height - h) / 2, right: (width + w) / 2, bottom: (height + h) / 2 };
+}
+
+// Whole pixels of padding, as many before as behind.
+function padded(side, target, scale) {
+  if (side / scale >= target) return target * scale;
+  const padding = Math.min(Math.round((target - side / scale) / 2), Math.floor((target - 1) / 2));
+  return target * side / (target - 2 * padding);
 }
 
 function paintPicture() {
@@ -308,10 +319,15 @@ function paintPicture() {
   const pen = canvas.getContext("2d");
   const [width, height] = [image.naturalWidth, image.naturalHeight];
   const { left, top, right, bottom } = seenBox(width, height);
-  $("saw-how").textContent = `The middle ${Math.round(right - left)} × ${Math.round(bottom - top)} of ${width} × ${height} pixels, `
-    + `as ${model.width} × ${model.height}.`;
-  pen.fillStyle = "white"; // what transparency is laid on
+  const [across, down] = [Math.min(width, right - left), Math.min(height, bottom - top)]; // the rest is padding
+  const part = Math.round(across) < width || Math.round(down) < height ? `The middle ${Math.round(across)} × ${Math.round(down)} of` : "All";
+  const around = model.fit === "pad" && (left < -0.5 || top < -0.5) ? ", with grey around it" : "";
+  $("saw-how").textContent = `${part} ${width} × ${height} pixels, as ${model.width} × ${model.height}${around}.`;
+  pen.fillStyle = "#727272"; // what is padded with
   pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.fillStyle = "white"; // what transparency is laid on
+  const [x, y] = [canvas.width / (right - left), canvas.height / (bottom - top)];
+  pen.fillRect((Math.max(0, left) - left) * x, (Math.max(0, top) - top) * y, across * x, down * y);
   pen.imageSmoothingQuality = "high";
   pen.filter = model.channels === 1 ? "grayscale(1)" : "none";
   pen.drawImage(image, left, top, right - left, bottom - top, 0, 0, canvas.width, canvas.height);

@@ -10,7 +10,7 @@ from fastapi import Query
 from starlette.types import Receive, Scope, Send
 
 from app import explanation, schemas
-from app.artifact.geometry import Box
+from app.artifact.geometry import Box, margins
 from app.artifact.manifest import Manifest
 from app.classifier import Classifier, Prediction
 from app.errors import Problem
@@ -86,12 +86,14 @@ async def _explain(prediction: Prediction, label: str, manifest: Manifest, occlu
     size = manifest.input.width, manifest.input.height
     box: Box = (0, 0, *size)
     method: Method = "occlusion"
+    seen = decoded.geometry
     maps = row.heatmap
     if maps is None:
-        maps = await occlusion.maps(decoded.pixels, row.logits)
+        padding = margins((seen.left, seen.top, seen.right, seen.bottom), size)
+        maps = await occlusion.maps(decoded.pixels, row.logits, padding)
     else:
         method, box = "class-activation", manifest.heatmap_box or box
-    return Explanation(label, number, probability, method, maps, decoded.geometry, decoded.geometry.lay(box, size))
+    return Explanation(label, number, probability, method, maps, seen, seen.lay(box, size))
 
 
 def _known(label: str | None, labels: Sequence[str]) -> str | None:

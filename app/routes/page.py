@@ -133,6 +133,7 @@ def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[s
         "height": spec.height,
         "channels": spec.channels,
         "crop": spec.crop_fraction,
+        "fit": spec.fit,
         "reject": line.confidence if line else "",
         "max_bytes": max_upload_bytes,
         "limit": f"{max_upload_bytes / 1e6:g} MB",

@@ -174,3 +174,23 @@ def test_an_engine_that_fails_ends_the_explanation_and_its_work() -> None:
         await batcher.stop()
 
     play(scene())
+
+
+def test_padding_is_not_covered_and_costs_the_engine_nothing() -> None:
+    """White padding would otherwise count as what the class needs: 16 x 16 with 4 rows of it above and below."""
+
+    async def scene() -> None:
+        engine = Bright()
+        batcher = Batcher(engine, 16)
+        await batcher.start()
+        try:
+            logits = (await batcher.submit(_WHITE)).logits
+            maps = await Occlusion(batcher, model(16, 16), 16).maps(_WHITE, logits, (0, 4))
+        finally:
+            await batcher.stop()
+        # a patch is 4 rows high and goes a place, 2 rows, each time; the outermost that reach the picture cover half
+        assert [int(value) for value in maps[0, :, 3]] == [0, 4, 12, 16, 16, 12, 4, 0]
+        assert len(engine.seen) == 1 + 6 * 8
+        assert all((seen[:4] == 255).all() and (seen[12:] == 255).all() for seen in engine.seen)
+
+    play(scene())

@@ -12,9 +12,10 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from app.artifact import manifest
+from app.artifact.geometry import Fit
 from app.artifact.image import decode
 from app.settings import DEFAULT_MODEL
 from tests.app.artifacts import reseal
@@ -109,6 +110,34 @@ def test_what_the_model_saw_is_what_the_decoder_makes(page: Page) -> None:
     # the browser's own resampling: a turned or shifted crop differs by 30 and more
     assert np.abs(seen - decode(turned, spec).pixels).mean() < 8
     assert "middle 300 \N{MULTIPLICATION SIGN} 300 of 451 " in page.inner_text("#saw-how")
+
+
+@pytest.mark.parametrize(
+    ("fit", "size", "words"),
+    [
+        ("squash", (400, 100), "All 400 x 100 pixels, as 32 x 32."),
+        ("pad", (400, 100), "All 400 x 100 pixels, as 32 x 32, with grey around it."),
+        ("pad", (90, 300), "All 90 x 300 pixels, as 32 x 32, with grey around it."),
+        ("pad", (100, 100), "All 100 x 100 pixels, as 32 x 32."),
+    ],
+)
+def test_what_the_model_saw_is_fitted_as_the_decoder_does(
+    fit: Fit, size: tuple[int, int], words: str, page: Page
+) -> None:
+    def fitted(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace('data-fit="crop"', f'data-fit="{fit}"'))
+
+    page.route("**/", fitted)
+    page.reload()
+    file = encode(Image.open(CAT).resize(size))
+    choose(page, ("cat.png", file))
+    answered(page)
+    page.wait_for_selector("#saw:not([hidden])")
+    spec = manifest.load(DEFAULT_MODEL).input.model_copy(update={"fit": fit})
+    seen = drawn(page, "#saw canvas").astype(int)[..., :3]
+    assert np.abs(seen - decode(file, spec).pixels).mean() < 8
+    assert page.inner_text("#saw-how").replace("\N{MULTIPLICATION SIGN}", "x") == words
 
 
 def test_tiff_is_classified_although_no_browser_shows_it(page: Page) -> None:

@@ -5,6 +5,7 @@ import os
 import pty
 import struct
 import termios
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,55 @@ def test_the_columns_of_a_terminal_count_and_of_a_wide_one_a_hundred() -> None:
 def test_one_is_singular() -> None:
     assert [cells.count(n, "class", "classes") for n in (0, 1, 2000)] == ["0 classes", "1 class", "2,000 classes"]
     assert cells.count(1, "epoch") == "1 epoch"
+
+
+CARS = [
+    "Chevrolet Silverado 1500 Extended Cab 2012",
+    "Chevrolet Silverado 1500 Regular Cab 2012",
+    "Chevrolet Silverado 1500 Hybrid Crew Cab 2012",
+    "Chevrolet Silverado 2500HD Regular Cab 2012",
+]
+
+
+@pytest.mark.parametrize("width", [8, 12, 16, 19, 24, 32, 40])
+@pytest.mark.parametrize(
+    "names",
+    [
+        CARS,
+        [f"{'long ' * 20}{number}" for number in range(1200)],
+        [f"{number} {'long ' * 20}" for number in range(1200)],
+        [f"{'long ' * 20}{number:04}{' long' * 20}" for number in range(300)],
+        [f"{'the same ' * 9}{one}{' and more' * 9}{two}{' to the end' * 9}" for one in "abc" for two in "xyz"],
+        [f"{'犬と猫' * 20}{number}{'鳥と花' * 20}" for number in range(30)],
+        ["a\x1b" + "b" * 50, r"a\x1b" + "b" * 50, "a\x1b", r"a\x1b"],
+        ["a" * 60, "a" * 61, "a" * 62, f"{'a' * 8}...{'a' * 8}", "a" * 60 + "~1"],
+        ["\u200f" * 40 + "x", "\u200f" * 40 + "y"],
+    ],
+)
+def test_names_that_differ_still_do_when_they_are_cut(names: list[str], width: int) -> None:
+    shown = cells.distinct(names, width)
+    assert set(shown) == set(names)
+    assert len(set(shown.values())) == len(set(names))
+    assert all(cell_len(cut) <= width for cut in shown.values())
+    whole = Counter(map(cells.escaped, names))
+    assert all(shown[name] == cells.escaped(name) for name in names if _fits(name, width, whole))
+
+
+def _fits(name: str, width: int, whole: Counter[str]) -> bool:
+    return cell_len(cells.escaped(name)) <= width and whole[cells.escaped(name)] == 1
+
+
+def test_what_tells_names_apart_is_shown_where_there_is_room() -> None:
+    assert list(cells.distinct(CARS, 19).values()) == [
+        "Che...1500 Ex...012",
+        "Che...1500 Re...012",
+        "Che...1500 Hy...012",
+        "Che...2500HD ...012",
+    ]
+    assert cells.distinct(["n" * 50, "m" * 50], 11) == {"n" * 50: "nnnn...nnnn", "m" * 50: "mmmm...mmmm"}
+
+
+def test_the_rows_of_a_table_keep_different_names() -> None:
+    lines = cells.table([["block", "n"], *([name, "1"] for name in CARS)], "<>", width=24)
+    assert len(set(lines)) == 5
+    assert all(cell_len(line) <= 24 for line in lines)

@@ -86,6 +86,24 @@ def test_a_table_of_any_names_stays_in_its_columns(digits_run: Path) -> None:
     assert all(line.endswith("(7)") for line in lines[header + 1 :])
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_class_has_the_same_name_wherever_it_stands_and_another_than_all_others(width: int, digits_run: Path) -> None:
+    cabs = ("1500 Extended", "1500 Regular", "1500 Hybrid Crew", "2500HD Regular", *map(str, range(6)))
+    names = tuple(f"Chevrolet Silverado {cab} Cab 2012" for cab in cabs)
+    found = score(digits_run)
+    rows = tuple(
+        replace(row, label=name, confused=other, confused_n=7)
+        for row, name, other in zip(found.evaluation.per_class, names, reversed(names), strict=True)
+    )
+    named = replace(found.evaluation, labels=names, per_class=rows, majority_label=names[2])
+    lines = evaluate.table(replace(found, evaluation=named), width)
+    pattern = r"^(\S.*\S) +[\d,]+  +\d\.\d{3} +\d\.\d{3} +\d\.\d{3}  (.*) \(7\)$"
+    pairs = [match.groups() for line in lines if (match := re.match(pattern, line))]
+    assert len({label for label, _ in pairs}) == 10
+    assert {label for label, _ in pairs} == {called for _, called in pairs}
+    assert all(cell_len(line) <= width for line in lines[-11:])
+
+
 def test_verbose_shows_every_class(digits_run: Path) -> None:
     found = score(digits_run)
     rows = tuple(replace(found.evaluation.per_class[0], label=f"class {number}") for number in range(30))

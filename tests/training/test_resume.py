@@ -74,14 +74,22 @@ def test_a_killed_run_resumes_to_bit_identical_weights(tmp_path: Path) -> None:
     assert [row["epoch"] for row in metrics(out)] == list(range(1, EPOCHS + 1))
 
 
-def test_ctrl_c_leaves_a_valid_run_and_prints_the_command_that_resumes_it(
-    sightglass: Sightglass, tmp_path: Path
+@pytest.mark.parametrize(
+    ("kind", "code", "stopping"),
+    [
+        (signal.SIGINT, 130, "stopping after this batch; Ctrl-C again stops now"),
+        (signal.SIGTERM, 143, "stopping by SIGTERM after this batch"),
+        (signal.SIGHUP, 129, "stopping by SIGHUP after this batch"),
+    ],
+)
+def test_an_interrupt_leaves_a_valid_run_and_prints_the_command_that_resumes_it(
+    kind: signal.Signals, code: int, stopping: str, sightglass: Sightglass, tmp_path: Path
 ) -> None:
     out = tmp_path / "interrupted"
     process = start(*FULL, out)
-    said = interrupt_in_second_epoch(process, signal.SIGINT)
-    assert process.returncode == 130, said
-    assert "stopping after this batch" in said
+    said = interrupt_in_second_epoch(process, kind)
+    assert process.returncode == code, said
+    assert stopping in said.splitlines()
     assert "Traceback" not in said
     finished = metrics(out)
     assert 1 <= len(finished) < EPOCHS

@@ -5,16 +5,19 @@ import shlex
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from rich.cells import cell_len
 
 from app.artifact import manifest
 from app.artifact.manifest import Manifest
 from training import checkpoint, mistakes, plots, rejection
+from training.cells import distinct
 from training.familiarity import Familiarity
 from training.gates import Verdict
 from training.mistakes import Mistake
@@ -33,7 +36,7 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
     found, document = evidence.mistakes, _document(described, rows, evidence)
     (folder / FILES[0]).write_text(json.dumps(document, indent=1) + "\n")
     page = (
-        _environment()
+        _environment(described.labels)
         .get_template("page.html.j2")
         .render(
             manifest=described,
@@ -93,7 +96,11 @@ def _unfamiliar(familiar: Familiarity) -> dict[str, Any] | None:
     }
 
 
-def _environment() -> jinja2.Environment:
+def _environment(labels: Sequence[str]) -> jinja2.Environment:
+    @cache
+    def cut(columns: int) -> dict[str, str]:
+        return distinct(labels, columns)
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -102,6 +109,8 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "name": lambda text: Markup("<bdi>{}</bdi>").format(_plain(text)),  # of its own writing direction
         "plain": _plain,
+        # where the style would cut it at its end: as it is if that is short enough
+        "short": lambda label, columns: label if cell_len(label) <= columns else cut(columns)[label],
         "percent": lambda share: f"{100 * share:.1f} %",
         "count": "{:,}".format,
         "median": np.median,

@@ -18,18 +18,20 @@ from training.pixels import Pixels
 SIDE = 128
 SMALL = 64  # up to here every pixel is kept, and the page enlarges them as squares
 _QUALITY = 78
+Percent = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Thumbnail:
     """`src` is a data: URI, shown `width` x `height` CSS pixels large; `crop` is where the model looks, in percent of
-    the picture: left, top, width, height."""
+    the picture: left, top, width, height. Where it was padded that sticks out; `seen` does not."""
 
     src: str
     width: int
     height: int
     pixelated: bool
-    crop: tuple[float, float, float, float]
+    crop: Percent
+    seen: Percent
 
 
 def thumbnails(paths: Sequence[str], read: Callable[[str], bytes], spec: InputSpec) -> list[Thumbnail]:
@@ -42,21 +44,21 @@ def _thumbnail(file: bytes, spec: InputSpec) -> Thumbnail:
     geometry = decode(file, spec).geometry
     longer = max(geometry.width, geometry.height)
     width, height = (max(1, round(side * min(1, SIDE / longer))) for side in (geometry.width, geometry.height))
-    whole = spec.model_copy(update={"width": width, "height": height, "crop_fraction": 1.0})
-    return shown(decode(file, whole).pixels, _crop(geometry))
+    whole = spec.model_copy(update={"width": width, "height": height, "crop_fraction": 1.0, "fit": "squash"})
+    return shown(decode(file, whole).pixels, _crop(geometry), _crop(geometry.seen))
 
 
-def shown(pixels: NDArray[np.uint8], crop: tuple[float, float, float, float] = (0, 0, 100, 100)) -> Thumbnail:
+def shown(pixels: NDArray[np.uint8], crop: Percent = (0, 0, 100, 100), seen: Percent = (0, 0, 100, 100)) -> Thumbnail:
     """uint8[H, W, 3] as it is; small ones are enlarged by the page, not here."""
     height, width = pixels.shape[:2]
     small = max(height, width) <= SMALL
     scale = SIDE / max(height, width) if small else min(1, SIDE / max(height, width))
     return Thumbnail(
-        data_uri(pixels, lossless=small), max(1, round(width * scale)), max(1, round(height * scale)), small, crop
+        data_uri(pixels, lossless=small), max(1, round(width * scale)), max(1, round(height * scale)), small, crop, seen
     )
 
 
-def _crop(geometry: Geometry) -> tuple[float, float, float, float]:
+def _crop(geometry: Geometry) -> Percent:
     return (
         round(100 * geometry.left / geometry.width, 2),
         round(100 * geometry.top / geometry.height, 2),
