@@ -19,6 +19,7 @@ FILE = "dhash.npz"  # of a run: split -> fingerprints
 NEAR_BITS = 7  # of 128; with 4 bands of 32 bits no pair as near as this is missed
 _NEAR_COLOUR = 8  # of 255, in each area
 _NEAR_LIGHT = 12  # of 255, in all areas alike: a picture made a little darker
+_LARGE = 0.1  # of a class: what val or test can take
 _BANDS = 4
 _PAIRS = 1 << 20  # compared at once
 _MOST_PAIRS = 100 * _PAIRS  # compared for `groups`: 25 s, for 60,000 digits in white on black; of photographs few are
@@ -90,7 +91,8 @@ def nearest(queries: Hashes, others: Hashes) -> list[tuple[int, int, int]]:
 
 def groups(sums: Sequence[str], known: Hashes, labels: NDArray[np.int64]) -> Places:
     """intp[N]: for each picture the first that it is a copy of, by sha256 or by looks, directly or over others; itself
-    where there is none. Looks do not count in a class whose pictures would all be copies of one."""
+    where there is none. Looks do not count in a class that is mostly of large groups: of parts that a camera shows
+    one like the other, or of frames of a film, they say nothing, and only what is odd would be left for val."""
     where: dict[str, int] = {}
     exact = np.array([where.setdefault(digest, place) for place, digest in enumerate(sums)], np.intp)
     different, first, inverse = np.unique(known, axis=0, return_index=True, return_inverse=True)
@@ -105,7 +107,8 @@ def groups(sums: Sequence[str], known: Hashes, labels: NDArray[np.int64]) -> Pla
     group: Places = lowest[component]
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        if len(np.unique(group[members])) == 1:
+        sizes = np.unique(group[members], return_counts=True)[1]
+        if 2 * sizes[sizes <= max(3, _LARGE * len(members))].sum() < len(members):
             group[members] = exact[members]
     return group
 

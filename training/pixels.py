@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from app.artifact.geometry import Geometry
 from app.artifact.image import ImageError, InputSpec, decode
 from app.engines import machine
 from training import TrainingError, reason
@@ -17,7 +18,7 @@ from training.samples import Data, Sample
 from training.summary import Part, Summary
 
 Progress = Callable[[int], None]
-_File = tuple[str, str, float]  # see _read
+_File = tuple[str, str, Geometry | None]  # see _read
 _MOST_BYTES = 2**20  # of pixels at once: what a cache holds
 
 
@@ -126,8 +127,9 @@ def _read_all(
         found = [_read(data, sample, spec, place) for sample, place in zip(chunk, room, strict=True)]
         if summary is None:
             return found, None
-        good = [not why for _, why, _ in found]
-        return found, summary.measure(room[good], np.array([kept for _, _, kept in found], np.float32)[good])
+        good = np.array([not why for _, why, _ in found])
+        shown = [shown for _, _, shown in found if shown]
+        return found, summary.measure(room[good], shown, spec.crop_fraction)
 
     with ThreadPoolExecutor(cores) as pool:
         for found, part in pool.map(read, range(0, len(samples), size)):
@@ -139,18 +141,17 @@ def _read_all(
 
 
 def _read(data: Data, sample: Sample, spec: InputSpec, place: NDArray[np.uint8]) -> _File:
-    """The file's sha256, why it is no picture, or an empty string, and the share of it that the crop keeps; the picture
-    goes to `place`, uint8[H, W, 3]."""
-    digest, why, kept = "", "", 1.0
+    """The file's sha256, why it is no picture, or an empty string, and where in it the model's pixels lie; these go to
+    `place`, uint8[H, W, 3]."""
+    digest = ""
     try:
         file = data.read(sample.path)
         digest = hashlib.sha256(file).hexdigest()
         decoded = decode(file, spec)
-        place[:], seen = decoded.pixels, decoded.geometry
-        kept = (seen.right - seen.left) * (seen.bottom - seen.top) / (seen.width * seen.height * spec.crop_fraction**2)
     except (ImageError, OSError) as error:
-        why = reason(error)
-    return digest, why, kept
+        return digest, reason(error), None
+    place[:] = decoded.pixels
+    return digest, "", decoded.geometry
 
 
 def _decoding(

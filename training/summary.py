@@ -1,10 +1,12 @@
 """What one pass over the pictures of a split comes to: their fingerprints, crops, mean and deviation of the pixels."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.artifact.geometry import Geometry, margins
 from training.dhash import Hashes, fingerprint
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
@@ -31,11 +33,13 @@ class Summary:
         self._parts: list[Part] = []
         self._pixels = 1
 
-    def measure(self, pixels: NDArray[np.uint8], kept: NDArray[np.float32]) -> Part:
-        """uint8[n, H, W, 3] and the shares that the crop keeps -> what `add` takes; in any thread."""
+    def measure(self, pixels: NDArray[np.uint8], shown: Sequence[Geometry], crop_fraction: float) -> Part:
+        """uint8[n, H, W, 3] and where in their pictures these lie -> what `add` takes; in any thread."""
         self._pixels = pixels.shape[1] * pixels.shape[2]
         values = (pixels if self._moments else pixels[:0]).reshape(-1, self._pixels, 3).astype(np.float64)
-        return Part(fingerprint(pixels), kept, np.ones(self._pixels) @ values, values.transpose(0, 2, 1) @ values)
+        kept = np.array([_kept(each) for each in shown], np.float32) / crop_fraction**2
+        totals, products = np.ones(self._pixels) @ values, values.transpose(0, 2, 1) @ values
+        return Part(_fingerprints(pixels, shown), kept, totals, products)
 
     def add(self, part: Part) -> None:
         """The next pictures of the split."""
@@ -69,3 +73,17 @@ class Summary:
         squares = np.diag(weights @ products.sum(axis=0) @ weights.T) / pixels / 255**2
         std = np.sqrt(np.maximum(squares - mean**2, (1 / 255) ** 2))
         return tuple(float(round(m, 6)) for m in mean), tuple(float(round(s, 6)) for s in std)
+
+
+def _kept(shown: Geometry) -> float:
+    return (shown.right - shown.left) * (shown.bottom - shown.top) / (shown.width * shown.height)
+
+
+def _fingerprints(pixels: NDArray[np.uint8], shown: Sequence[Geometry]) -> Hashes:
+    """Without what is padded, which would make all pictures of one shape look alike."""
+    height, width = pixels.shape[1:3]
+    edges = [margins(each[2:], (width, height)) for each in shown]
+    if not any(map(any, edges)):
+        return fingerprint(pixels)
+    inside = [each[None, y : height - y, x : width - x] for each, (x, y) in zip(pixels, edges, strict=True)]
+    return np.concatenate([fingerprint(each) for each in inside])

@@ -175,3 +175,16 @@ def test_where_all_look_alike_the_search_ends(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(duplicates, "_MOST_PAIRS", 1000)
     sums = list(map(str, range(len(known))))
     assert duplicates.groups(sums, known, labelled(len(known))).tolist() == list(range(len(known)))
+
+
+def test_looks_say_nothing_in_a_class_that_is_mostly_of_large_groups() -> None:
+    """Parts under one camera: each is another part, and a val of the odd ones alone would be no measure."""
+    alike = np.zeros((12, 64), np.uint8)
+    alike[:, 20] = np.arange(12)  # no two are equal
+    different = np.random.default_rng(0).integers(0, 256, (8, 64), np.uint8)
+    sums = [str(number) for number in range(20)]
+    one_class = duplicates.groups(sums, np.concatenate([alike, different]), np.zeros(20, np.int64))
+    assert one_class.tolist() == list(range(20))
+    # where they are few they are copies, as the frames of one burst are
+    few = duplicates.groups(sums[:12], np.concatenate([alike[:4], different]), np.zeros(12, np.int64))
+    assert few.tolist() == [0, 0, 0, 0, *range(4, 12)]

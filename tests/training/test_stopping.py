@@ -46,7 +46,7 @@ class Impatient(Talk):
 def test_before_the_first_epoch_nothing_is_there_to_go_on_with(number: int, tmp_path: Path) -> None:
     made = plan.make(str(colours.write(tmp_path / "data", each=20)), tmp_path / "runs" / "one", "digits")
     with stopping.heard(stopping.stop), pytest.raises(Stopped) as stopped:
-        train(made, Impatient("reading val", number))
+        train(made, Impatient("reading images", number))
     assert "--resume" not in str(stopped.value)
     assert stopped.value.number == number
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
