@@ -10,6 +10,7 @@ from fastapi import Header
 from numpy.typing import NDArray
 from starlette.types import Message, Receive, Scope, Send
 
+from app.admission import Upload
 from app.artifact.image import Claim, Decoded, Geometry, ImageError
 from app.classifier import Classifier, Prediction, rank
 from app.inference_protocol import answer, body, described
@@ -23,7 +24,7 @@ from app.routes.counted import Counted
 from app.routes.documented import BINARY, protocol_errors
 from app.routes.patience import Patience
 from app.routes.plain import PlainRoute
-from app.routes.upload import Hold, read_body
+from app.routes.upload import read_body
 from app.routes.v2 import TAGS, model_at, path_of
 
 _PATH = "/v2/models/{model}"
@@ -95,11 +96,12 @@ class Infer:
         headers = dict(scope["headers"])
         patience = Patience.of(headers, self._deadline_ms)
         with ExitStack() as places:
-            places.enter_context(Counted(self._metrics))
-            hold = places.enter_context(self._classifier.admission.admit())
+            counted = places.enter_context(Counted(self._metrics, arriving=True))
+            upload = places.enter_context(self._classifier.admission.upload(patience.end_for_others))
             with patience:
                 with trace.stage("receive"):
-                    content = await self._body(headers, receive, hold)
+                    content = await self._body(headers, receive, upload)
+                counted.arrived()
                 patience.watch(scope["state"].get("closed"))
                 bytes_in = len(content)
                 request = await self._parse(model, headers, content)
@@ -116,9 +118,10 @@ class Infer:
         for message in _messages(text, json_bytes):
             await send(message)
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, hold: Hold) -> bytes:
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, upload: Upload) -> bytes:
         encoding, limit = body.encoding_of(headers), self._max_upload_bytes
-        sent = await read_body(headers, receive, limit, hold)
+        sent = await read_body(headers, receive, limit, upload.hold)
+        upload.complete()
         if not encoding:
             return sent
 
@@ -127,7 +130,7 @@ class Infer:
                 return body.inflate(sent, encoding, limit)
 
         content = await self._classifier.in_thread(sent, inflate)
-        hold(len(content))
+        upload.hold(len(content))
         return content
 
     async def _parse(self, model: Model, headers: Mapping[bytes, bytes], content: bytes) -> InferRequest:
