@@ -75,9 +75,18 @@ class Connection(HttpToolsProtocol):
     def _parse(self) -> None:
         data, place = self._rest, 0
         try:
-            while place < len(data) and not self._is_busy():
-                size = self._message_bytes(data, place)
-                self._feed(data if size == len(data) else memoryview(data)[place : place + size])
+            while place < len(data):
+                if self._in_body:
+                    size = self._body_bytes(data, place)
+                elif self._is_busy():
+                    break
+                else:
+                    size = self._head.take(data, place)
+                piece = data if size == len(data) else memoryview(data)[place : place + size]
+                try:
+                    self.parser.feed_data(piece)
+                except httptools.HttpParserUpgrade as offer:
+                    self._ignore(offer, piece)
                 place += size
         except (httptools.HttpParserError, Problem) as error:
             why = error if isinstance(error, Problem) else error.__context__
@@ -91,14 +100,10 @@ class Connection(HttpToolsProtocol):
                 self._wait(self._waiting.head_seconds)
 
     def _is_busy(self) -> bool:
-        if self._in_body:
-            return False
         return self._gathering.closed or (self.cycle is not None and not self.cycle.response_complete)
 
-    def _message_bytes(self, data: bytes, place: int) -> int:
-        """How many bytes from `place` on belong to one message, or nearly so. Raises Problem beyond bounds."""
-        if not self._in_body:
-            return self._head.take(data, place)
+    def _body_bytes(self, data: bytes, place: int) -> int:
+        """How many bytes from `place` on are of this body, or nearly so. Raises Problem beyond bounds."""
         left = len(data) - place
         if self._body_left is not None:
             return min(left, max(1, self._body_left))
@@ -109,19 +114,17 @@ class Connection(HttpToolsProtocol):
         self._framing_bytes += size
         return size
 
-    def _feed(self, piece: bytes | memoryview) -> None:
-        """To the parser, which ends a request at an offer to upgrade: its head is then read again without the offer."""
-        while piece:
-            try:
-                self.parser.feed_data(piece)
-            except httptools.HttpParserUpgrade as offer:
-                version = self.parser.get_http_version().encode()
-                lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
-                lines += [b"%b: %b" % line for line in self.headers if line[0] != b"upgrade"]
-                self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
-                piece = piece[offer.args[0] :]
-            else:
-                return
+    def _ignore(self, offer: httptools.HttpParserUpgrade, piece: bytes | memoryview) -> None:
+        """The parser ends a request at an offer to upgrade: it reads its head again, without the offer, and goes on."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % line for line in self.headers if line[0] != b"upgrade"]
+        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+        rest = piece[offer.args[0] :]
+        try:
+            self.parser.feed_data(rest)
+        except httptools.HttpParserUpgrade as another:
+            self._ignore(another, rest)
 
     def on_message_begin(self) -> None:
         """See HttpToolsProtocol."""
@@ -134,7 +137,7 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":  # whose body is another protocol
                 raise Problem("method_not_allowed", "This is no proxy.", {"Allow": "GET, HEAD, POST, OPTIONS", **CLOSE})
             return
-        self._body_left = head.body_bytes(self.parser.get_http_version(), self.headers)
+        self._body_left = head.body_bytes(self.parser.get_http_version, self.headers)
         self._framing_bytes = 0
         self._in_head, self._in_body = False, True
         self._head.reset()
@@ -161,8 +164,9 @@ class Connection(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._in_body = False
-        self._gathering.end_lingering()
-        if self.cycle.response_complete:
+        if self._gathering.closed:
+            self._gathering.end_lingering()
+        elif self.cycle.response_complete:
             self._wait(self.timeout_keep_alive)
 
     def on_response_complete(self) -> None:

@@ -18,6 +18,7 @@ class Gathering:
     ) -> None:
         """`is_sending`: whether the client may be."""
         self.closed = False
+        self.is_closing = transport.is_closing  # asked for each answer: __getattr__ would take longer than the question
         self._transport = transport
         self._loop = loop
         self._is_sending = is_sending

@@ -1,14 +1,14 @@
 """The head of a request, its first line and its headers: how long it may be, and what it must say."""
 
-import re
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
 
 from app.errors import CLOSE, Problem
 
 MOST_BYTES = 65_536
 MOST_LINES = 256  # 65,536 bytes of `a:` and line end would be 16,000 headers, and 4 MB of Python
 _END = b"\r\n\r\n"
-_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*", re.ASCII)  # RFC 3986, 3.2.2, and a port
+_OF_A_HOST = f"{string.ascii_letters}{string.digits}.-_~!$&'()*+,;=%:[] \t".encode()  # RFC 3986, 3.2.2, and a port
 _HTTP_2 = "Pause on PRI/Upgrade"  # what the parser says of a client that begins with it
 
 
@@ -25,6 +25,11 @@ class Head:
 
     def take(self, data: bytes, place: int) -> int:
         """How many bytes of `data` from `place` on belong to it. Raises Problem, before they are parsed."""
+        if not self.size:  # as nearly always: all of it at once, and too short for too many lines
+            end = data.find(_END, place) + len(_END)
+            if len(_END) <= end <= place + MOST_LINES * len(_END):
+                self.size = end - place
+                return self.size
         end = self._end(data, place)
         until = end or len(data)
         room = place + MOST_BYTES - self.size
@@ -48,27 +53,21 @@ class Head:
         return found + len(_END) if found >= 0 else 0
 
 
-def body_bytes(version: str, headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+def body_bytes(version: Callable[[], str], headers: Sequence[tuple[bytes, bytes]]) -> int | None:
     """How long the body is that follows these headers, with names in lower case; None where it comes in chunks.
 
     Raises Problem for what RFC 9112, 3.2 has refused: a Host that is missing, there twice or none.
     """
-    hosts, length = 0, 0
-    chunked = False
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-            if not _HOST.fullmatch(value.strip()):
-                raise malformed("the Host is none")
-        elif name == b"content-length":
-            length = int(value)
-        elif name == b"transfer-encoding":
-            chunked = True
-    if version not in ("1.1", "1.0"):
-        raise malformed(f"HTTP/{version} is not spoken here")
-    if hosts > 1 or (not hosts and version == "1.1"):
-        raise malformed("there are two Hosts" if hosts else "the Host is missing")
-    return None if chunked else length
+    found = dict(headers)
+    host = found.get(b"host")
+    if host is None:
+        if version() != "1.0":
+            raise malformed("the Host is missing")
+    elif host.translate(None, _OF_A_HOST) or b" " in host.strip():
+        raise malformed("the Host is none")
+    elif len(found) < len(headers) and [name for name, _ in headers].count(b"host") > 1:
+        raise malformed("there are two Hosts")
+    return None if b"transfer-encoding" in found else int(found.get(b"content-length", 0))
 
 
 def too_much_framing() -> Problem:

@@ -40,7 +40,8 @@ class Waiting:
     def begin(self, waiter: Waiter, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         """From now on it waits, and for so long."""
         waiter.deadline = loop.time() + seconds
-        self._line.pop(waiter, None)
+        if waiter in self._line:
+            del self._line[waiter]  # to the end of it
         self._line[waiter] = None
         if not self._looking:
             self._looking = True
