@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import socket
 import stat
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from app.settings import PREFIX, Settings, SettingsError
 
 _ALL = ("*", "::", "0.0.0.0")  # noqa: S104  # what people write to mean every address
+BACKLOG = 2048  # connections that nobody has accepted yet
 _ANOTHER = f"choose another with {PREFIX}PORT or --port"
 
 
@@ -34,8 +36,8 @@ def bound(chosen: Settings) -> Iterator[Listening]:
     with ExitStack() as until_the_end:
         if chosen.uds is not None:
             unix = until_the_end.enter_context(_unix(chosen.uds))
-            path = str(chosen.uds)
-            yield Listening([unix], path, f"unix socket {path}", f"--unix-socket {path} http://localhost", "")
+            path, quoted = str(chosen.uds), shlex.quote(str(chosen.uds))
+            yield Listening([unix], path, f"unix socket {path}", f"--unix-socket {quoted} http://localhost", "")
             return
         sockets = _tcp(chosen.host, chosen.port)
         for each in sockets:
@@ -149,7 +151,7 @@ def _unix(path: Path) -> Iterator[socket.socket]:
                 path.unlink()
             bound.bind(str(path))
             path.chmod(0o666)
-            bound.listen(2048)  # at once: another that starts now must see that somebody is there
+            bound.listen(BACKLOG)  # at once: another that starts now must see that somebody is there
         except OSError as error:
             raise SettingsError(f"{where}: {(error.strerror or str(error)).lower()}") from error
         ours = path.stat().st_ino

@@ -55,8 +55,11 @@ def _serve(chosen: Settings, bound: Listening) -> int:
 
     Memory.of_worker(chosen.processes)  # before any worker starts: whether that many fit
     log.configure(chosen.log_format)
-    _introduce(chosen, served, exposure, bound)
     alone = chosen.processes == 1
+    if alone:
+        for each in bound.sockets:  # who comes while the rest is made waits for it
+            each.listen(listening.BACKLOG)
+    _introduce(chosen, served, exposure, bound)
     config = _config(chosen, create_app(chosen, served) if alone else workers.FACTORY)
     can_fork = served.variant != "torchscript" and served.engine.device == "cpu"
     del served  # several workers have engines of their own

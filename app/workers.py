@@ -16,7 +16,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app import signals
-from app.listening import another_queue
+from app.listening import BACKLOG, another_queue
 
 if TYPE_CHECKING:
     from app.observability import Observability
@@ -49,6 +49,9 @@ def run(config: uvicorn.Config, sockets: list[socket.socket], fork: bool) -> int
         uvicorn_processes = importlib.import_module("uvicorn._subprocess")
         uvicorn_processes.spawn = multiprocessing.get_context("fork")  # type: ignore[attr-defined]
         config.app = functools.partial(begin, tcp)
+    else:
+        for each in sockets:  # one queue for all of them, where the first ones wait for the first worker
+            each.listen(BACKLOG)
     for each in sockets:
         each.set_inheritable(True)
     supervisor = _Supervisor(config, sockets)
@@ -69,7 +72,10 @@ def begin(listening: Sequence[socket.socket] = ()) -> "Observability":
 
     from app.main import from_environment
 
-    return from_environment()
+    application = from_environment()
+    for each in listening:
+        each.listen(BACKLOG)
+    return application
 
 
 def _end_with_parent() -> None:

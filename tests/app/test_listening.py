@@ -1,4 +1,4 @@
-"""Where the service listens: each way to say it is understood, or refused by the setting's name before anything else."""
+"""Where the service listens: each way to say it is understood, or refused by the setting's name before it starts."""
 
 import errno
 import os
@@ -124,7 +124,7 @@ def test_a_unix_socket_is_there_while_the_service_is(digits_artifact: Path, tmp_
         killed.bind(str(path))  # and leaves it behind
     with serving(digits_artifact, tmp_path, UDS=path, WORKERS=workers) as server:
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
-        assert f"curl --unix-socket {path} -F file=@cat.jpg http://localhost/predict" in server.log.read_text()
+        assert f"curl -F file=@cat.jpg --unix-socket {path} http://localhost/predict" in server.log.read_text()
         with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path)), base_url="http://localhost") as client:
             assert client.get("/health/ready").status_code == 200
             assert client.get("/nothing").json()["type"] == "http://localhost/docs/errors#not_found"
