@@ -20,6 +20,7 @@ class Kind(NamedTuple):
 
 
 PROBLEMS = {
+    "malformed_request": Kind(HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1 as this server reads it"),
     "empty_body": Kind(HTTPStatus.BAD_REQUEST, "The request has no body"),
     "malformed_body": Kind(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
     "bad_field": Kind(HTTPStatus.BAD_REQUEST, "The form does not hold the expected files"),
@@ -29,6 +30,11 @@ PROBLEMS = {
     "not_found": Kind(HTTPStatus.NOT_FOUND, "There is nothing at this path"),
     "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This path takes another method"),
     "not_acceptable": Kind(HTTPStatus.NOT_ACCEPTABLE, "No form of the answer is one that the client accepts"),
+    "request_timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "The request's headers did not come in time"),
+    "target_too_long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "The request's target has too many bytes"),
+    "headers_too_large": Kind(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's headers have too many bytes or lines"
+    ),
     "upload_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The upload has too many bytes"),
     "too_many_files": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form has too many files"),
     "unsupported_image": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The file is not an accepted image type"),

@@ -124,10 +124,10 @@ class Exposure:
         return send_with_headers
 
 
-def described(exposure: Exposure | None, host: str, port: int) -> str:
-    """What is open to whom, for the log."""
+def described(exposure: Exposure | None, where: str) -> str:
+    """What is open to whom, for the log; `where` the service listens."""
     keys = ", ".join(exposure.keys) if exposure else ""
-    text = f"open to: {host}:{port} {f'with the key of {keys}' if keys else 'without a key'}"
+    text = f"open to: {where} {f'with the key of {keys}' if keys else 'without a key'}"
     return text + (f"; pages of {', '.join(exposure.origins)}" if exposure and exposure.origins else "")
 
 

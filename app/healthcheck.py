@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import socket
 import sys
 
 
@@ -9,9 +10,14 @@ def main() -> int:
     """Ask the service of this container; says on stderr what is wrong."""
     # no import of app.settings: pydantic would cost a fifth of a second at every check
     host, port = os.environ.get("SIGHTGLASS_HOST", "127.0.0.1"), int(os.environ.get("SIGHTGLASS_PORT", "8000"))
-    every = host in ("0.0.0.0", "::")  # noqa: S104  # not bound here
-    connection = http.client.HTTPConnection("localhost" if every else host, port, timeout=2)
+    every = host in ("0.0.0.0", "::", "[::]", "*")  # noqa: S104  # not bound here
+    connection = http.client.HTTPConnection("localhost" if every else host.strip("[]"), port, timeout=2)
     try:
+        if path := os.environ.get("SIGHTGLASS_UDS"):
+            connection = http.client.HTTPConnection("localhost", timeout=2)
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(2)
+            connection.sock.connect(path)
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
         said = answer.read().decode()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.metrics import STAGES
+from app.stderr import PatientHandler
 
 logger = logging.getLogger("sightglass")
 _SHOWN = {"batch_size": "batch", "key": "key", "request_id": "id"}
@@ -21,7 +22,7 @@ def configure(log_format: str) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about what is odd in a client's file
-    handler = logging.StreamHandler()
+    handler = PatientHandler(_dropped)
     handler.setFormatter(_Formatter(log_format == "json"))
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
@@ -32,6 +33,14 @@ def configure(log_format: str) -> None:
 def event(name: str, text: str, level: int = logging.INFO, **facts: Any) -> None:
     """A line that belongs to no request: start, ready, drain, stop."""
     logger.log(level, f"{name:<6} {text}", extra={"facts": [{"event": name, "message": text, **facts}]})
+
+
+def _dropped(lines: int) -> logging.LogRecord:
+    text = f"{lines} lines of the log were dropped: nobody read stderr"
+    facts = {"event": "dropped", "message": text, "lines": lines}
+    return logging.makeLogRecord(
+        {"msg": f"drop   {text}", "levelno": logging.WARNING, "levelname": "WARNING", "facts": [facts]}
+    )
 
 
 class Requests:

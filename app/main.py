@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from app import log, settings, startup
+from app import log, settings, signals, startup
 from app.admission import Admission
 from app.artifact.manifest import ArtifactError
 from app.batcher import Batcher
@@ -126,7 +126,7 @@ async def _lifespan(
     )
     gc.collect()
     gc.freeze()  # nothing of what is loaded by now is garbage; to look through it again would take 40 ms each time
-    with drain.on_sigterm():
+    with drain.on_sigterm(), signals.noted():
         yield
     watcher.cancel()
     await classifier.stop()

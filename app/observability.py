@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.drain import Drain
-from app.errors import problem_of, respond
+from app.errors import Problem, problem_of, respond
 from app.exposure import Exposure
 from app.log import Requests, event, logger
 from app.metrics import Metrics
@@ -125,7 +125,8 @@ class Observability:
 
         self._metrics.in_progress += 1
         self._write_soon()
-        app = self._direct.get((scope["method"], scope["path"]), self._routed)
+        refused = scope["state"].get("refused")
+        app = _refusing(refused) if refused else self._direct.get((scope["method"], scope["path"]), self._routed)
         if self._exposure is not None:
             app, send = self._exposure.around(app, scope, send)
         try:
@@ -190,6 +191,15 @@ class Observability:
         refused, self._refused = self._refused, 0
         text = f"{refused} requests refused with 429 in {_OVERLOAD_SECONDS} s"
         event("overload", text, logging.WARNING, refused=refused, seconds=_OVERLOAD_SECONDS)
+
+
+def _refusing(problem: Problem) -> ASGIApp:
+    """What answers a request that never became one; see app.connection."""
+
+    async def refuse(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise problem
+
+    return refuse
 
 
 def _begin(scope: Scope, root_path: str) -> Trace:

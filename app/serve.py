@@ -1,7 +1,9 @@
 """Prove the artifact, then serve it. What fails before listening is one sentence and exit code 1."""
 
+import functools
 import logging
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -9,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from app import settings, startup
+from app import listening, settings, startup
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
+from app.listening import Listening
 from app.settings import PREFIX, Settings, SettingsError
 from app.startup import Served
 
@@ -21,20 +24,23 @@ if TYPE_CHECKING:
     from app.exposure import Exposure
     from app.observability import Observability
 
+_DESCRIPTORS = 65_536
+
 
 def serve(overrides: dict[str, Any]) -> int:
     """Serve until a signal; returns the exit code. `overrides` beat the environment, in the workers too."""
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in overrides.items()})
     try:
         chosen = _with_workers(settings.load())
-        with _metrics_folder(chosen.processes):
-            return _serve(chosen)
+        _allow_many_connections()
+        with listening.bound(chosen) as bound, _metrics_folder(chosen.processes):
+            return _serve(chosen, bound)
     except (SettingsError, ArtifactError, EngineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  # logging is not configured yet, and may be JSON
         return 1
 
 
-def _serve(chosen: Settings) -> int:
+def _serve(chosen: Settings, bound: Listening) -> int:
     """Prove the artifact; one worker then serves what was proven, several load and prove their own."""
     from app.exposure import Exposure  # half of FastAPI
 
@@ -49,8 +55,11 @@ def _serve(chosen: Settings) -> int:
 
     Memory.of_worker(chosen.processes)  # before any worker starts: whether that many fit
     log.configure(chosen.log_format)
-    _introduce(chosen, served, exposure)
     alone = chosen.processes == 1
+    if alone:
+        for each in bound.sockets:  # who comes while the rest is made waits for it
+            each.listen(listening.BACKLOG)
+    _introduce(chosen, served, exposure, bound)
     config = _config(chosen, create_app(chosen, served) if alone else workers.FACTORY)
     can_fork = served.variant != "torchscript" and served.engine.device == "cpu"
     del served  # several workers have engines of their own
@@ -60,11 +69,11 @@ def _serve(chosen: Settings) -> int:
         if not alone:
             if exposure:
                 exposure.hand_down()
-            return workers.run(config, can_fork)
+            return workers.run(config, bound.sockets, can_fork)
         server = uvicorn.Server(config)
-        server.run()
+        server.run(bound.sockets)
         return 0 if server.started else 1
-    except SystemExit as stop:  # uvicorn has said why: a port in use, a worker that cannot start
+    except SystemExit as stop:  # uvicorn has said why: a worker that cannot start
         return 1 if stop.code else 0
     except KeyboardInterrupt:  # raised once more, too
         return 0
@@ -74,21 +83,30 @@ def _config(chosen: Settings, application: "Observability | str") -> "uvicorn.Co
     """uvicorn's: of an application, or of the name of what makes one in each worker."""
     import uvicorn
 
+    from app.connection import Connection
+    from app.waiting import Waiting
+
     return uvicorn.Config(
         application,
         factory=isinstance(application, str),
         workers=chosen.processes,
-        host=chosen.host,
-        port=chosen.port,
         root_path=chosen.root_path,
         log_config=None,
         access_log=False,
-        http="app.connection:Connection",
+        http=functools.partial(Connection, waiting=Waiting(chosen.header_timeout_ms / 1000)),  # type: ignore[arg-type]
         ws="none",
         server_header=False,
         timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
         timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
     )
+
+
+def _allow_many_connections() -> None:
+    """A shell's 1,024 descriptors are for programs that use select(); who keeps connections open should need more."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
+    if least != resource.RLIM_INFINITY and least < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _with_workers(chosen: Settings) -> Settings:
@@ -114,7 +132,7 @@ def _metrics_folder(workers: int) -> Iterator[None]:
         yield
 
 
-def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None") -> None:
+def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None", bound: Listening) -> None:
     """What is served, on what, within which limits, to whom, and how to try it."""
     from app.exposure import described
     from app.log import event
@@ -125,7 +143,7 @@ def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None") ->
         f"{manifest.name} {manifest.version}, {served.variant} on {served.engine.device}; "
         f"{threads} thread{'s' if threads > 1 else ''} a worker ({chosen.threads_reason}); "
         f"at most {chosen.max_upload_bytes / 1e6:g} MB and {chosen.max_pixels / 1e6:g} MP a picture, "
-        f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; {described(exposure, chosen.host, chosen.port)}",
+        f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; {described(exposure, bound.where)}",
         model=manifest.name,
         version=manifest.version,
         variant=served.variant,
@@ -137,9 +155,7 @@ def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None") ->
     if os.environ.get(f"{PREFIX}API_KEY") and not (exposure and exposure.keys):
         text = f"{PREFIX}API_KEY is what a client shows and guards nothing; a service's keys are {PREFIX}API_KEYS"
         event("warn", text, logging.WARNING)
-    host = "localhost" if chosen.host in ("127.0.0.1", "0.0.0.0") else chosen.host  # noqa: S104  # not bound here
-    if chosen.port:
-        event(
-            "try",
-            f"curl -F file=@cat.jpg http://{host}:{chosen.port}/predict   in a browser: http://{host}:{chosen.port}",
-        )
+    event(
+        "try", f"curl -F file=@cat.jpg {bound.curl}/predict" + (f"   in a browser: {bound.page}" if bound.page else "")
+    )
+    logging.getLogger("uvicorn.error").info("Uvicorn running on %s (Press CTRL+C to quit)", bound.url)

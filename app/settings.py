@@ -1,12 +1,13 @@
 """What describes the machine and the deployment; what describes the model is in its manifest."""
 
 import difflib
+import ipaddress
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.artifact.image import MAX_PIXELS
@@ -17,6 +18,8 @@ DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "exports/cifar10/1"
 # the command line's own: tracebacks instead of one-sentence errors, and what `predict --url` shows to a service
 _NOT_SETTINGS = {"SIGHTGLASS_DEBUG", "SIGHTGLASS_API_KEY"}
 _SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+_SEGMENT = re.compile(r"[\w.~!$&'()*+,;=:@-]+", re.ASCII)  # of a path; RFC 3986, 3.3
+_SOCKET_PATH_BYTES = 107  # of sun_path, without its end; unix(7)
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -34,8 +37,11 @@ class Settings(BaseSettings):
     variant: Literal["auto", "onnx", "onnx-int8", "torchscript"] = "auto"
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     host: str = "127.0.0.1"
+    """A name or an address, or `*`: every address of IPv4 and IPv6, as `::` is."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
+    uds: Path | None = None
+    """The path of a Unix socket, in place of host and port."""
     root_path: str = ""
     """The path prefix that a proxy in front strips."""
     workers: Count | None = None
@@ -53,6 +59,8 @@ class Settings(BaseSettings):
     """Width times height of a picture, checked before it is decoded."""
     deadline_ms: Count = 30_000
     """From the end of a request's headers to its answer; beyond it, 504."""
+    header_timeout_ms: Count = 20_000
+    """From a connection's start, or the first byte of a further request, to the end of the request's headers."""
     api_keys: SecretStr | None = None
     """NAME:KEY, several with commas; with any, requests need one. See app.exposure."""
     api_keys_file: Path | None = None
@@ -65,6 +73,34 @@ class Settings(BaseSettings):
     drain_ms: Annotated[int, Field(ge=0)] = 0
     """After SIGTERM, how long to answer on while /health/ready says 503, before the port closes."""
     log_format: Literal["text", "json"] = "text"
+
+    @field_validator("host")
+    @classmethod
+    def _one_host(cls, given: str) -> str:
+        host = given[1:-1] if given.startswith("[") and given.endswith("]") else given
+        if "/" in host or host.startswith("unix:"):
+            raise ValueError(f"a name or an address; a Unix socket's path is {PREFIX}UDS")
+        if ":" in host and not _is_ipv6(host):
+            raise ValueError(f"a name or an address without a port; the port is {PREFIX}PORT")
+        if not host or host.split() != [host]:
+            raise ValueError("a name or an address is needed: 127.0.0.1, or * for all of this machine")
+        return host
+
+    @field_validator("uds")
+    @classmethod
+    def _one_path(cls, given: Path | None) -> Path | None:
+        if given is not None and (given == Path() or len(os.fsencode(given)) > _SOCKET_PATH_BYTES):
+            raise ValueError(f"the path of a Unix socket has from 1 to {_SOCKET_PATH_BYTES} bytes")
+        return given
+
+    @field_validator("root_path")
+    @classmethod
+    def _one_prefix(cls, given: str) -> str:
+        """`/vision` of `vision`, `/vision/` and `//vision`."""
+        parts = [part for part in given.split("/") if part]
+        if "://" in given or not all(_SEGMENT.fullmatch(part) and part.strip(".") for part in parts):
+            raise ValueError("a path such as /vision, without a host, a query or spaces")
+        return "".join(f"/{part}" for part in parts)
 
     @property
     def processes(self) -> int:
@@ -96,7 +132,16 @@ def load(**overrides: Any) -> Settings:
         first = error.errors()[0]
         field = str(first["loc"][0])
         where = field if field in overrides else f"{PREFIX}{field.upper()}"
-        raise SettingsError(f"{where}={first['input']}: {first['msg'].lower()}{_injected(where)}") from error
+        why = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"].lower()
+        raise SettingsError(f"{where}={first['input']}: {why}{_injected(where)}") from error
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _suggest(name: str, known: set[str]) -> str:

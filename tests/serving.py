@@ -15,7 +15,7 @@ import httpx2
 
 from app.errors import PROBLEMS
 
-_LISTENING = re.compile(r"Uvicorn running on (http://\S+:\d+)")
+_LISTENING = re.compile(r"Uvicorn running on (?:unix socket )?(\S+)")
 
 
 @dataclass

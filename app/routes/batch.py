@@ -1,6 +1,7 @@
 """POST /predict/batch."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,7 @@ from app.turns import Turn
 
 _FIELD = "files"
 _MOST_FILES = 1_000
+_FIRST_BYTES = 4096
 _MOST_LABELS = 100_000  # of all results together: 5 MB of JSON
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -63,7 +65,8 @@ def route(
         async with batch:
             with patience:
                 patience.watch(scope["state"].get("closed"), received=False)
-                await batch.answer(receive, int(announced) if announced.isdigit() else None)
+                length = int(announced) if announced.isdigit() else None
+                await batch.answer(receive, length, patience.end_for_others)
         trace_of(scope).facts.update(images=len(batch.results), errors=batch.errors, bytes_in=batch.received)
         for message in whole(schemas.batch_json(batch.results, classifier.served), b"application/json"):
             await send(message)
@@ -116,18 +119,25 @@ class _Batch:
         if self._over.code == "deadline_exceeded":
             self._over.detail += f" {answered} files were answered by then; send fewer at once."
 
-    async def answer(self, receive: Receive, announced: int | None) -> None:
+    async def answer(self, receive: Receive, announced: int | None, give_up: Callable[[], None]) -> None:
         """Until there is a result for each file of the form; `announced` is the size of the body, if it is known.
 
-        Nothing is read while no other file has room. Raises Problem for the whole form.
+        Nothing but the first bytes is read while no file has room. `give_up` ends the request. Raises Problem for the
+        whole form.
         """
-        limit = self._max_upload_bytes
+        limit, admission = self._max_upload_bytes, self._classifier.admission
         await self._free.acquire()
-        turn: Turn | None = self._classifier.admission.first_turn(limit if announced is None else min(limit, announced))
+        turn: Turn | None = None
+        begun = False  # who has sent next to nothing has no turn that others could want
         try:
             async for piece in slices(receive):
                 self._form.write(piece)
                 self.received += len(piece)
+                if not begun and (self._form.complete or self.received >= _FIRST_BYTES):
+                    begun = True
+                    turn = admission.first_turn(limit if announced is None else min(limit, announced), give_up)
+                if turn is not None:
+                    turn.moved()
                 while self._form.complete:
                     assert turn is not None
                     self._begin(self._form.complete.popleft(), turn)
@@ -135,7 +145,7 @@ class _Batch:
                     if self._form.complete or not self._form.ended:
                         await self._free.acquire()
                         left = limit if announced is None else min(limit, max(0, announced - self.received))
-                        turn = await self._classifier.admission.turns.next(left)
+                        turn = await admission.turns.next(left, give_up)
         finally:
             if turn is not None:
                 turn.close()

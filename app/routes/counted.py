@@ -1,5 +1,7 @@
 """What becomes of each picture, whichever route it came by."""
 
+from typing import Self
+
 from app.artifact.image import ImageError
 from app.errors import Problem
 from app.metrics import Metrics
@@ -13,19 +15,29 @@ _OUTCOMES = {
 
 
 class Counted:
-    """A context: each picture exactly once in images_total, as `answered` if all goes well, and in queue_images
-    meanwhile."""
+    """A context: each picture exactly once in images_total, as `answered` if all goes well, and in queue_images from
+    when it is there."""
 
-    def __init__(self, metrics: Metrics, images: int = 1, answered: str = "predicted") -> None:
+    def __init__(self, metrics: Metrics, images: int = 1, answered: str = "predicted", arriving: bool = False) -> None:
+        """`arriving`: it is still to come, see `arrived`."""
         self._metrics = metrics
         self._images = images
         self._answered = answered
+        self._arriving = arriving
+        self._queued = 0
 
-    def __enter__(self) -> None:
-        self._metrics.queued += self._images
+    def __enter__(self) -> Self:
+        if not self._arriving:
+            self.arrived()
+        return self
+
+    def arrived(self) -> None:
+        """It is there, and has a place."""
+        self._queued = self._images
+        self._metrics.queued += self._queued
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._metrics.queued -= self._images
+        self._metrics.queued -= self._queued
         self._metrics.count_outcome(self._outcome(error), self._images)
 
     def _outcome(self, error: BaseException | None) -> str:

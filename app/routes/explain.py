@@ -53,9 +53,12 @@ def route(
         form = accept.choose(scope["headers"], (_JSON, _PNG))
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with Counted(metrics, answered="explained"), classifier.admission.admit_long() as hold, patience:
+        admission, counted = classifier.admission, Counted(metrics, answered="explained", arriving=True)
+        with counted, admission.upload(patience.end_for_others, long=True) as upload, patience:
             with trace.stage("receive"):
-                picture = await read_picture(headers, receive, max_upload_bytes, hold)
+                picture = await read_picture(headers, receive, max_upload_bytes, upload.hold)
+            upload.complete()
+            counted.arrived()
             patience.watch(scope["state"].get("closed"))
             prediction = await classifier.predict(picture, top_k=1)
             started = time.perf_counter()

@@ -95,11 +95,13 @@ class Infer:
         headers = dict(scope["headers"])
         patience = Patience.of(headers, self._deadline_ms)
         with ExitStack() as places:
-            places.enter_context(Counted(self._metrics))
-            hold = places.enter_context(self._classifier.admission.admit())
+            counted = places.enter_context(Counted(self._metrics, arriving=True))
+            upload = places.enter_context(self._classifier.admission.upload(patience.end_for_others))
             with patience:
                 with trace.stage("receive"):
-                    content = await read_body(headers, receive, self._max_upload_bytes, hold)
+                    content = await read_body(headers, receive, self._max_upload_bytes, upload.hold)
+                upload.complete()
+                counted.arrived()
                 patience.watch(scope["state"].get("closed"))
                 bytes_in = len(content)
                 request = await self._parse(model, headers, content)

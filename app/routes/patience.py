@@ -9,12 +9,13 @@ from app.errors import CLOSE, Problem
 
 _NUMBER = re.compile(rb"[0-9]{1,15}")
 _HEADER = b"x-request-timeout-ms"
+_AT_ONCE = {"Retry-After": "1", **CLOSE}
 
 
 class Patience:
     """Gives up what happens inside when its time is over or its client has left; a handler hears of neither.
 
-    What it interrupts ends with a Problem: deadline_exceeded or disconnected.
+    What it interrupts ends with a Problem: deadline_exceeded, disconnected or queue_full.
     """
 
     def __init__(self, deadline_ms: int) -> None:
@@ -48,6 +49,10 @@ class Patience:
         if closed is not None:
             closed.add_done_callback(self._left)
 
+    def end_for_others(self) -> None:
+        """End because the upload stands still, and others need what it holds."""
+        self._give_up("queue_full")
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended = True
         self._timer.cancel()
@@ -67,5 +72,7 @@ class Patience:
     def _problem(self) -> Problem:
         if self._over == "disconnected":
             return Problem("disconnected", "The client closed the connection before its answer.")
+        if self._over == "queue_full":
+            return Problem("queue_full", "The upload stood still while others waited; try again.", _AT_ONCE)
         headers = {} if self._received else CLOSE
         return Problem("deadline_exceeded", f"No answer within {self._deadline_ms} ms.", headers)

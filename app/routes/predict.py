@@ -27,9 +27,12 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         top_k = labels_of(query_of(scope), labels)
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
-        with Counted(metrics), classifier.admission.admit() as hold, patience:
+        admission, counted = classifier.admission, Counted(metrics, arriving=True)
+        with counted, admission.upload(patience.end_for_others) as upload, patience:
             with trace.stage("receive"):
-                picture = await read_picture(headers, receive, max_upload_bytes, hold)
+                picture = await read_picture(headers, receive, max_upload_bytes, upload.hold)
+            upload.complete()
+            counted.arrived()
             patience.watch(scope["state"].get("closed"))
             prediction = await classifier.predict(picture, top_k)
         record(prediction, len(picture), trace)

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import uvloop
 
-from app.connection import _Gathering
+from app.gathering import Gathering
 from tests.pictures import encode, picture
 from tests.serving import Server, connect
 
@@ -41,7 +41,7 @@ def test_an_answer_whose_client_has_just_left_is_dropped_in_silence(loops: Any) 
         mine, theirs = socket.socketpair()
         with theirs:
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=mine)
-            gathering = _Gathering(transport, loop, lambda: False)
+            gathering = Gathering(transport, loop, lambda: False)
             transport.abort()
             await asyncio.sleep(0.05)
             gathering.write(b"an answer")

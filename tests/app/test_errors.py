@@ -17,6 +17,10 @@ from app.engines import EngineError
 from app.errors import PROBLEMS, Problem, as_markdown, problem_of, respond
 
 STATUS = {
+    "malformed_request": 400,
+    "request_timeout": 408,
+    "target_too_long": 414,
+    "headers_too_large": 431,
     "empty_body": 400,
     "malformed_body": 400,
     "bad_field": 400,

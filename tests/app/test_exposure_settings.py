@@ -160,7 +160,7 @@ def test_who_has_no_key_is_told_not_to_send_the_body(header: tuple[bytes, bytes]
 
 def test_there_is_nothing_around_the_service_where_nothing_is_set() -> None:
     assert of() is None
-    assert described(None, "0.0.0.0", 8000) == "open to: 0.0.0.0:8000 without a key"
+    assert described(None, "0.0.0.0:8000") == "open to: 0.0.0.0:8000 without a key"
 
 
 def test_a_service_with_a_bad_key_does_not_start(digits_artifact: Path) -> None:

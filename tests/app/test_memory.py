@@ -1,6 +1,7 @@
 """Pictures share the memory of the container: a large one waits or is refused, it never kills the service."""
 
 import asyncio
+import functools
 import json
 import re
 import subprocess
@@ -196,18 +197,19 @@ def small(digits_artifact: Path) -> Classifier:
 
 
 def test_uploads_share_their_memory_and_are_charged_as_they_come(small: Classifier) -> None:
-    with small.admission.admit() as alone:
-        alone(5_000_000)  # more than there is, or a small container would never answer it
-        with small.admission.admit() as another, pytest.raises(Problem, match="uploads of others"):
-            another(1)
-    with small.admission.admit() as one, small.admission.admit() as two:
-        one(700_000)
-        two(700_000)
+    upload = functools.partial(small.admission.upload, pytest.fail)  # none stands still
+    with upload() as alone:
+        alone.hold(5_000_000)  # more than there is, or a small container would never answer it
+        with upload() as another, pytest.raises(Problem, match="uploads of others"):
+            another.hold(1)
+    with upload() as one, upload() as two:
+        one.hold(700_000)
+        two.hold(700_000)
         with pytest.raises(Problem, match="uploads of others") as refused:
-            two(200_000)
+            two.hold(200_000)
         assert refused.value.code == "queue_full"
-    with small.admission.admit() as again:
-        again(1_500_000)
+    with upload() as again:
+        again.hold(1_500_000)
 
 
 def test_uploads_of_clients_that_left_are_not_kept(small: Classifier) -> None:

@@ -159,16 +159,11 @@ def test_one_log_line_a_request_tells_what_happened_and_not_who(digits_artifact:
     ]
 
 
-def test_a_full_queue_answers_429_and_a_slow_client_504(digits_artifact: Path, tmp_path: Path) -> None:
+def test_a_slow_client_keeps_nobody_out_and_has_504(digits_artifact: Path, tmp_path: Path) -> None:
     with serving(digits_artifact, tmp_path, MAX_QUEUE=1, DEADLINE_MS=4000) as server, connect(server) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff")
         with httpx2.Client(base_url=server.url) as client:
-            began = time.monotonic()
-            while (full := client.post("/predict", content=encode(picture()))).status_code == 200:
-                assert time.monotonic() - began < 30  # until the slow client's request has been admitted
-            problem(full, 429, "queue_full")
-            assert int(full.headers["retry-after"]) >= 1
-            assert client.get("/health").status_code == 200
+            assert client.post("/predict", content=encode(picture())).status_code == 200
             reply = slow.recv(10_000)
             while b"}" not in reply:
                 reply += slow.recv(10_000)
@@ -178,9 +173,13 @@ def test_a_full_queue_answers_429_and_a_slow_client_504(digits_artifact: Path, t
 
 
 def test_a_client_that_leaves_frees_its_place(digits_artifact: Path, tmp_path: Path) -> None:
-    with serving(digits_artifact, tmp_path, MAX_QUEUE=1) as server, httpx2.Client(base_url=server.url) as client:
+    large = encode(Image.effect_noise((3000, 3000), 100))  # some tenths of a second
+    with (
+        serving(digits_artifact, tmp_path, MAX_QUEUE=1) as server,
+        httpx2.Client(base_url=server.url, timeout=30) as client,
+    ):
         with connect(server) as leaving:
-            leaving.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff")
+            leaving.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(large), large))
             while client.post("/predict", content=encode(picture())).status_code == 200:
                 pass
         while client.post("/predict", content=encode(picture())).status_code == 429:

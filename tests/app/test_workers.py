@@ -93,19 +93,6 @@ def _sockets_of(pid: int, state: str) -> set[str]:
     return {row[9] for row in rows if row[3] == state and f"socket:[{row[9]}]" in held}
 
 
-def test_a_signal_that_is_for_the_parent_does_in_a_worker_what_it_does_anywhere(
-    digits_artifact: Path, tmp_path: Path
-) -> None:
-    with serving(digits_artifact, tmp_path, WORKERS=2) as server:
-        hung_up, other = server.workers()
-        os.kill(hung_up, signal.SIGHUP)
-        deadline = time.monotonic() + 20
-        while (now := set(server.workers())) in ({hung_up, other}, {other}) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert hung_up not in now
-        assert other in now
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_port_that_another_sightglass_has_is_not_shared(digits_artifact: Path, tmp_path: Path, workers: int) -> None:
     with serving(digits_artifact, tmp_path, WORKERS=workers) as server:
