@@ -23,6 +23,7 @@ def configure(log_format: str) -> None:
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about what is odd in a client's file
     handler = PatientHandler(_dropped)
+    handler.take_over()
     handler.setFormatter(_Formatter(log_format == "json"))
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)

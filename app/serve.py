@@ -98,6 +98,8 @@ def _config(chosen: Settings, application: "Observability | str") -> "uvicorn.Co
         server_header=False,
         timeout_keep_alive=75,  # above the 60 s for which proxies keep idle connections, or they meet resets
         timeout_graceful_shutdown=chosen.deadline_ms // 1000 + 1,
+        # uvicorn's 5 s end a worker that is still importing torch on a busy machine, and then the next one
+        timeout_worker_healthcheck=60,
     )
 
 

@@ -26,6 +26,7 @@ class PatientHandler(logging.Handler):
         """`told`: the record that says how many lines were dropped."""
         super().__init__()
         self._told = told
+        self._given = descriptor
         self._write, self._write_later, self._descriptor = _writers(descriptor)
         self._kept: deque[bytes] = deque()
         self._kept_bytes = self._dropped = 0
@@ -33,6 +34,12 @@ class PatientHandler(logging.Handler):
         self._thread: threading.Thread | None = None
         # of a worker as well, which ends without what logging does at the end of a program
         multiprocessing.util.Finalize(None, self.flush, exitpriority=0)
+
+    def take_over(self) -> None:
+        """From now on nothing of this process waits there: libraries in C write to it past every handler, libtiff a
+        line for each damaged file. What finds no room then is lost, and not counted. A socket stays as it is."""
+        if not stat.S_ISSOCK(os.fstat(self._given).st_mode):
+            os.dup2(self._descriptor, self._given)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it, or keep it, or count it; logging holds the lock."""

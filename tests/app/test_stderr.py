@@ -84,6 +84,26 @@ def test_the_shells_own_descriptor_still_waits() -> None:
     os.close(writer)
 
 
+def test_what_writes_past_the_log_does_not_wait_either() -> None:
+    """As libtiff does for each damaged file: one of its threads that waits for ever is a decoder less."""
+    code = """
+import os
+from app import log
+log.configure("text")
+try:
+    while True:
+        os.write(2, bytes(4096))
+except BlockingIOError:
+    print("lost")
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unread:
+        try:
+            assert unread.stdout
+            assert unread.stdout.readline() == b"lost\n"
+        finally:
+            unread.kill()
+
+
 def test_a_file_is_appended_to_where_others_write(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         file.write(b"before\n")
