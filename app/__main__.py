@@ -19,4 +19,7 @@ def main(overrides: dict[str, Any] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        print("error: python -m app has no options, only settings: SIGHTGLASS_PORT=8080 python -m app", file=sys.stderr)  # noqa: T201  # no log yet
+        sys.exit(2)
     sys.exit(main())
