@@ -173,15 +173,18 @@ def test_a_slow_client_keeps_nobody_out_and_has_504(digits_artifact: Path, tmp_p
 
 
 def test_a_client_that_leaves_frees_its_place(digits_artifact: Path, tmp_path: Path) -> None:
-    large = encode(Image.effect_noise((3000, 3000), 100))  # some tenths of a second
+    file = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(file, "JPEG", progressive=True)  # 0.2 s to decode
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file.getvalue())}\r\n\r\n".encode()
     with (
         serving(digits_artifact, tmp_path, MAX_QUEUE=1) as server,
         httpx2.Client(base_url=server.url, timeout=30) as client,
     ):
         with connect(server) as leaving:
-            leaving.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(large), large))
+            leaving.sendall(head + file.getvalue())
+            began = time.monotonic()
             while client.post("/predict", content=encode(picture())).status_code == 200:
-                pass
+                assert time.monotonic() - began < 30
         while client.post("/predict", content=encode(picture())).status_code == 429:
             pass
         assert client.post("/predict", content=encode(picture())).status_code == 200
