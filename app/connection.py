@@ -17,6 +17,7 @@ from app.waiting import Waiting
 HEAD_SECONDS = 20.0
 _REST_SECONDS = 30  # for the rest of an upload that has been answered
 _KEPT_BYTES = 65_536  # of requests behind the one that is being answered; then no more is read
+_MOST_BYTES = 4096  # of a chunked body at a time
 _LEAST_BYTES = 1024  # of a chunked body at a time: one that is all line ends would be parsed byte by byte
 _THROWN_BYTES = 16_000_000  # what a refused client may send on so that it sees why
 
@@ -47,7 +48,7 @@ class Connection(HttpToolsProtocol):
         self.flow = self._flow = _Flow(self._gathering)  # type: ignore[arg-type]
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._head = Head()
-        self._in_head = self._in_body = False
+        self._in_head = self._in_body = self._begun = False
         self._body_left: int | None = 0  # bytes; None of one that comes in chunks
         self._framing_bytes = 0  # of chunks, since the last byte of their content
         self._rest = b""  # received, and not parsed yet
@@ -94,7 +95,7 @@ class Connection(HttpToolsProtocol):
             return
         self._rest = data[place:]
         self._flow.hold(len(self._rest) > _KEPT_BYTES)
-        if self._head.size and not self._in_head:  # of the next request only the beginning
+        if (self._head.size or self._begun) and not self._in_head:  # of the next request only the beginning
             self._in_head = True
             if self.cycle is not None:  # the first one's time runs from the start of the connection
                 self._wait(self._waiting.head_seconds)
@@ -110,7 +111,8 @@ class Connection(HttpToolsProtocol):
         if self._framing_bytes > head.MOST_BYTES:
             raise head.too_much_framing()
         end = data.find(b"\r\n\r\n", place + _LEAST_BYTES)
-        size = end + 4 - place if end >= 0 else left
+        # what is behind the body's end must not come past the bounds of a head with it
+        size = min(end + 4 - place if end >= 0 else left, _MOST_BYTES)
         self._framing_bytes += size
         return size
 
@@ -129,6 +131,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See HttpToolsProtocol."""
         super().on_message_begin()
+        self._begun = True
         self.scope["state"]["closed"] = self._closed
 
     def on_headers_complete(self) -> None:
@@ -139,7 +142,7 @@ class Connection(HttpToolsProtocol):
             return
         self._body_left = head.body_bytes(self.parser.get_http_version, self.headers)
         self._framing_bytes = 0
-        self._in_head, self._in_body = False, True
+        self._in_head, self._in_body, self._begun = False, True, False
         self._head.reset()
         self._waiting.end(self)
         super().on_headers_complete()

@@ -49,7 +49,7 @@ class Gathering:
 
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []
-        if pieces and not self._transport.is_closing():  # the client may have closed since
+        if pieces and not self.closed and not self._transport.is_closing():  # the client may have closed since
             self._transport.write(b"".join(pieces))
 
     def __getattr__(self, name: str) -> Any:

@@ -24,7 +24,6 @@ _BANDS = 4
 _PAIRS = 1 << 20  # compared at once
 _MOST_PAIRS = 100 * _PAIRS  # compared for `groups`: 25 s, for 60,000 digits in white on black; of photographs few are
 
-Bands = NDArray[np.uint32]  # [N, 4]
 Places = NDArray[np.intp]
 
 
@@ -94,23 +93,32 @@ def groups(sums: Sequence[str], known: Hashes, labels: NDArray[np.int64]) -> Pla
     where there is none. Looks do not count in a class that is mostly of large groups: of parts that a camera shows
     one like the other, or of frames of a film, they say nothing, and only what is odd would be left for val."""
     where: dict[str, int] = {}
+    every = np.arange(len(sums))
     exact = np.array([where.setdefault(digest, place) for place, digest in enumerate(sums)], np.intp)
     different, first, inverse = np.unique(known, axis=0, return_index=True, return_inverse=True)
-    every = np.arange(len(sums))
-    ends = [(every, exact), (every, first[inverse.reshape(-1)])]
-    ends += [(first[rows], first[found]) for rows, found, _ in _near(different, different, _MOST_PAIRS)]
-    one, other = (np.concatenate(side) for side in zip(*ends, strict=True))
-    matrix = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(sums), len(sums)))
-    number, component = connected_components(matrix, directed=False)
-    lowest = np.full(number, len(sums), np.intp)
-    np.minimum.at(lowest, component, every)
-    group: Places = lowest[component]
+    looks = [(every, first[inverse.reshape(-1)])]
+    looks += [(first[rows], first[found]) for rows, found, _ in _near(different, different, _MOST_PAIRS)]
+    one, other = (np.concatenate(side) for side in zip(*looks, strict=True))
+    group = _joined(np.concatenate([every, one]), np.concatenate([exact, other]))
+    mute = np.zeros(labels.max(initial=0) + 1, bool)  # classes in which looks say nothing
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         sizes = np.unique(group[members], return_counts=True)[1]
-        if 2 * sizes[sizes <= max(3, _LARGE * len(members))].sum() < len(members):
-            group[members] = exact[members]
-    return group
+        mute[label] = 2 * sizes[sizes <= max(3, _LARGE * len(members))].sum() < len(members)
+    if not mute.any():
+        return group
+    counts = ~(mute[labels[one]] | mute[labels[other]])
+    return _joined(np.concatenate([every, one[counts]]), np.concatenate([exact, other[counts]]))
+
+
+def _joined(one: Places, other: Places) -> Places:
+    """intp[N]: of each place the lowest that it is joined with by pairs of the two, of which `one` has every place."""
+    n = int(one.max(initial=-1)) + 1
+    number, component = connected_components(coo_array((np.ones(len(one), bool), (one, other)), shape=(n, n)), False)
+    lowest = np.full(number, n, np.intp)
+    np.minimum.at(lowest, component, np.arange(n))
+    found: Places = lowest[component]
+    return found
 
 
 def _near(

@@ -65,8 +65,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     deep = np.asarray(image)
     said = tiff.grey_bits(image) % 16 if isinstance(image, TiffImageFile) else image.info.get(SIGNIFICANT_BITS, 0)
     highest = int(deep.max())
-    bits = said if said >= 8 and highest < 2**said else 16
-    if bits == 16 and said <= _MOST_FEW and highest < 2**_MOST_FEW:
+    scaled = 8 <= said < 16 and _is_scaled(deep, said)
+    bits = said if said >= 8 and highest < 2**said and not scaled else 16
+    if bits == 16 and said <= _MOST_FEW and highest < 2**_MOST_FEW and not scaled:
         _refuse_few_bits([(deep >> 8, deep & 255)])
     grey = (deep >> (bits - 8)).astype(np.uint8)
     if isinstance(image, TiffImageFile) and tiff.is_inverse(image):
@@ -76,6 +77,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     made = Image.fromarray(grey)
     made.info = image.info
     return made
+
+
+def _is_scaled(deep: NDArray[np.uint16], said: int) -> bool:
+    """Whether values of `said` bits fill 16 as a PNG's should: shifted, with nothing or their own highest bits below."""
+    low = deep & ((1 << 16 - said) - 1)
+    return not low.any() or bool((low == deep >> said).all())
 
 
 def is_deep(image: ImageFile.ImageFile) -> bool:
@@ -142,6 +149,6 @@ def _refuse_few_bits(parts: Iterable[tuple[Values, Values]]) -> None:
     if same or (highs and not lows):
         return
     raise BrokenImage(
-        f"the values of 16 bits end at {highest}, as of {max(8, highest.bit_length())} bits, and the file does not say "
-        "how many they have; scale them to 16 bits, or save the picture with 8"
+        f"the values of 16 bits end at {highest}, as of {max(8, highest.bit_length())} bits, and which is white nobody "
+        "says; scale them to 16 bits, or save the picture with 8"
     )

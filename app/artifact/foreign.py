@@ -134,6 +134,8 @@ def said_of(data: bytes) -> str:
 
 def raw_in_tiff(data: bytes) -> str:
     """What kind of camera RAW a TIFF is, or empty: of such a one, readers of TIFF see a preview or nothing at all."""
+    if data[2:3] == b"+":  # BigTIFF, whose directory is another
+        return ""
     if data[8:10] == b"CR":
         return "camera RAW (CR2)"
     order = "<" if data.startswith(b"II") else ">"

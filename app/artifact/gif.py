@@ -17,10 +17,13 @@ def needed(data: bytes) -> bytes:
     screen, control, parts = data[:place], b"", 0
     while (block := _BLOCK.search(data, place)) and block[0] == b"!":
         start = place = block.end() + 1
+        parts += 1
         while place < len(data) and data[place]:
             place, parts = place + 1 + data[place], parts + 1
             if parts > _MOST_PARTS:
-                raise BrokenImage(f"the GIF file has more than {_MOST_PARTS} parts before its pixels")
+                break
+        if parts > _MOST_PARTS:
+            raise BrokenImage(f"the GIF file has more than {_MOST_PARTS} parts before its pixels")
         if (
             data[block.end() : start] == bytes([_GRAPHIC_CONTROL])
             and start < len(data)

@@ -78,7 +78,7 @@ def check_decoder(golden: Golden, manifest: Manifest) -> None:
             decoded = decode(file, manifest.input)
         except ImageError as error:
             raise ArtifactError(f"Self-test failed: golden image {number} does not decode: {error}") from error
-        allowed = JPEG_PIXEL_TOLERANCE if decoded.format in ("JPEG", "MPO") else 0
+        allowed = JPEG_PIXEL_TOLERANCE if decoded.format == "JPEG" else 0
         difference = int(np.abs(decoded.pixels.astype(int) - expected).max())
         if difference > allowed:
             raise ArtifactError(

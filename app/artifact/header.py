@@ -5,7 +5,7 @@ import struct
 
 from app.artifact import foreign
 
-# What a file is, by its first bytes; the values are Pillow's names. MPO (phones) is JPEG with more pictures behind.
+# What a file is, by its first bytes; the values are Pillow's names.
 _SIGNATURES = {
     b"\xff\xd8": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",

@@ -233,7 +233,7 @@ def _resized(image: Image.Image, size: Size, box: Box, scale: int, spec: InputSp
     if spec.fit == "pad" and (margin := margins(box, size)) != (0, 0):
         inside = max(0.0, left), max(0.0, top), right + min(0.0, left), bottom + min(0.0, top)
         shown = size[0] - 2 * margin[0], size[1] - 2 * margin[1]
-        small = _resized(image, shown, inside, scale, spec)
+        small = profile.in_srgb(_resized(image, shown, inside, scale, spec))  # or the padding would be of its colours
         padded = Image.new(small.mode, size, _PADDING)
         padded.paste(small, margin)
         return padded
@@ -271,7 +271,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _reduce(image: Image.Image, spec: InputSpec) -> int:
     """Ask a JPEG for a smaller decode while twice the target stays; answers the divisor: 1, 2, 4 or 8."""
-    if image.format not in ("JPEG", "MPO"):
+    if image.format != "JPEG":
         return 1
     target = turned((spec.width, spec.height), _orientation(image))
     return _draft(image, _most(centre(image.size, target, spec.crop_fraction, spec.fit), target))
@@ -290,7 +290,7 @@ def _divisor(size: Size, most: float) -> int:
 
 def _draft(image: Image.Image, most: float) -> int:
     """Ask a JPEG for its `most`-th part, or the next larger that there is; answers the divisor: 1, 2, 4 or 8."""
-    divisor = _divisor(image.size, most) if image.format in ("JPEG", "MPO") else 1
+    divisor = _divisor(image.size, most) if image.format == "JPEG" else 1
     width, height = image.size
     drafted = divisor > 1 and image.draft(None, (width // divisor, height // divisor))
     return divisor if drafted else 1

@@ -47,13 +47,16 @@ def needed(data: bytes) -> bytes:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Whether it is nothing but pixels."""
+    """Whether it is nothing but pixels, in no more chunks than `_chunks` takes."""
     place = len(_SIGNATURE)
-    while (kind := data[place + 4 : place + 8]) in _PIXELS:
+    for _ in range(_MOST_CHUNKS + 1):
+        kind = data[place + 4 : place + 8]
+        if kind not in _PIXELS:
+            return not kind
         if kind == b"IEND":
             return True
         place += 12 + int.from_bytes(data[place : place + 4])
-    return not kind
+    return False
 
 
 def significant_bits(data: bytes) -> int:

@@ -39,7 +39,7 @@ def _transform_of(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
     return _transform(profile, image.mode) if isinstance(profile, bytes) and len(profile) <= _MOST_BYTES else None
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _transform(data: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """1 to 50 ms; few profiles are in use, and the pictures of one camera or program have the same."""
     if _SPACES.get(data[16:20].decode("latin-1")) != mode:

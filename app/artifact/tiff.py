@@ -42,7 +42,7 @@ for _order in (b"II", b"MM"):
         (_order, 2, (1,), 1, (8,) * 6, (1, 0, 0)): ("RGBA", "RGBAXX"),
         (_order, 2, (1,), 1, (16,) * 4, (1,)): ("RGBA", f"RGBA;16{_end or 'L'}"),
     }
-    del TiffImagePlugin.OPEN_INFO[_order, 1, (2,), 1, (8,), ()]  # signed values, read as unsigned ones
+    TiffImagePlugin.OPEN_INFO.pop((_order, 1, (2,), 1, (8,), ()), None)  # signed values, read as unsigned ones
 
 
 def needed(data: bytes) -> bytes:
