@@ -134,11 +134,11 @@ def test_names_are_counted_and_logged_and_keys_are_nowhere(digits_artifact: Path
 
 def test_the_start_of_the_log_says_who_may_call(digits_artifact: Path, guarded: Server, tmp_path: Path) -> None:
     (start,) = (line for line in map(json.loads, guarded.lines()) if line["event"] == "start")
-    assert (
-        f"open to: 127.0.0.1:0 with the key of alice, bob; pages of {PAGE}, http://localhost:5173" in start["message"]
-    )
+    where = guarded.url.removeprefix("http://")
+    assert f"open to: {where} with the key of alice, bob; pages of {PAGE}, http://localhost:5173" in start["message"]
     with serving(digits_artifact, tmp_path) as open_to_all:
-        assert "open to: 127.0.0.1:0 without a key" in open_to_all.log.read_text()
+        where = open_to_all.url.removeprefix("http://")
+        assert f"open to: {where} without a key" in open_to_all.log.read_text()
         assert "API_KEY" not in open_to_all.log.read_text()
 
 
