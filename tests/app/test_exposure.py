@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.app.test_overload import play, service
 from tests.pictures import encode, picture
 from tests.serving import Server, metrics, problem, serving
 
@@ -192,22 +193,19 @@ def test_a_page_may_read_answers_and_errors(
     assert "access-control-allow-origin" not in stranger.headers
 
 
-def test_a_page_may_read_a_refusal_and_when_to_come_again(digits_artifact: Path, tmp_path: Path) -> None:
-    with (
-        serving(digits_artifact, tmp_path, CORS_ORIGINS="*", MAX_QUEUE=1) as server,
-        httpx2.Client(base_url=server.url) as client,
-        httpx2.Client(base_url=server.url) as other,
-    ):
-
-        def slowly() -> Iterator[bytes]:
-            yield PICTURE[:10]
-            while (refused := other.post("/predict", content=PICTURE, headers={"Origin": PAGE})).status_code == 200:
-                pass
-            assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (429, "*")
+def test_a_page_may_read_a_refusal_and_when_to_come_again(digits_artifact: Path) -> None:
+    async def scene() -> None:
+        async with service(digits_artifact, cors_origins="*", max_queue=1) as running:
+            running.engine.gate.clear()
+            first = running.predict()
+            await running.until("sightglass_queue_images 1.0")
+            refused = await running.predict(origin=PAGE)
+            assert (refused.status, refused.headers["access-control-allow-origin"]) == (429, "*")
             assert int(refused.headers["retry-after"]) >= 1
-            yield PICTURE[10:]
+            running.engine.gate.set()
+            assert (await first).status == 200
 
-        assert client.post("/predict", content=slowly()).status_code == 200
+    play(scene)
 
 
 # --- security headers ---------------------------------------------------------------------------------------------
