@@ -80,7 +80,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _is_scaled(deep: NDArray[np.uint16], said: int) -> bool:
-    """Whether values of `said` bits fill 16 as a PNG's should: shifted, with nothing or their own highest bits below."""
+    """Whether values of `said` bits fill 16 as a PNG's should: shifted, with zeros or their highest bits below."""
     low = deep & ((1 << 16 - said) - 1)
     return not low.any() or bool((low == deep >> said).all())
 

@@ -125,6 +125,7 @@ _SAID: dict[str, Document] = {
     "deadline_exceeded": {"detail": "No answer within 30000 ms."},
 }
 _ELSEWHERE = {"disconnected", "bad_tensor"}  # nobody is there to hear of the first; /v2 has errors of its own
+_ELSEWHERE |= {"malformed_request", "request_timeout", "target_too_long", "headers_too_large"}  # of no route at all
 _SIDE_BY_SIDE = "/predict/batch"  # its files, so that no stage of it has a length; the metrics have each file's
 _ONLY = {"too_many_files": _SIDE_BY_SIDE}
 _NOT_OF = {"unsupported_image": _SIDE_BY_SIDE}  # there it is a file's

@@ -18,9 +18,6 @@ from app.errors import PROBLEMS, Problem, as_markdown, problem_of, respond
 
 STATUS = {
     "malformed_request": 400,
-    "request_timeout": 408,
-    "target_too_long": 414,
-    "headers_too_large": 431,
     "empty_body": 400,
     "malformed_body": 400,
     "bad_field": 400,
@@ -30,6 +27,9 @@ STATUS = {
     "not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,
+    "request_timeout": 408,
+    "target_too_long": 414,
+    "headers_too_large": 431,
     "upload_too_large": 413,
     "too_many_files": 413,
     "unsupported_image": 415,

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.app.test_overload import play, service
 from tests.pictures import encode, picture
 from tests.serving import Server, metrics, problem, serving
 
@@ -134,11 +135,11 @@ def test_names_are_counted_and_logged_and_keys_are_nowhere(digits_artifact: Path
 
 def test_the_start_of_the_log_says_who_may_call(digits_artifact: Path, guarded: Server, tmp_path: Path) -> None:
     (start,) = (line for line in map(json.loads, guarded.lines()) if line["event"] == "start")
-    assert (
-        f"open to: 127.0.0.1:0 with the key of alice, bob; pages of {PAGE}, http://localhost:5173" in start["message"]
-    )
+    where = guarded.url.removeprefix("http://")
+    assert f"open to: {where} with the key of alice, bob; pages of {PAGE}, http://localhost:5173" in start["message"]
     with serving(digits_artifact, tmp_path) as open_to_all:
-        assert "open to: 127.0.0.1:0 without a key" in open_to_all.log.read_text()
+        where = open_to_all.url.removeprefix("http://")
+        assert f"open to: {where} without a key" in open_to_all.log.read_text()
         assert "API_KEY" not in open_to_all.log.read_text()
 
 
@@ -224,22 +225,19 @@ def test_a_page_may_read_answers_and_errors(
     assert "access-control-allow-origin" not in stranger.headers
 
 
-def test_a_page_may_read_a_refusal_and_when_to_come_again(digits_artifact: Path, tmp_path: Path) -> None:
-    with (
-        serving(digits_artifact, tmp_path, CORS_ORIGINS="*", MAX_QUEUE=1) as server,
-        httpx2.Client(base_url=server.url) as client,
-        httpx2.Client(base_url=server.url) as other,
-    ):
-
-        def slowly() -> Iterator[bytes]:
-            yield PICTURE[:10]
-            while (refused := other.post("/predict", content=PICTURE, headers={"Origin": PAGE})).status_code == 200:
-                pass
-            assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (429, "*")
+def test_a_page_may_read_a_refusal_and_when_to_come_again(digits_artifact: Path) -> None:
+    async def scene() -> None:
+        async with service(digits_artifact, cors_origins="*", max_queue=1) as running:
+            running.engine.gate.clear()
+            first = running.predict()
+            await running.until("sightglass_queue_images 1.0")
+            refused = await running.predict(origin=PAGE)
+            assert (refused.status, refused.headers["access-control-allow-origin"]) == (429, "*")
             assert int(refused.headers["retry-after"]) >= 1
-            yield PICTURE[10:]
+            running.engine.gate.set()
+            assert (await first).status == 200
 
-        assert client.post("/predict", content=slowly()).status_code == 200
+    play(scene)
 
 
 # --- security headers ---------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import json
 import random
 import zlib
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from app.artifact.image import decode
 from app.inference_protocol.tensors import _of_base64
 from tests.app import inference
 from tests.app.inference import HEADER, body, elements, encoded_input, error, outputs, pixels_input, post, predicted
+from tests.app.test_overload import Reply, Service, play, service
 from tests.pictures import encode, picture
 from tests.serving import Server, metrics, serving
 
@@ -204,25 +204,30 @@ def test_a_request_is_one_log_line_and_its_pictures_are_counted_once(
     assert 'route="/v2/models/{model}/infer",status="200"} 2.0' in counted
 
 
-def test_more_pictures_than_places_are_turned_away(digits_artifact: Path, tmp_path: Path, pixels: np.ndarray) -> None:
-    with (
-        serving(digits_artifact, tmp_path, MAX_QUEUE=4) as server,
-        httpx2.Client(base_url=server.url) as client,
-    ):
-        said = error(post(client, "digits", *body(pixels_input(pixels), pixels.tobytes())), 400)
-        assert said.startswith("3 pictures; this service takes at most 2 a request")
-        with ExitStack() as others:  # pictures whose uploads do not end
-            for _ in range(3):
-                others.enter_context(inference.held(server))
-            response = post(client, "digits", *body(pixels_input(pixels[:2]), pixels[:2].tobytes()))
-            error(response, 429)
-            assert int(response.headers["retry-after"]) >= 1
-            counted = metrics(server.url)
-        content, headers = body(pixels_input(pixels[:2]), pixels[:2].tobytes())
-        while (response := post(client, "digits", content, headers)).status_code == 429:
-            pass  # until the service has heard that the other has left
-        assert outputs(response)["probabilities"].shape == (2, 10)
-    assert 'sightglass_images_total{outcome="rejected"} 2.0' in counted
+def test_more_pictures_than_places_are_turned_away(digits_artifact: Path, pixels: np.ndarray) -> None:
+    async def ask(running: Service, count: int) -> Reply:
+        content, headers = body(pixels_input(pixels[:count]), pixels[:count].tobytes())
+        length = {"inference_header_content_length": headers[HEADER]}
+        return await running.call("POST", "/v2/models/digits/infer", content, **length)
+
+    async def scene() -> None:
+        async with service(digits_artifact, max_queue=4) as running:
+            refused = await ask(running, 3)
+            assert refused.status == 400
+            assert refused.body["error"].startswith("3 pictures; this service takes at most 2 a request")
+            running.engine.gate.clear()
+            others = [running.predict() for _ in range(3)]
+            await running.until("sightglass_queue_images 3.0")
+            refused = await ask(running, 2)
+            assert (refused.status, list(refused.body)) == (429, ["error"])
+            assert int(refused.headers["retry-after"]) >= 1
+            counted = (await running.call("GET", "/metrics")).body
+            assert 'sightglass_images_total{outcome="rejected"} 2.0' in counted
+            assert "sightglass_queue_images 3.0" in counted
+            running.engine.gate.set()
+            assert [(await each).status for each in others] == [200] * 3
+
+    play(scene)
 
 
 def test_a_request_that_waits_too_long_is_given_up(server: Server, client: httpx2.Client) -> None:

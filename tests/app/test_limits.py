@@ -97,6 +97,23 @@ def test_a_flood_is_refused_and_nothing_of_it_is_kept(
     assert server.resident_bytes() - before < 2 * MB
 
 
+def test_a_head_behind_a_chunked_body_in_the_same_segment_has_the_same_bounds(server: Server) -> None:
+    httpx2.get(f"{server.url}/health/live")
+    before = server.resident_bytes()
+    sent = CHUNKED.replace(b"/predict", b"/nothing") + b"0\r\n\r\n" + HELLO + b"a:\r\n" * 15_000
+    with contextlib.ExitStack() as open_until_the_end:
+        clients = [open_until_the_end.enter_context(connect(server)) for _ in range(30)]
+        for client in clients:
+            client.sendall(sent)
+        for client in clients:
+            received = b""
+            while b"headers_too_large" not in received:
+                piece = client.recv(65_536)
+                assert piece, received
+                received += piece
+        assert server.resident_bytes() - before < 5 * MB
+
+
 def test_an_endless_head_is_not_read_to_its_end(server: Server) -> None:
     with connect(server) as client:
         assert flood(client, HELLO + b"X: ", b"a" * MB, 200 * MB) < 50 * MB

@@ -22,6 +22,7 @@ from tests.pictures import encode, picture
 JSON = ("application/json", "application/problem+json")
 EVERYWHERE = {"not_found", "method_not_allowed"}  # of no route in particular
 UNHEARD = {"disconnected", "bad_tensor"}  # the latter under /v2 only, which has errors of its own
+UNHEARD |= {"malformed_request", "request_timeout", "target_too_long", "headers_too_large"}  # of no route at all
 ONLY = {"too_many_files": "post /predict/batch"}
 NOT_OF = {"unsupported_image": "post /predict/batch"}  # there it is a file's
 

@@ -118,3 +118,17 @@ def test_clear_pixels_are_white_in_every_profile() -> None:
     for primaries in PROFILES.values():
         found = decode(encode(clear, icc_profile=_with_primaries(primaries)), spec()).pixels
         assert found.min() >= 254
+
+
+@pytest.mark.parametrize("size", [(640, 320), (2000, 1000)], ids=["below 1 MP", "above"])
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "LAB"])
+def test_padding_is_grey_and_what_it_surrounds_is_converted(mode: str, size: tuple[int, int]) -> None:
+    """Above a megapixel the picture is converted once it is small: not together with what is laid around it."""
+    colour = {"RGB": (60, 200, 60), "CMYK": (200, 20, 30, 0), "LAB": (120, 60, 200)}[mode]
+    profile = {"icc_profile": _with_primaries(WIDE)} if mode == "RGB" else {}
+    file = encode(Image.new(mode, size, colour), "PNG" if mode == "RGB" else "TIFF", **profile)
+    padded, whole = (
+        decode(file, spec(32, 32).model_copy(update={"fit": fit})).pixels.astype(int) for fit in ("pad", "squash")
+    )
+    assert (padded[:6] == 114).all()
+    assert abs(padded[16, 16] - whole[16, 16]).max() <= 1

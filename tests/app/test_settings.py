@@ -34,6 +34,8 @@ EVERY: dict[str, tuple[str, str, Any, Any]] = {
     "device": ("SIGHTGLASS_DEVICE", "cuda", "cuda", "auto"),
     "host": ("SIGHTGLASS_HOST", "0.0.0.0", "0.0.0.0", "127.0.0.1"),
     "port": ("SIGHTGLASS_PORT", "9000", 9000, 8000),
+    "uds": ("SIGHTGLASS_UDS", "/run/s.sock", Path("/run/s.sock"), None),
+    "header_timeout_ms": ("SIGHTGLASS_HEADER_TIMEOUT_MS", "100", 100, 20_000),
     "root_path": ("SIGHTGLASS_ROOT_PATH", "/cats", "/cats", ""),
     "workers": ("SIGHTGLASS_WORKERS", "2", 2, None),
     "threads": ("SIGHTGLASS_THREADS", "3", 3, None),

@@ -188,3 +188,14 @@ def test_looks_say_nothing_in_a_class_that_is_mostly_of_large_groups() -> None:
     # where they are few they are copies, as the frames of one burst are
     few = duplicates.groups(sums[:12], np.concatenate([alike[:4], different]), np.zeros(12, np.int64))
     assert few.tolist() == [0, 0, 0, 0, *range(4, 12)]
+
+
+def test_an_exact_copy_in_another_class_is_found_where_looks_say_nothing() -> None:
+    """A hundred frames of a film, one of which stands under another class as well: that one is named, and no other."""
+    frames = np.zeros((100, 64), np.uint8)
+    frames[:, 20] = np.arange(100)
+    others = np.random.default_rng(0).integers(0, 256, (30, 64), np.uint8)
+    sums = [*(f"frame {number}" for number in range(100)), "frame 50", *(str(number) for number in range(30))]
+    known = np.concatenate([frames, frames[50:51], others])
+    found = duplicates.groups(sums, known, np.array([0] * 100 + [1] * 31))
+    assert found.tolist() == [*range(100), 50, *range(101, 131)]
