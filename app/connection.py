@@ -2,6 +2,7 @@
 a client may send before anybody has looked at it has bounds."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import httptools
@@ -117,10 +118,16 @@ class Connection(HttpToolsProtocol):
         return size
 
     def _ignore(self, offer: httptools.HttpParserUpgrade, piece: bytes | memoryview) -> None:
-        """The parser ends a request at an offer to upgrade: it reads its head again, without the offer, and goes on."""
+        """The parser ends a request at an offer to upgrade: another reads its head again without it, and goes on.
+
+        The same one would not where the connection is to be closed, as that of HTTP/1.0 is: it has ended for good.
+        """
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
         lines += [b"%b: %b" % line for line in self.headers if line[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # as uvicorn makes its own
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
         rest = piece[offer.args[0] :]
         try:

@@ -87,7 +87,7 @@ def _is_scaled(deep: NDArray[np.uint16], said: int) -> bool:
 
 def is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether it has colours of 16 bits, before it is loaded."""
-    return image.mode in ("RGB", "RGBA") and ";16" in _rawmode(image)
+    return image.mode in ("RGB", "RGBA", "CMYK") and ";16" in _rawmode(image)
 
 
 def check_deep(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile]) -> None:

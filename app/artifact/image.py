@@ -262,6 +262,8 @@ def _orientation(image: Image.Image) -> int:
     # a plain JPEG's pixels, without a file, have none; a TIFF's own tag Pillow applies while loading
     if image.format in (None, "TIFF"):
         return 1
+    if image.format == "PNG":
+        image.load()  # or getexif does, and damaged pixels would be passed over with damaged EXIF: black, and no error
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except reader.DAMAGE:

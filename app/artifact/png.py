@@ -35,6 +35,8 @@ def needed(data: bytes) -> bytes:
     head = [data[start:end] for kind, start, end in before if kind in (b"IHDR", b"PLTE")]
     if not head or head[0][4:8] != b"IHDR" or len(head[0]) != 25:
         raise BrokenImage("the PNG file does not begin with its header")
+    if any(_is_odd(each[:4]) for each in head[1:]):
+        raise BrokenImage("the PNG file's palette is no list of colours")
     profile = _whole(data, before, b"iCCP")
     kept = {
         b"iCCP": profile if _is_profile(profile) else b"",
@@ -55,8 +57,15 @@ def _is_plain(data: bytes) -> bool:
             return not kind
         if kind == b"IEND":
             return True
+        if kind == b"PLTE" and _is_odd(data[place : place + 4]):
+            return False
         place += 12 + int.from_bytes(data[place : place + 4])
     return False
+
+
+def _is_odd(length: bytes) -> bool:
+    """Of a palette: there is no colour, or one is cut; Pillow makes them black."""
+    return not int.from_bytes(length) or int.from_bytes(length) % 3 != 0
 
 
 def significant_bits(data: bytes) -> int:

@@ -41,7 +41,13 @@ _NEEDED: dict[str, Callable[[bytes], bytes]] = {
     "WEBP": webp.needed,
 }
 _MOST_SCANS = 20  # of a file that is decoded three times
-_SHRUGS = ("not identified by this driver", "decoder error", "unrecognized data stream", "broken data stream")
+_SHRUGS = (
+    "not identified by this driver",
+    "image file is truncated (0 bytes",
+    "decoder error",
+    "unrecognized data stream",
+    "broken data stream",
+)
 
 
 def needed(kind: str, data: bytes) -> bytes:

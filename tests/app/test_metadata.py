@@ -325,3 +325,33 @@ def test_a_refusal_is_about_the_picture_and_not_about_objects(file: bytes, words
     with pytest.raises(BrokenImage, match=words) as refusal:
         decode(file, spec())
     assert not any(word in str(refusal.value) for word in ("argument", "NoneType", "object", "index", "unpack"))
+
+
+@pytest.mark.parametrize("damage", ["filter", "stream", "interlace", "raw deflate"])
+def test_damaged_pixels_are_refused_and_not_black(damage: str) -> None:
+    """Pillow loads them with the orientation of a PNG, and where that was passed over gives black ones."""
+    rows = bytearray(
+        b"".join(
+            b"\0" + RGB.tobytes()[at : at + 3 * RGB.width] for at in range(0, 3 * RGB.width * RGB.height, 3 * RGB.width)
+        )
+    )
+    head = struct.pack(">IIBBBBB", RGB.width, RGB.height, 8, 2, 0, 0, damage == "interlace")
+    if damage == "filter":
+        rows[3 * RGB.width + 1] = 200
+    pixels = zlib.compress(bytes(rows))
+    if damage == "stream":
+        pixels = pixels[: len(pixels) // 2] + b"\xff" * 50 + pixels[len(pixels) // 2 + 50 :]
+    if damage == "raw deflate":
+        pixels = pixels[2:-4]
+    file = PNG[:8] + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    with pytest.raises(BrokenImage, match="pixels"):
+        decode(file, spec())
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_a_palette_without_whole_colours_is_refused(size: int) -> None:
+    file = encode(RGB.quantize(16), "PNG")
+    at = file.index(b"PLTE")
+    length = int.from_bytes(file[at - 4 : at])
+    with pytest.raises(BrokenImage, match="palette"):
+        decode(file[: at - 4] + chunk(b"PLTE", bytes(size)) + file[at + 8 + length :], spec())

@@ -146,3 +146,19 @@ def test_javas_client_as_it_comes(server: Server, tmp_path: Path) -> None:
     assert [json.loads(line)["prediction"] for line in done.stdout.splitlines()] == [
         httpx2.post(f"{server.url}/predict", content=FILE).json()["prediction"]
     ] * 2
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("path", BODIES)
+def test_an_offer_on_a_connection_that_closes_is_ignored_too(
+    server: Server, path: str, version: str, chunked: bool
+) -> None:
+    """As proxies write it that speak HTTP/1.0 and pass `Connection: upgrade` on."""
+    if version == "1.0" and chunked:
+        pytest.skip("HTTP/1.0 has no chunks")
+    sent = request(path, ("Connection: close, Upgrade", "Upgrade: h2c"), chunked)
+    with connect(server) as client:
+        client.sendall(sent.replace(b"HTTP/1.1", f"HTTP/{version}".encode(), 1))
+        status, _ = next(answers(client))
+        assert status == 200
