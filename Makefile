@@ -14,7 +14,8 @@ serve: $(VENV)/.serve
 test: check
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
 
-# The networks of more than 20 million parameters: trained a step, exported, served; takes minutes and 10 GB of memory.
+# Networks of more than 20 million parameters: trained a step, exported, served; takes minutes and 10 GB of memory. And the
+# attacks of tests/app/test_limits.py at full size.
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests
 
