@@ -92,7 +92,7 @@ class Connection(HttpToolsProtocol):
                 place += size
         except (httptools.HttpParserError, Problem) as error:
             why = error if isinstance(error, Problem) else error.__context__
-            self._refuse(why if isinstance(why, Problem) else head.malformed(str(error)))
+            self._refuse(why if isinstance(why, Problem) else head.malformed(str(why or error)))
             return
         self._rest = data[place:]
         self._flow.hold(len(self._rest) > _KEPT_BYTES)
@@ -149,10 +149,11 @@ class Connection(HttpToolsProtocol):
             return
         self._body_left = head.body_bytes(self.parser.get_http_version, self.headers)
         self._framing_bytes = 0
-        self._in_head, self._in_body, self._begun = False, True, False
         self._head.reset()
-        self._waiting.end(self)
+        self.url = head.with_path(self.url)
         super().on_headers_complete()
+        self._in_head, self._in_body, self._begun = False, True, False
+        self._waiting.end(self)
         self.headers = _TRAILERS
 
     def on_body(self, body: bytes) -> None:

@@ -70,6 +70,15 @@ def body_bytes(version: Callable[[], str], headers: Sequence[tuple[bytes, bytes]
     return None if b"transfer-encoding" in found else int(found.get(b"content-length", 0))
 
 
+def with_path(target: bytes) -> bytes:
+    """`http://host?query` has the path `/`, which nothing that comes after would add; RFC 9112, 3.2.2."""
+    scheme, mark, rest = target.partition(b"://")
+    authority, question, query = rest.partition(b"?")
+    if target.startswith(b"/") or not mark or b"/" in authority:
+        return target
+    return b"%b://%b/%b%b" % (scheme, authority, question, query)
+
+
 def too_much_framing() -> Problem:
     """Of a body's chunks, in what is none of their bytes."""
     return _too_long("headers_too_large", f"{MOST_BYTES:,} bytes in chunk extensions or trailers")

@@ -136,6 +136,8 @@ def test_a_head_within_the_bounds_is_answered_in_whatever_segments_it_comes(serv
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 is not spoken"),
         (b"GET /\r\n\r\n", "Host is missing"),
         (b"GET / HTTP/1.1\r\n\r\n", "Host is missing"),
+        (b"GET http://a:b/ HTTP/1.1\r\nHost: a\r\n\r\n", "url"),
+        (b"GET http://a:99999/ HTTP/1.1\r\nHost: a\r\n\r\n", "url"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "two Hosts"),
         (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "Host is none"),
         (b"GET / HTTP/1.1\nHost: a\n\n", "CRLF"),
@@ -161,6 +163,15 @@ def test_what_is_no_request_gets_a_problem_with_an_id_that_is_in_the_log(
         assert time.monotonic() < end, server.log.read_text()[-500:]
     assert "Traceback" not in server.log.read_text()
     assert 'problems_total{code="malformed_request"}' in httpx2.get(f"{server.url}/metrics").text
+
+
+@pytest.mark.parametrize("target", ["http://x", "http://x?a=b", "http://x:80", "http://x/", "//x", "/?u=http://y"])
+def test_a_target_without_a_path_is_answered_and_no_traceback_is_written(server: Server, target: str) -> None:
+    with connect(server) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = answer_of(client)
+    assert answer.status_code == (404 if target == "//x" else 200)
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_what_came_before_it_is_answered_first(server: Server) -> None:
