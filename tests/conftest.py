@@ -1,6 +1,7 @@
 """What tests share: one small trained run and its artifact, made once a session, and where CIFAR-10 is."""
 
 import os
+import signal
 from pathlib import Path
 
 # One test process per core, each with one thread; torch reads this when it is first imported. Several multithreaded
@@ -17,6 +18,10 @@ from training.progress import Talk
 from training.train import train
 
 QUIET = Talk(quiet=True)
+# What a shell starts in the background ignores these, and so would all that tests start and interrupt.
+for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 
 @pytest.fixture(scope="session")
