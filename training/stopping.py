@@ -1,6 +1,9 @@
 """What ends a command from outside, Ctrl-C, a container, a queue, a closed terminal: it cleans up and says so."""
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -8,6 +11,7 @@ from types import FrameType
 from training import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_SECONDS = 0.05
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -19,9 +23,22 @@ def heard(handler: Handler) -> Iterator[None]:
     replaced = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
     for number in replaced:
         signal.signal(number, handler)
+    hook = sys.unraisablehook
+
+    def send_again(lost: "sys.UnraisableHookArgs") -> None:
+        """Python drops what is raised in a weak reference's callback or in __del__, where a signal may find it."""
+        if isinstance(lost.exc_value, Stopped):
+            again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), lost.exc_value.number))
+            again.daemon = True
+            again.start()
+        else:
+            hook(lost)
+
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, old in replaced.items():
             signal.signal(number, old)
 

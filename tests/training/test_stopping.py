@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,22 @@ def test_what_the_process_was_started_to_ignore_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_stop_that_comes_where_python_drops_it_comes_again() -> None:
+    """In a weak reference's callback, of which torch has many: an export went on to its end and said nothing."""
+
+    class Thing:
+        pass
+
+    thing = Thing()
+    watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    with stopping.heard(stopping.stop), pytest.raises(Stopped, match="stopped by SIGTERM"):
+        del thing
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            time.sleep(0.01)
+    assert watched() is None
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
