@@ -35,7 +35,9 @@ def needed(data: bytes) -> bytes:
     head = [data[start:end] for kind, start, end in before if kind in (b"IHDR", b"PLTE")]
     if not head or head[0][4:8] != b"IHDR" or len(head[0]) != 25:
         raise BrokenImage("the PNG file does not begin with its header")
-    if any(_is_odd(each[:4]) for each in head[1:]):
+    if head[0][17] != _PALETTE:
+        head = head[:1]  # with colours of their own a palette is a suggestion
+    elif any(_is_odd(each[:4]) for each in head[1:]):
         raise BrokenImage("the PNG file's palette is no list of colours")
     profile = _whole(data, before, b"iCCP")
     kept = {

@@ -36,21 +36,27 @@ class OnnxEngine:
         # Idle threads would spin on cores that decoding and HTTP need: twice the CPU per request at 2 cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise EngineError(f"{path} cannot be loaded: {one_line(error)}") from error
+
         def session() -> onnxruntime.InferenceSession:
             try:
                 # from bytes: a graph then has no folder from which to draw weights that no checksum covers
-                return onnxruntime.InferenceSession(path.read_bytes(), options, providers=providers)
+                made = onnxruntime.InferenceSession(content, options, providers=providers)
             except _FAILURES as error:
                 raise EngineError(f"{path} cannot be loaded: {one_line(error)}") from error
+            if device != "auto" and made.get_providers()[0] != providers[0][0]:  # it fell back with only a log line
+                why = trouble or "driver, CUDA or TensorRT libraries"
+                raise EngineError(f"DEVICE={device}, but ONNX Runtime cannot use the GPU ({why}): use cpu")
+            return made
 
-        self._new_session, self._session = session, session()
-        self._by_size: dict[int, onnxruntime.InferenceSession] = {}
+        self._session = session()
         self.device = "cuda" if self._session.get_providers()[0] != "CPUExecutionProvider" else "cpu"
-        if (
-            device != "auto" and self._session.get_providers()[0] != providers[0][0]
-        ):  # it fell back with only a log line
-            why = trouble or "driver, CUDA or TensorRT libraries"
-            raise EngineError(f"DEVICE={device}, but ONNX Runtime cannot use the GPU ({why}): use cpu")
+        # it holds the file's content, the one whose checksum was right: a CPU has no use for it
+        self._another = session if self.device == "cuda" else None
+        self._by_size: dict[int, onnxruntime.InferenceSession] = {}
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -74,7 +80,8 @@ class OnnxEngine:
         n = len(pixels)
         size = 1 << (n - 1).bit_length()
         if size not in self._by_size:
-            self._by_size[size] = self._new_session() if self._by_size else self._session
+            assert self._another
+            self._by_size[size] = self._another() if self._by_size else self._session
         blank = np.zeros((size - n, *pixels.shape[1:]), np.uint8)
         return self._by_size[size], np.concatenate([pixels, blank]) if n < size else pixels
 

@@ -348,6 +348,11 @@ def test_damaged_pixels_are_refused_and_not_black(damage: str) -> None:
         decode(file, spec())
 
 
+@pytest.mark.parametrize("size", [0, 3, 4, 900])
+def test_a_palette_that_is_only_suggested_costs_no_png(size: int) -> None:
+    _same(PNG[:33] + chunk(b"PLTE", bytes(size)) + PNG[33:], PNG)
+
+
 @pytest.mark.parametrize("size", [0, 4])
 def test_a_palette_without_whole_colours_is_refused(size: int) -> None:
     file = encode(RGB.quantize(16), "PNG")
