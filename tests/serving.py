@@ -99,3 +99,15 @@ def problem(response: httpx2.Response, status: int, code: str) -> dict[str, obje
 def connect(server: Server) -> socket.socket:
     host, _, port = server.url.removeprefix("http://").rpartition(":")
     return socket.create_connection((host, int(port)), timeout=20)
+
+
+def ended(artifact: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """A service that must not start: how it ended, and what it said."""
+    return subprocess.run(
+        [sys.executable, "-m", "app"],
+        env=environment(artifact, **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -16,7 +16,7 @@ import pytest
 from app import settings
 from app.listening import bound, refusal
 from app.settings import SettingsError
-from tests.serving import environment, serving
+from tests.serving import ended, serving
 
 _FOUR, _SIX = "127.0.0.1", "::1"
 
@@ -86,7 +86,7 @@ def test_it_listens_there_with_any_number_of_workers_and_what_is_printed_can_be_
 def test_what_is_not_understood_is_refused_in_one_sentence(
     digits_artifact: Path, setting: str, value: str, hint: str
 ) -> None:
-    done = _start(digits_artifact, **{setting: value})
+    done = ended(digits_artifact, **{setting: value})
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     assert line.startswith(f"error: SIGHTGLASS_{setting}={value}: ")
@@ -103,7 +103,7 @@ def test_a_port_in_use_is_said_before_anything_else(
         if listening:
             other.sockets[0].listen()
         port = other.sockets[0].getsockname()[1]
-        done = _start(digits_artifact, PORT=port, HOST=host, WORKERS=workers)
+        done = ended(digits_artifact, PORT=port, HOST=host, WORKERS=workers)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     assert line.startswith(f"error: port {port} of ")
@@ -134,7 +134,7 @@ def test_a_unix_socket_is_there_while_the_service_is(digits_artifact: Path, tmp_
             [sys.executable, "-m", "app.healthcheck"], env=os.environ | {"SIGHTGLASS_UDS": str(path)}, check=False
         )
         assert check.returncode == 0
-        second = _start(digits_artifact, UDS=path, WORKERS=workers)
+        second = ended(digits_artifact, UDS=path, WORKERS=workers)
         assert second.returncode == 1
         assert "another service listens there" in second.stderr
         server.process.send_signal(signal.SIGTERM)
@@ -169,17 +169,6 @@ def test_no_prefix_is_no_slash() -> None:
     assert settings.load(root_path="/a/b.c/").root_path == "/a/b.c"
     with pytest.raises(SettingsError):
         settings.load(root_path="/..")
-
-
-def _start(artifact: Path, **chosen: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app"],
-        env=environment(artifact, **chosen),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def _asked(path: Path, request: bytes) -> bytes:

@@ -9,18 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import DEFAULT_MODEL
-from tests.serving import Server, environment, serving
-
-
-def _start(artifact: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app"],
-        env=environment(artifact, **settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from tests.serving import Server, ended, serving
 
 
 @pytest.mark.parametrize(
@@ -36,7 +25,7 @@ def _start(artifact: Path, **settings: object) -> subprocess.CompletedProcess[st
 def test_what_cannot_start_says_why_in_one_sentence(
     digits_artifact: Path, settings: dict[str, object], said: str
 ) -> None:
-    done = _start(digits_artifact, **settings)
+    done = ended(digits_artifact, **settings)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -45,7 +34,7 @@ def test_what_cannot_start_says_why_in_one_sentence(
 
 
 def test_a_port_in_use_is_said(server: Server, digits_artifact: Path) -> None:
-    done = _start(digits_artifact, PORT=server.url.rpartition(":")[2])
+    done = ended(digits_artifact, PORT=server.url.rpartition(":")[2])
     assert done.returncode == 1
     assert "address already in use" in done.stderr
     assert "Traceback" not in done.stderr
