@@ -40,6 +40,7 @@ FROM dependencies AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY training training
+COPY sightglass sightglass
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
  && pip --python /opt/venv/bin/python install --no-deps --prefix /code /wheels/*.whl
 
@@ -68,7 +69,7 @@ FROM base AS service
 ENV SIGHTGLASS_MODEL=/model SIGHTGLASS_HOST=0.0.0.0
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --start-interval=1s \
-    CMD ["python", "-m", "app.healthcheck"]
+    CMD ["python", "-m", "app.server.healthcheck"]
 CMD ["python", "-m", "app"]
 
 FROM service AS serve-torch
@@ -76,7 +77,7 @@ COPY --from=dependencies-torch /opt/venv /opt/venv
 COPY --from=code /code /opt/venv
 ARG ARTIFACT=exports/cifar10/1
 COPY --chmod=755 ${ARTIFACT} /model
-RUN ["python", "-c", "import pathlib, app.startup as s; s.Artifact.open(pathlib.Path('/model'))"]
+RUN ["python", "-c", "import pathlib, app.inference.loading as s; s.Artifact.open(pathlib.Path('/model'))"]
 
 FROM service AS serve
 COPY --from=dependencies-serve /opt/venv /opt/venv
@@ -85,4 +86,4 @@ COPY --from=code /code /opt/venv
 ARG ARTIFACT=exports/cifar10/1
 COPY --chmod=755 ${ARTIFACT} /model
 # whole, and decoded here as at its export; the engines are proven where they run, on another CPU perhaps
-RUN ["python", "-c", "import pathlib, app.startup as s; s.Artifact.open(pathlib.Path('/model'))"]
+RUN ["python", "-c", "import pathlib, app.inference.loading as s; s.Artifact.open(pathlib.Path('/model'))"]

@@ -15,7 +15,7 @@ test: check
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
 
 # Networks of more than 20 million parameters: trained a step, exported, served; takes minutes and 10 GB of memory. And the
-# attacks of tests/app/test_limits.py at full size.
+# attacks of tests/app/server/test_attacks.py at full size.
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests
 

@@ -11,9 +11,9 @@ def main(overrides: dict[str, Any] | None = None) -> int:
     # First of all, because PID 1 of a container has no default action: a stop would wait to be killed.
     # _exit, because SystemExit in the middle of an import becomes whatever a C extension makes of it.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    for name in ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"):  # see app.signals
+    for name in ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"):  # see app.telemetry.signals
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    from app.serve import serve  # half a second of imports
+    from app.server.serve import serve  # half a second of imports
 
     return serve(overrides or {})
 

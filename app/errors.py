@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from app.artifact import image
+from app.artifact.decoder import decode
 from app.engines import EngineError
 
 
@@ -48,7 +48,7 @@ PROBLEMS = {
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer took too long"),
 }
 
-_EVERYWHERE = ("HEAD", "OPTIONS")  # see app.routes.methods
+_EVERYWHERE = ("HEAD", "OPTIONS")  # see app.http.methods
 CLOSE = {"Connection": "close"}  # with a refusal, where the rest of the body may still be on its way
 
 
@@ -68,11 +68,11 @@ def problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case image.UnsupportedImage():
-            return Problem("unsupported_image", _sentence(error), accepted=list(image.ACCEPTED))
-        case image.TooManyPixels():
+        case decode.UnsupportedImage():
+            return Problem("unsupported_image", _sentence(error), accepted=list(decode.ACCEPTED))
+        case decode.TooManyPixels():
             return Problem("too_many_pixels", _sentence(error))
-        case image.ImageError():
+        case decode.ImageError():
             return Problem("undecodable_image", _sentence(error))
         case EngineError():
             return Problem(

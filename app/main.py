@@ -14,26 +14,30 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from app import log, settings, signals, startup
-from app.admission import Admission
+from app import settings
 from app.artifact.manifest import ArtifactError
-from app.batcher import Batcher
-from app.card import report
-from app.classifier import Classifier
-from app.drain import Drain
 from app.engines import EngineError
-from app.exposure import Exposure
-from app.inference_protocol.models import models_of
-from app.log import event
-from app.memory import Memory
-from app.metrics import Metrics, forget_dead_workers
-from app.observability import Observability, answer_error
-from app.occlusion import Occlusion
-from app.routes import batch, card, documented, explain, health, model, page, predict, v2
-from app.routes.infer import Infer
-from app.routes.plain import PlainRoute
+from app.http import openapi
+from app.http.asgi_route import PlainRoute
+from app.http.drain import Drain
+from app.http.middleware import Observability, answer_error
+from app.http.security import Exposure
+from app.inference import loading
+from app.inference.batcher import Batcher
+from app.inference.classifier import Classifier
+from app.inference.loading import Served
+from app.inference.occlusion import Occlusion
+from app.limits.admission import Admission
+from app.limits.memory import Memory
+from app.model_card import report
+from app.open_inference import model_routes
+from app.open_inference.infer_route import Infer
+from app.open_inference.models import models_of
+from app.routes import batch, card, explain, health, model, page, predict
 from app.settings import Settings, SettingsError
-from app.startup import Served
+from app.telemetry import logs, signals
+from app.telemetry.logs import event
+from app.telemetry.metrics import Metrics, forget_dead_workers
 
 _WATCH_SECONDS = 5
 
@@ -41,10 +45,10 @@ _WATCH_SECONDS = 5
 def from_environment() -> Observability:
     """What a worker process runs: its own engine, proven again in this process."""
     chosen = settings.load()
-    log.configure(chosen.log_format)
+    logs.configure(chosen.log_format)
     forget_dead_workers()
     try:
-        served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
+        served = loading.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
         return create_app(chosen, served)
     except (ArtifactError, EngineError, SettingsError) as error:  # it was well when the parent looked
         event("error", str(error), logging.ERROR)
@@ -105,9 +109,9 @@ def _add_routes(api: FastAPI, classifier: Classifier, metrics: Metrics, drain: D
     api.include_router(card.router(served, measured))
     api.include_router(page.router(served, measured, chosen.max_upload_bytes))
     models = models_of(served.manifest, served.variant)
-    api.include_router(v2.router(classifier, drain, models))
+    api.include_router(model_routes.router(classifier, drain, models))
     api.router.routes += Infer(classifier, metrics, models, *limits).routes()
-    documented.complete(api)
+    openapi.complete(api)
     return answer
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.artifact.image import MAX_PIXELS
-from app.engines import machine
+from app import machine
+from app.artifact.decoder.decode import MAX_PIXELS
 
 PREFIX = "SIGHTGLASS_"
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "exports/cifar10/1"
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     header_timeout_ms: Count = 20_000
     """From a connection's start, or the first byte of a further request, to the end of the request's headers."""
     api_keys: SecretStr | None = None
-    """NAME:KEY, several with commas; with any, requests need one. See app.exposure."""
+    """NAME:KEY, several with commas; with any, requests need one. See app.http.security."""
     api_keys_file: Path | None = None
     """The same, one a line; read at the start only."""
     cors_origins: str = ""

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from app.engines import machine
+from app import machine
 from app.settings import DEFAULT_MODEL, Settings
 from benchmarks import plan, table
 from benchmarks.session import Session

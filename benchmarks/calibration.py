@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from training import temperature
-from training.score import expected_calibration_error, reliability
+from training.metrics.classification import expected_calibration_error, reliability
+from training.variants import calibration
 
 CLASSES = (2, 10, 40, 100, 1000)
 IMAGES = (20, 80, 200, 1000, 5000)
@@ -118,7 +118,7 @@ def cells(
                 checkpoint = score(test, 1)
                 for n in images:
                     logits, labels = val.first(n)
-                    before, after = pseudo_counts(logits, labels), temperature.fit(logits, labels).value
+                    before, after = pseudo_counts(logits, labels), calibration.fit(logits, labels).value
                     found[n].append((checkpoint, score(test, before), score(test, after)))
             for n in images:
                 yield Cell(k, n, network.name, *(Scores(*mean) for mean in np.mean(found[n], axis=0).tolist()))

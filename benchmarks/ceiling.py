@@ -13,7 +13,7 @@ from PIL import Image
 
 from app import engines
 from app.artifact import manifest
-from app.artifact.image import InputSpec, decode
+from app.artifact.decoder.decode import InputSpec, decode
 from app.engines import Runs
 
 COMPILED = "torch.compile"  # beside the artifact's own variants

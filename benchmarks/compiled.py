@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.artifact import manifest
 from app.engines import Outputs
 from benchmarks.naive_model import network
-from training.graph import Servable
+from training.models.servable import Servable
 
 
 class CannotCompile(Exception):

@@ -11,8 +11,8 @@ import os
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.memory import keep_little_of_what_is_freed
-from app.routes.upload import read_picture
+from app.http.upload import read_picture
+from app.limits.memory import keep_little_of_what_is_freed
 
 _BEST = b'{"class":"cat","probability":0.99}'
 _ANSWER = (
@@ -43,13 +43,13 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(  # with what app/serve.py says
+    uvicorn.run(  # with what app/server/serve.py says
         "benchmarks.floor:app",
         port=int(os.environ["FLOOR_PORT"]),
         workers=int(os.environ["FLOOR_WORKERS"]),
         log_level="warning",
         access_log=False,
-        http="app.connection:Connection",
+        http="app.server.uvicorn_protocol:Connection",
         server_header=False,
         timeout_keep_alive=75,
     )

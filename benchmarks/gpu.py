@@ -22,14 +22,13 @@ import onnxruntime
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import engines
+from app import engines, machine
 from app.artifact import manifest
-from app.engines import machine
 from app.settings import DEFAULT_MODEL
 from benchmarks import plan, servers
 from benchmarks.load import closed_loop, multipart
 from benchmarks.servers import Server
-from training.drawings import draw
+from training.variants.golden import draw
 
 VARIANTS = ("torchscript", "onnx")
 LOADS = {1: (1, 32, 128), 4: (128,)}  # workers -> connections
@@ -126,7 +125,7 @@ def _large(wanted: str, folder: Path) -> Path:
 
 def sightglass(*arguments: object, seconds: float | None = None) -> str:
     """What the command writes to stdout; ended as by Ctrl-C after so many seconds. Raises RuntimeError with its end."""
-    command = [sys.executable, "-m", "training.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "sightglass.cli.main", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             said, told = process.communicate(timeout=seconds)

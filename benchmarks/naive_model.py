@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file
 
 from app.artifact import manifest
-from training import models
+from training.models import registry
 
 
 def network(artifact: Path) -> torch.nn.Module:
     """The network that every variant of the artifact holds: normalised float[N, 3, H, W] -> logits."""
     described = manifest.load(artifact)
     recipe = described.provenance["recipe"]
-    built = models.build(recipe["model"], described.input.channels, len(described.labels), described.input.width)
+    built = registry.build(recipe["model"], described.input.channels, len(described.labels), described.input.width)
     built.load_state_dict(load_file(artifact / "weights.safetensors"))
     return built.eval()
 

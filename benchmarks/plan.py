@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from app import startup
+from app.inference import loading
 from benchmarks.naive_model import export_naive
 from benchmarks.servers import Server, started
-from training.drawings import draw
+from training.variants.golden import draw
 
 SMALL = "32x32"
 PICTURES = {SMALL: (32, 32, 90), "500x375": (500, 375, 85), "12 MP": (4032, 3024, 85)}
@@ -68,7 +68,7 @@ def picture(kind: str) -> bytes:
 
 def start(stack: ExitStack, artifact: Path, deadline_ms: int, folder: Path) -> dict[str, Server]:
     """All of them, by name; the floor has as many workers as the service takes by itself."""
-    workers = startup.workers_for(artifact, VARIANTS[SERVICE], "auto", None)
+    workers = loading.workers_for(artifact, VARIANTS[SERVICE], "auto", None)
     ours = {"SIGHTGLASS_MODEL": str(artifact), "SIGHTGLASS_PORT": "{port}", "SIGHTGLASS_DEADLINE_MS": str(deadline_ms)}
     uvicorn = ["-m", "uvicorn", "--port", "{port}", "--log-level", "warning", "--no-access-log"]
     naive = {"NAIVE_MODEL": str(export_naive(artifact, folder / "naive.pt")), "NAIVE_ARTIFACT": str(artifact)}

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app import machine
 from app.artifact import manifest
-from app.engines import machine
 from benchmarks import ceiling, plan
 from benchmarks.compiled import CannotCompile
 from benchmarks.load import closed_loop, multipart

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.servers import Server, running
-from training.drawings import draw
+from training.variants.golden import draw
 
 # One thread of wrk sends the files in turn; a file's type is decided by its bytes, so that none needs a header.
 _LUA = """

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from app.engines import machine
+from app import machine
 from benchmarks.table import warn_of
-from training import recipe
-from training.drawings import draw
-from training.graph import Normalise
-from training.loop import Learner
-from training.pixels import Pixels
-from training.recipe import Recipe
-from training.samples import Sample
+from training.data.dataset import Sample
+from training.data.pixels import Pixels
+from training.learning.learner import Learner
+from training.models.servable import Normalise
+from training.recipes import recipe
+from training.recipes.recipe import Recipe
+from training.variants.golden import draw
 
 CLASSES = 10
 EVERYTHING = (

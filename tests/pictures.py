@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.artifact.image import Decoded, InputSpec
-from training.drawings import draw
+from app.artifact.decoder.decode import Decoded, InputSpec
+from training.variants.golden import draw
 
 Pixels = NDArray[np.uint8]
 ORIENTATION = 0x0112

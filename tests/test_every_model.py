@@ -6,30 +6,30 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.artifact.image import decode
-from tests.conftest import QUIET
+from app.artifact.decoder.decode import decode
+from tests.commands import QUIET, hurried
 from tests.serving import serving
 from tests.training import colours
-from tests.training.conftest import hurried
-from training import models, plan
-from training.checkpoint import Run
 from training.export import export
-from training.gates import EagerEngine
-from training.graph import Servable
+from training.learning import plan
+from training.models import registry
+from training.models.servable import Servable
+from training.runs.checkpoint import Run
 from training.train import train
+from training.variants.gates import EagerEngine
 
 _LARGE = 20_000_000  # parameters: a minute and more each
 SIZES = {"torchvision/alexnet": 64, "torchvision/convnext_tiny": 32, "torchvision/vit_b_16": 32}
 
 
 def marked(name: str) -> object:
-    return pytest.param(name, marks=pytest.mark.slow if models.MODELS[name].parameters > _LARGE else ())
+    return pytest.param(name, marks=pytest.mark.slow if registry.MODELS[name].parameters > _LARGE else ())
 
 
-@pytest.mark.parametrize("name", [marked(name) for name in models.MODELS])
+@pytest.mark.parametrize("name", [marked(name) for name in registry.MODELS])
 def test_every_model_trains_a_step_exports_and_serves(name: str, tmp_path: Path) -> None:
     data = colours.write(tmp_path / "data", each=8)
-    own = models.MODELS[name].at
+    own = registry.MODELS[name].at
     size = SIZES.get(name, 32 if own[2] == 224 else own[2])
     keys = {"model": f'"{name}"', "input_size": size, "channels": own[0], "epochs": 1, "batch_size": 18, "lr": 1e-3}
     keys |= {"val_fraction": 0.2, "test_fraction": 0.1, "optimizer": '"adam"', "schedule": '"constant"'}
@@ -42,7 +42,7 @@ def test_every_model_trains_a_step_exports_and_serves(name: str, tmp_path: Path)
     with hurried():
         described = export(run, artifact, None, QUIET)
     assert {"torchscript", "onnx"} <= set(described.variants)
-    assert (described.heatmap is not None) == models.MODELS[name].heatmap
+    assert (described.heatmap is not None) == registry.MODELS[name].heatmap
 
     picture = next((data / "red").iterdir()).read_bytes()
     reference = EagerEngine(Servable(run.network(), run.input.mean, run.input.std, described.temperature))

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import experiments
 from benchmarks.experiments import Draw, Experiment
 from tests.training import colours
-from training import recipe
+from training.recipes import recipe
 
 
 def drawn(draw: Draw, tmp_path: Path) -> dict[str, set[str]]:

@@ -11,20 +11,26 @@ from typing import Any
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
+from app import machine
 from app.artifact import manifest
-from app.artifact.image import InputSpec
-from app.engines import Runs, machine
+from app.artifact.decoder.decode import InputSpec
+from app.engines import Runs
 from app.engines import load as load_engine
-from training import TrainingError, cells, checkpoint, locks, mistakes, pixels, plots, trained, writing
-from training.cells import count
-from training.data import index, select
-from training.gates import EagerEngine, probabilities_of
-from training.graph import Servable
-from training.loop import use_cores
-from training.pixels import Pixels
-from training.progress import Talk
-from training.samples import Data
-from training.score import ClassScore, Evaluation, Floats
+from training import atomic, locks
+from training.console import terminal
+from training.console.progress import Talk
+from training.console.terminal import count
+from training.data import pixels
+from training.data.dataset import Data
+from training.data.pixels import Pixels
+from training.data.source import index, select
+from training.errors import TrainingError
+from training.learning.learner import use_cores
+from training.metrics import label_errors, plots
+from training.metrics.classification import ClassScore, Evaluation, Floats
+from training.models.servable import Servable
+from training.runs import checkpoint, trained_model
+from training.variants.gates import EagerEngine, probabilities_of
 
 SUSPECTS = "suspects.csv"
 _HEADER = ["class", "n", "precision", "recall", "F1", "most often called"]
@@ -43,9 +49,9 @@ class Predictions:
     evaluation: Evaluation
     temperature: float = 1.0
 
-    def suspects(self) -> list[mistakes.Mistake]:
+    def suspects(self) -> list[label_errors.Mistake]:
         """Probable wrong labels, the most confident contradiction first."""
-        return mistakes.suspects(mistakes.find(self.pixels.samples, self.probabilities, self.temperature))
+        return label_errors.suspects(label_errors.find(self.pixels.samples, self.probabilities, self.temperature))
 
 
 def evaluate(target: Path, source: str | None, split: str | None, variant: str | None, talk: Talk) -> Predictions:
@@ -53,7 +59,7 @@ def evaluate(target: Path, source: str | None, split: str | None, variant: str |
 
     Raises TrainingError, ArtifactError or EngineError.
     """
-    if trained.is_artifact(target):
+    if trained_model.is_artifact(target):
         return _evaluate_artifact(target, source, split, variant, talk)
     if variant is not None:
         raise TrainingError(f'"{target}" is a run; variants belong to artifacts', "leave --variant out")
@@ -151,21 +157,21 @@ def _predictions(
     return Predictions(variant, data.source, split, chosen, probabilities, evaluation)
 
 
-def table(predictions: Predictions, width: int = cells.WIDTH, *, every: bool = False) -> list[str]:
+def table(predictions: Predictions, width: int = terminal.WIDTH, *, every: bool = False) -> list[str]:
     """The lines that a person reads: worst class first, 20 of them or `every` one."""
     evaluation = predictions.evaluation
-    always = cells.distinct(evaluation.labels)[evaluation.majority_label]
+    always = terminal.distinct(evaluation.labels)[evaluation.majority_label]
     baseline = f'always-"{always}" {evaluation.majority:.4f}'
     scores = f"accuracy {evaluation.accuracy}", f"macro F1 {evaluation.macro_f1:.4f}", f"ECE {evaluation.ece:.3f}"
     classes = evaluation.worst_first()
     shown = classes if every else classes[:20]
-    names = cells.distinct((*evaluation.labels, *(row.label for row in shown)), _room(shown, width))
+    names = terminal.distinct((*evaluation.labels, *(row.label for row in shown)), _room(shown, width))
     rows = [_HEADER]
     for row in shown:
         confused = f"{names[row.confused]} ({row.confused_n:,})" if row.confused_n else "-"
         scored = f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}"
         rows.append([names[row.label], f"{row.n:,}", *scored, confused])
-    lines = [*cells.packed("", [*scores, baseline], width=width), *cells.table(rows, "<>>>><", width)]
+    lines = [*terminal.packed("", [*scores, baseline], width=width), *terminal.table(rows, "<>>>><", width)]
     if len(shown) < len(classes):
         lines.append(f"worst first; {len(shown)} of {len(classes)} shown, all with --verbose or --json")
     return lines
@@ -176,8 +182,8 @@ def _room(rows: Sequence[ClassScore], width: int) -> int:
     numbers = [len(f"{row.confused_n:,}") for row in rows if row.confused_n]
     room = width - max(len(f"{row.n:,}") for row in rows) - len("  precision  recall     F1" + "  " * 2)
     suffix = max(numbers, default=0) + len(" ()")
-    first = [cell_len(cells.escaped(row.label)) for row in rows]
-    last = [cell_len(cells.escaped(row.confused)) for row in rows if row.confused_n]
+    first = [cell_len(terminal.escaped(row.label)) for row in rows]
+    last = [cell_len(terminal.escaped(row.confused)) for row in rows if row.confused_n]
     for most in range(max([*first, *last]), 8, -1):
         one, other = min(most, max(first)), min(most, max(last, default=0)) + suffix
         if max(one, len(_HEADER[0])) + max(other, len(_HEADER[5])) <= room:
@@ -187,7 +193,7 @@ def _room(rows: Sequence[ClassScore], width: int) -> int:
 
 def look(predictions: Predictions, out: Path | None) -> str:
     """How many labels to check first, and where they are listed."""
-    count, sure = len(predictions.suspects()), mistakes.sure(predictions.temperature)
+    count, sure = len(predictions.suspects()), label_errors.sure(predictions.temperature)
     if not count:
         return f"no answer is wrong with {sure}"
     where = f" -> {out / SUSPECTS}" if out else "; --out FOLDER lists them"
@@ -202,13 +208,13 @@ def as_json(predictions: Predictions) -> dict[str, Any]:
 
 def write(predictions: Predictions, target: Path, out: Path) -> None:
     """evaluation.json, predictions.csv, suspects.csv and the plots into `out`. Raises TrainingError if it exists."""
-    writing.require_new(out)
-    run = None if trained.is_artifact(target) else checkpoint.Run.open(target)
-    suspects = mistakes.as_csv(predictions.suspects(), predictions.evaluation.labels)
-    with writing.new_folder(out) as folder:
-        writing.write(folder / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
-        writing.write(folder / "predictions.csv", _csv(predictions))
-        writing.write(folder / SUSPECTS, suspects)
+    atomic.require_new(out)
+    run = None if trained_model.is_artifact(target) else checkpoint.Run.open(target)
+    suspects = label_errors.as_csv(predictions.suspects(), predictions.evaluation.labels)
+    with atomic.new_folder(out) as folder:
+        atomic.write(folder / "evaluation.json", json.dumps(as_json(predictions), indent=2) + "\n")
+        atomic.write(folder / "predictions.csv", _csv(predictions))
+        atomic.write(folder / SUSPECTS, suspects)
         for name, figure in plots.draw(predictions.evaluation, run).items():
             plots.save(figure, folder / f"{name}.png", "png")
 

@@ -11,17 +11,19 @@ from typing import Any
 import torch
 from PIL import Image
 
-from app.artifact.image import ImageError, decode
-from training import TrainingError, activations, nearest, reason, sheets, writing
-from training.eager import Eager
-from training.filters import Filters, describe, first
-from training.gradcam import grad_cam
-from training.hooks import layer as layer_of
-from training.layers import Layer, table
-from training.loop import use_cores
-from training.maximise import maximise
-from training.progress import Talk
-from training.sheets import Seen
+from app.artifact.decoder.decode import ImageError, decode
+from training import atomic
+from training.console.progress import Talk
+from training.errors import TrainingError, nearest, reason
+from training.interpretation import activations, figures
+from training.interpretation.activation_maximization import maximise
+from training.interpretation.figures import Seen
+from training.interpretation.filters import Filters, describe, first
+from training.interpretation.gradcam import grad_cam
+from training.interpretation.hooks import layer as layer_of
+from training.learning.learner import use_cores
+from training.models.layer_table import Layer, table
+from training.runs.eager import Eager
 
 CLASSES = 10  # that are maximised at once
 
@@ -57,12 +59,12 @@ def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
 
     Raises TrainingError for an unknown class or layer and for a picture that cannot be read.
     """
-    writing.require_new(out)
+    atomic.require_new(out)
     use_cores()
     label = None if wish.label is None else _number(wish.label, eager.labels)
     pictures = [_read(path, eager) for path in wish.pictures]
     blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))
-    with writing.new_folder(out) as folder:
+    with atomic.new_folder(out) as folder:
         found = Findings(table(eager.network, eager.input.channels, eager.input.width))
         _explain_filters(eager, found, folder)
         if pictures:
@@ -105,7 +107,7 @@ def _explain_filters(eager: Eager, found: Findings, folder: Path) -> None:
     except TrainingError:  # of dense layers only
         return
     found.filters = describe(name, weights)
-    _save(sheets.of_filters(found.filters, weights), "filters.png", found, folder)
+    _save(figures.of_filters(found.filters, weights), "filters.png", found, folder)
 
 
 def _explain_picture(
@@ -127,10 +129,10 @@ def _explain_picture(
     found.pictures.append(row)
     title = f"{seen.path.name}: {row['prediction']}, p = {row['probability']:.3f}"
     about = f"{row['class']}, p = {row['class_probability']:.3f}"
-    overlay = sheets.of_grad_cam(seen, eager.input, title, about, layer, heat)
+    overlay = figures.of_grad_cam(seen, eager.input, title, about, layer, heat)
     _save(overlay, f"{name}-gradcam.png", found, folder)
     maps = activations.maps_of(eager.network, layer, seen.x)[0]
-    _save(sheets.of_maps(layer, maps), f"{name}-maps.png", found, folder)
+    _save(figures.of_maps(layer, maps), f"{name}-maps.png", found, folder)
 
 
 def _maximise(eager: Eager, numbers: Sequence[int], steps: int, found: Findings, folder: Path, talk: Talk) -> None:
@@ -146,7 +148,7 @@ def _maximise(eager: Eager, numbers: Sequence[int], steps: int, found: Findings,
             "steps": steps,
         }
         found.maximised.append(row)
-    _save(sheets.of_maximised(names, best, steps), "maximised.png", found, folder)
+    _save(figures.of_maximised(names, best, steps), "maximised.png", found, folder)
 
 
 def _asked(label: int | None, found: Findings, eager: Eager) -> list[int]:
@@ -164,10 +166,10 @@ def _write_tables(found: Findings, folder: Path) -> None:
     }
     for name, rows in tables.items():
         if rows:
-            writing.write(folder / name, _csv([asdict(row) for row in rows]))
+            atomic.write(folder / name, _csv([asdict(row) for row in rows]))
             found.files.append(name)
     found.files.append("explain.json")
-    writing.write(folder / "explain.json", json.dumps(found.as_json(), indent=1) + "\n")
+    atomic.write(folder / "explain.json", json.dumps(found.as_json(), indent=1) + "\n")
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -15,26 +15,30 @@ from numpy.typing import NDArray
 
 from app import engines
 from app.artifact import manifest
+from app.artifact.decoder.decode import decode
 from app.artifact.golden import Golden
-from app.artifact.image import decode
 from app.artifact.manifest import Manifest
 from app.engines import Engine, Runs
-from training import Refused, TrainingError, gates, locks, pixels, report, tracking
-from training.cells import count
-from training.checkpoint import Run
-from training.description import describe
-from training.drawings import golden_files
+from training import locks, report
+from training.atomic import lock_of, new_folder
+from training.console.progress import Talk
+from training.console.terminal import count
+from training.data import pixels
+from training.data.dataset import Data
+from training.data.pixels import Pixels
+from training.errors import Refused, TrainingError
 from training.evaluate import RECORDED
-from training.gates import EagerEngine, Verdict, answers_of, probabilities_of
-from training.graph import Servable
-from training.loop import use_cores
-from training.pixels import Pixels
-from training.progress import Talk
-from training.samples import Data
-from training.score import Evaluation, accuracy
-from training.temperature import Calibrated, calibrated
-from training.variants import WRITERS, Writer
-from training.writing import lock_of, new_folder
+from training.learning.learner import use_cores
+from training.metrics.classification import Evaluation, accuracy
+from training.models.servable import Servable
+from training.runs import mlflow
+from training.runs.checkpoint import Run
+from training.variants import gates
+from training.variants.calibration import Calibrated, calibrated
+from training.variants.gates import EagerEngine, Verdict, answers_of, probabilities_of
+from training.variants.golden import golden_files
+from training.variants.manifest import describe
+from training.variants.writers import WRITERS, Writer
 
 CALIBRATION_IMAGES = 256
 Writers = Mapping[str, tuple[str, Writer]]
@@ -60,7 +64,7 @@ def _export(
     run: Run, out: Path, name: str, version: int, source: str | None, talk: Talk, writers: Writers, *, pictures: bool
 ) -> Manifest:
     run.history()  # the report needs it: damage is found before the work
-    tracker = tracking.connect(run.folder, talk, resumed=True)
+    tracker = mlflow.connect(run.folder, talk, resumed=True)
     data = run.data(source)
     splits = _load_splits(run, data, talk)
     use_cores()
@@ -210,7 +214,7 @@ def _self_test_in_a_fresh_process(folder: Path) -> float:
     """What `sightglass verify` says about the folder before it gets its name. Raises Refused; returns seconds."""
     started = time.perf_counter()
     done = subprocess.run(  # noqa: S603  # our own command
-        [sys.executable, "-m", "training.cli", "verify", str(folder)],
+        [sys.executable, "-m", "sightglass.cli.main", "verify", str(folder)],
         capture_output=True,
         text=True,
         check=False,

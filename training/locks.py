@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from datetime import datetime
 from pathlib import Path
 
-from training import TrainingError
+from training.errors import TrainingError
 
 NAME = ".lock"  # in a run's folder: a disk of its own may be mounted there
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # what such filesystems answer

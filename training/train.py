@@ -12,30 +12,23 @@ from typing import Any
 
 import torch
 
-from app.artifact.image import InputSpec
-from app.engines import machine
-from training import (
-    Stopped,
-    TrainingError,
-    checkpoint,
-    duplicates,
-    locks,
-    provenance,
-    reading,
-    stopping,
-    tracking,
-    writing,
-)
-from training.cells import count
-from training.graph import Normalise
-from training.loop import Learner, logits_of, use_cores
-from training.optim import Span
-from training.pixels import Pixels
-from training.plan import Plan
-from training.progress import Talk
-from training.reading import Read
-from training.recipe import Recipe
-from training.score import Accuracy, accuracy, macro_f1
+from app import machine
+from app.artifact.decoder.decode import InputSpec
+from training import atomic, interruption, locks
+from training.console.progress import Talk
+from training.console.terminal import count
+from training.data import near_duplicates
+from training.data.pixels import Pixels
+from training.errors import Stopped, TrainingError
+from training.learning import prepare, provenance
+from training.learning.learner import Learner, logits_of, use_cores
+from training.learning.optim import Span
+from training.learning.plan import Plan
+from training.learning.prepare import Read
+from training.metrics.classification import Accuracy, accuracy, macro_f1
+from training.models.servable import Normalise
+from training.recipes.recipe import Recipe
+from training.runs import checkpoint, mlflow
 
 HEADER = "epoch  train loss  val loss  val acc  val F1       lr  img/s  waits   time"  # waits: for data
 History = list[dict[str, Any]]
@@ -63,8 +56,8 @@ def train(plan: Plan, talk: Talk) -> Result:
         if plan.resumed is None:  # once more: another training may have come and gone since the plan was made
             checkpoint.require_new(plan.out, force=plan.force)
         with nullcontext() if plan.resumed is None else _saying_how_to_go_on(plan):
-            tracker = tracking.connect(plan.out, talk, resumed=plan.resumed is not None)
-            data = reading.read(plan, talk)
+            tracker = mlflow.connect(plan.out, talk, resumed=plan.resumed is not None)
+            data = prepare.read(plan, talk)
             learner = _learner(plan, data.input, len(data.sets["train"]), talk)
         if plan.resumed is None:
             _start_run(plan, data, learner)
@@ -72,7 +65,7 @@ def train(plan: Plan, talk: Talk) -> Result:
             return _go_on(plan, data.sets, learner, tracker, talk)
 
 
-def _go_on(plan: Plan, sets: dict[str, Pixels], learner: Learner, tracker: tracking.Tracker, talk: Talk) -> Result:
+def _go_on(plan: Plan, sets: dict[str, Pixels], learner: Learner, tracker: mlflow.Tracker, talk: Talk) -> Result:
     """From the run's last finished epoch to the last of all."""
     state = checkpoint.load_state(plan.out)
     with checkpoint.fitting(plan.out / "last.pt"):
@@ -81,7 +74,7 @@ def _go_on(plan: Plan, sets: dict[str, Pixels], learner: Learner, tracker: track
     history: History = state["history"]
     if plan.resumed is not None:
         _say_where(history, plan, talk)
-    with tracking.following(tracker), stopping.patient(talk.line) as asked:
+    with mlflow.following(tracker), interruption.patient(talk.line) as asked:
         if len(history) < plan.recipe.epochs:
             talk.line(HEADER)
         for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
@@ -111,7 +104,7 @@ def rehearse(plan: Plan, talk: Talk) -> float:
 
     Answers that in seconds: 0 where a finished run would be resumed. Raises TrainingError.
     """
-    data = reading.read(plan, talk)
+    data = prepare.read(plan, talk)
     train = data.sets["train"]
     learner = _learner(plan, data.input, len(train), talk)
     history: History = checkpoint.load_state(plan.out)["history"] if plan.resumed else []
@@ -165,14 +158,14 @@ def _start_run(plan: Plan, data: Read, learner: Learner) -> None:
     splits = {name: (split.samples, split.sha256) for name, split in data.sets.items()}
     with checkpoint.new_run(plan.out) as folder:
         if skipped:
-            writing.write(folder / "skipped.txt", "".join(skipped))
+            atomic.write(folder / "skipped.txt", "".join(skipped))
         if two_labels:
-            writing.write(folder / "two_labels.txt", "".join(two_labels))
+            atomic.write(folder / "two_labels.txt", "".join(two_labels))
         checkpoint.write_splits(folder, plan.data.labels, splits)
-        duplicates.save(folder, data.hashes)
+        near_duplicates.save(folder, data.hashes)
         checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
         meta = provenance.describe(plan, data.sets, data.input, learner.precision)
-        writing.write(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
+        atomic.write(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 def _epoch(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact.image import ImageError, decode
+from app.artifact.decoder.decode import ImageError, decode
 from app.artifact.manifest import ArtifactError, Manifest
 
 FILE = "golden.npz"

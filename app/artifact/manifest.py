@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from app.artifact.image import InputSpec
+from app.artifact.decoder.decode import InputSpec
 
 FILE = "manifest.json"
 _GOLDEN = "golden.npz"

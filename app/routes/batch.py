@@ -6,23 +6,23 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from app import schemas
-from app.artifact.image import ImageError
-from app.classifier import Classifier
+from app.artifact.decoder.decode import ImageError
 from app.engines import EngineError
 from app.errors import Problem, problem_of
-from app.metrics import Metrics
-from app.observability import trace_of
-from app.routes.answered import observe_file, whole
-from app.routes.asked import Timeout, TopK, labels_of, query_of
-from app.routes.body import coding_of, inflating, slices
-from app.routes.counted import Counted, outcome_of
-from app.routes.documented import BATCH, example, problems
-from app.routes.files import File, FilesForm
-from app.routes.patience import Patience
-from app.routes.plain import PlainRoute
-from app.schemas import BatchResponse
-from app.turns import Turn
+from app.http import schemas
+from app.http.answered import observe_file, whole
+from app.http.asgi_route import PlainRoute
+from app.http.body import coding_of, inflating, slices
+from app.http.exchange import Counted, outcome_of
+from app.http.middleware import trace_of
+from app.http.multipart_stream import File, FilesForm
+from app.http.openapi import BATCH, example, problems
+from app.http.parameters import Timeout, TopK, labels_of, query_of
+from app.http.schemas import BatchResponse
+from app.inference.classifier import Classifier
+from app.limits.budget import Turn
+from app.limits.deadline import Patience
+from app.telemetry.metrics import Metrics
 
 _FIELD = "files"
 _MOST_FILES = 1_000

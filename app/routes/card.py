@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from app.card import markdown, report, sections
-from app.card.report import Report
 from app.errors import Problem
-from app.routes.documented import CARD, example, problems
-from app.schemas import CardSection
-from app.startup import Served
+from app.http.openapi import CARD, example, problems
+from app.http.schemas import CardSection
+from app.inference.loading import Served
+from app.model_card import markdown, report, sections
+from app.model_card.report import Report
 
 _FIGURES = {"schema": {"type": "object"}, "example": {"name": "cifar10", "version": 1, "evaluation": {"n": 5000}}}
 _REPORT: dict[int | str, Any] = {200: {"content": {"application/json": _FIGURES}}}

@@ -9,24 +9,24 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.types import Receive, Scope, Send
 
-from app import explanation, schemas
-from app.artifact.geometry import Box, margins
+from app.artifact.decoder.geometry import Box, margins
 from app.artifact.manifest import Manifest
-from app.classifier import Classifier, Prediction
 from app.errors import Problem
-from app.explanation import LONGEST_SIDE, Explanation, Method
-from app.metrics import Metrics
-from app.observability import trace_of
-from app.occlusion import Occlusion
-from app.routes import accept
-from app.routes.answered import record, whole
-from app.routes.asked import PICTURE, Timeout, query_of
-from app.routes.counted import Counted
-from app.routes.documented import BINARY, EXPLANATION, example, problems
-from app.routes.patience import Patience
-from app.routes.plain import PlainRoute
-from app.routes.upload import read_picture
-from app.schemas import ExplanationResponse
+from app.http import negotiation, schemas
+from app.http.answered import record, whole
+from app.http.asgi_route import PlainRoute
+from app.http.exchange import Counted
+from app.http.middleware import trace_of
+from app.http.openapi import BINARY, EXPLANATION, example, problems
+from app.http.parameters import PICTURE, Timeout, query_of
+from app.http.schemas import ExplanationResponse
+from app.http.upload import read_picture
+from app.inference import heatmap
+from app.inference.classifier import Classifier, Prediction
+from app.inference.heatmap import LONGEST_SIDE, Explanation, Method
+from app.inference.occlusion import Occlusion
+from app.limits.deadline import Patience
+from app.telemetry.metrics import Metrics
 
 _JSON, _PNG = "application/json", "image/png"
 _OVERLAY: dict[int | str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ def route(
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         trace = trace_of(scope)
         label = _known(query_of(scope).get("class"), manifest.labels)
-        form = accept.choose(scope["headers"], (_JSON, _PNG))
+        form = negotiation.choose(scope["headers"], (_JSON, _PNG))
         headers = dict(scope["headers"])
         patience = Patience.of(headers, deadline_ms)
         admission, counted = classifier.admission, Counted(metrics, answered="explained", arriving=True)
@@ -64,7 +64,7 @@ def route(
             started = time.perf_counter()
             explained = await _explain(prediction, label or prediction.top_k[0][0], manifest, occlusion)
             if form == _PNG:
-                draw = functools.partial(explanation.overlay, explained)
+                draw = functools.partial(heatmap.overlay, explained)
                 body = await classifier.display(picture, LONGEST_SIDE, draw)
             else:
                 body = schemas.explanation_json(explained, prediction, classifier.served)

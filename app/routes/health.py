@@ -4,10 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app.classifier import Classifier
-from app.drain import Drain
-from app.routes.documented import HEALTHY, UNHEALTHY, example
-from app.schemas import Health
+from app.http.drain import Drain
+from app.http.openapi import HEALTHY, UNHEALTHY, example
+from app.http.schemas import Health
+from app.inference.classifier import Classifier
 
 
 def why_not_ready(classifier: Classifier, drain: Drain) -> str:

@@ -4,11 +4,11 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.classifier import Classifier
 from app.errors import as_markdown
-from app.metrics import Metrics
-from app.routes.documented import MANIFEST, METRICS, example
-from app.schemas import ServedManifest, served_manifest
+from app.http.openapi import MANIFEST, METRICS, example
+from app.http.schemas import ServedManifest, served_manifest
+from app.inference.classifier import Classifier
+from app.telemetry.metrics import Metrics
 
 
 def router(classifier: Classifier, metrics: Metrics) -> APIRouter:

@@ -11,15 +11,15 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app.artifact.image import ACCEPTED
-from app.card import samples
-from app.card.report import Report
-from app.card.samples import Sample
+from app.artifact.decoder.decode import ACCEPTED
 from app.errors import Problem
-from app.schemas import SampleDocument
-from app.startup import Served
+from app.http.schemas import SampleDocument
+from app.inference.loading import Served
+from app.model_card import samples
+from app.model_card.report import Report
+from app.model_card.samples import Sample
 
-_FILES = Path(__file__).resolve().parent.parent / "page"
+_FILES = Path(__file__).resolve().parents[1] / "page"
 _LABELS_SHOWN = 20
 # nothing from elsewhere, nothing inline; a form that a browser without JavaScript sends comes back to /predict
 _POLICY = (

@@ -2,18 +2,18 @@
 
 from starlette.types import Receive, Scope, Send
 
-from app import schemas
-from app.classifier import Classifier
-from app.metrics import Metrics
-from app.observability import trace_of
-from app.routes.answered import observe, record, whole
-from app.routes.asked import PICTURE, Timeout, TopK, labels_of, query_of
-from app.routes.counted import Counted
-from app.routes.documented import PREDICTION, example, problems
-from app.routes.patience import Patience
-from app.routes.plain import PlainRoute
-from app.routes.upload import read_picture
-from app.schemas import PredictionResponse
+from app.http import schemas
+from app.http.answered import observe, record, whole
+from app.http.asgi_route import PlainRoute
+from app.http.exchange import Counted
+from app.http.middleware import trace_of
+from app.http.openapi import PREDICTION, example, problems
+from app.http.parameters import PICTURE, Timeout, TopK, labels_of, query_of
+from app.http.schemas import PredictionResponse
+from app.http.upload import read_picture
+from app.inference.classifier import Classifier
+from app.limits.deadline import Patience
+from app.telemetry.metrics import Metrics
 
 _ANSWERS = {200: example(PREDICTION), **problems(400, 413, 415, 422, 429, 500, 503, 504)}
 

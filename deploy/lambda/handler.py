@@ -10,12 +10,14 @@ from contextlib import AsyncExitStack
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
-from app import log, settings, startup
+from app import settings
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
-from app.log import event
+from app.inference import loading
 from app.main import create_app
 from app.settings import SettingsError
+from app.telemetry import logs
+from app.telemetry.logs import event
 
 # Left by nobody: Lambda ends a frozen process without waking it.
 _lifespan = AsyncExitStack()
@@ -25,8 +27,8 @@ def _start() -> Mangum:
     """Raises ImportError with one sentence: of all errors the one that Lambda reports without a traceback."""
     try:
         chosen = settings.load()
-        log.configure(chosen.log_format)
-        served = startup.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
+        logs.configure(chosen.log_format)
+        served = loading.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
         application = create_app(chosen, served)
     except (SettingsError, ArtifactError, EngineError, OSError) as error:
         raise ImportError(str(error)) from None

@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from app import startup
 from app.artifact import manifest
-from app.artifact.image import InputSpec
+from app.artifact.decoder.decode import InputSpec
 from app.artifact.manifest import ArtifactError, Machine, Manifest, Metrics, Score, Variant
 from app.engines import EngineError
+from app.inference import loading
 
 Content = dict[str, Any]
 SCORE = Score(split="test", n=179, accuracy=0.9, low=0.85, high=0.95)
@@ -109,7 +109,7 @@ def put(*path: Any) -> Callable[[Content], None]:
 def refused(folder: Path, variant: str = "auto") -> str:
     """Why the artifact does not start; one sentence."""
     with pytest.raises((ArtifactError, EngineError)) as refusal:
-        startup.start(folder, variant, "cpu")
+        loading.start(folder, variant, "cpu")
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.app import squares
+from tests.app.inference import squares
 from tests.serving import Server, serving
 
 MAX_UPLOAD_BYTES = 2_000_000

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app import settings, startup
+from app import settings
+from app.inference import loading
 from app.main import create_app
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
@@ -12,7 +13,7 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 def document() -> dict[str, Any]:
     """As GET /openapi.json answers it; with the variant that every CPU computes alike."""
-    served = startup.start(settings.DEFAULT_MODEL, "onnx", "cpu")
+    served = loading.start(settings.DEFAULT_MODEL, "onnx", "cpu")
     made: dict[str, Any] = create_app(settings.Settings(), served).api.openapi()
     return made
 

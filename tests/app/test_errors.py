@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from app import errors
-from app.artifact.image import ACCEPTED, BrokenImage, ImageError, TooManyPixels, UnsupportedImage
+from app.artifact.decoder.decode import ACCEPTED, BrokenImage, ImageError, TooManyPixels, UnsupportedImage
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
 from app.errors import PROBLEMS, Problem, as_markdown, problem_of, respond

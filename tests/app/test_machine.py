@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engines import machine
+from app import machine
 
 ALLOWED = len(os.sched_getaffinity(0))
 PHYSICAL = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

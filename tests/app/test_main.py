@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from app import settings, startup
+from app import settings
 from app.engines import EngineError, Outputs, Runs
+from app.http.schemas import Health
+from app.inference import loading
 from app.main import create_app
-from app.schemas import Health
 from tests.pictures import encode, picture
 
 
@@ -34,7 +35,7 @@ class MoodyEngine:
 
 @pytest.fixture
 def moody(digits_artifact: Path) -> Iterator[tuple[TestClient, MoodyEngine]]:
-    served = startup.start(digits_artifact, "onnx")
+    served = loading.start(digits_artifact, "onnx")
     engine = MoodyEngine(served.engine)
     app = create_app(settings.load(model=digits_artifact), dataclasses.replace(served, engine=engine))
     with TestClient(app, raise_server_exceptions=False) as client:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from app import settings
-from app.artifact.image import MAX_PIXELS
-from app.engines import machine
+from app import machine, settings
+from app.artifact.decoder.decode import MAX_PIXELS
 from app.settings import DEFAULT_MODEL, Settings, SettingsError
 
 

@@ -150,7 +150,8 @@ def test_the_settings_page_names_every_setting_with_its_default() -> None:
 
 _OPENAPI = """
 import json
-from app import settings, startup
+from app import settings
+from app.inference import loading
 from app.main import create_app
-print(json.dumps(create_app(settings.load(), startup.start(settings.DEFAULT_MODEL)).api.openapi()))
+print(json.dumps(create_app(settings.load(), loading.start(settings.DEFAULT_MODEL)).api.openapi()))
 """

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from app.engines import ENGINES
-from app.memory import Memory
-from app.routes import upload
+from app.http import upload
+from app.limits.memory import Memory
 from app.settings import PREFIX, Settings, SettingsError
 from tests.deploy.manifests import (
     NEEDS_KUBECTL,
@@ -36,7 +36,7 @@ pytestmark = NEEDS_KUBECTL
 
 # what torch with CUDA holds before the first picture: an estimate, for want of a GPU here
 TORCH_CUDA_BYTES = 2_500_000_000
-DECODING_BYTES_PER_PIXEL = 14  # a PNG with transparency; app.artifact.image
+DECODING_BYTES_PER_PIXEL = 14  # a PNG with transparency; app.artifact.decoder.decode
 
 
 # ---- what the tests look at

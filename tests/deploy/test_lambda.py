@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from app import settings
-from app.memory import Memory
+from app.limits.memory import Memory
 from tests.deploy.lambda_events import (
     DEFAULT,
     JPEG,

@@ -12,8 +12,9 @@ import uvicorn
 from numpy.typing import NDArray
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import settings, startup
+from app import settings
 from app.engines import Outputs, Runs
+from app.inference import loading
 from app.main import create_app
 from app.settings import DEFAULT_MODEL
 
@@ -59,11 +60,16 @@ def behind(prefix: str, app: ASGIApp) -> ASGIApp:
 @contextmanager
 def running(prefix: str = "", **chosen: Any) -> Iterator[Running]:
     """The default model behind a real socket on a free port, below the path `prefix`."""
-    served = startup.start(DEFAULT_MODEL, "onnx", "cpu")
+    served = loading.start(DEFAULT_MODEL, "onnx", "cpu")
     engine = Moody(served.engine)
     app = create_app(settings.load(threads=1, **chosen), dataclasses.replace(served, engine=engine))
     config = uvicorn.Config(
-        behind(prefix, app), port=0, log_config=None, http="app.connection:Connection", ws="none", access_log=False
+        behind(prefix, app),
+        port=0,
+        log_config=None,
+        http="app.server.uvicorn_protocol:Connection",
+        ws="none",
+        access_log=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

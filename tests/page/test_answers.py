@@ -15,8 +15,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from app.artifact import manifest
-from app.artifact.geometry import Fit
-from app.artifact.image import decode
+from app.artifact.decoder.decode import decode
+from app.artifact.decoder.geometry import Fit
 from app.settings import DEFAULT_MODEL
 from tests.app.artifacts import reseal
 from tests.page.browser import CAT, answered, choose, drawn, tab

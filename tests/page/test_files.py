@@ -12,15 +12,15 @@ import yaml
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app import startup
 from app.artifact import manifest
 from app.artifact.golden import Golden
 from app.artifact.manifest import ArtifactError
-from app.card import markdown, report, samples, sections
-from app.card.report import Report
+from app.inference import loading
+from app.inference.loading import Served
+from app.model_card import markdown, report, samples, sections
+from app.model_card.report import Report
 from app.routes import page as page_route
 from app.settings import DEFAULT_MODEL
-from app.startup import Served
 from tests.serving import Server
 
 FOLDER = Path(page_route.__file__).parent.parent / "page"
@@ -36,7 +36,7 @@ def client(service: Server) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="module")
 def digits(digits_artifact: Path) -> Served:
-    return startup.start(digits_artifact, "onnx", "cpu")
+    return loading.start(digits_artifact, "onnx", "cpu")
 
 
 def test_the_page_is_three_files_of_at_most_60_kb() -> None:

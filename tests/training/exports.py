@@ -16,13 +16,12 @@ from onnx import numpy_helper
 from torch import nn
 
 from app.artifact.manifest import Manifest
-from tests.conftest import QUIET
-from tests.training.conftest import hurried
-from training.checkpoint import Run
+from tests.commands import QUIET, hurried
 from training.export import Writers, export
-from training.gates import EagerEngine
-from training.graph import Servable
-from training.variants import WRITERS, write_onnx_int8
+from training.models.servable import Servable
+from training.runs.checkpoint import Run
+from training.variants.gates import EagerEngine
+from training.variants.writers import WRITERS, write_onnx_int8
 
 Fault = Callable[[Servable], nn.Module]
 

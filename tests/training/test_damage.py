@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.conftest import Said, Sightglass
+from tests.commands import Said, Sightglass
 
 Command = Callable[[Sightglass, Path, Path], Said]
 Spoil = Callable[[Path], object]

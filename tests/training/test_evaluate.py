@@ -9,10 +9,10 @@ from PIL import Image
 
 from app.artifact import manifest
 from app.artifact.manifest import ArtifactError
-from tests.training.conftest import Sightglass, score
-from training import TrainingError
-from training.checkpoint import Run
+from tests.commands import Sightglass, score
+from training.errors import TrainingError
 from training.evaluate import Predictions
+from training.runs.checkpoint import Run
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from rich.cells import cell_len
 from sklearn import metrics
 
 from app.artifact import manifest
-from tests.training.conftest import Sightglass, score
-from training import TrainingError, evaluate
+from tests.commands import Sightglass, score
+from training import evaluate
+from training.errors import TrainingError
 
 
 def test_json_is_one_document_with_every_score(digits_run: Path, sightglass: Sightglass) -> None:

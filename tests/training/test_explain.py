@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from app.artifact.image import Geometry, decode
+from app.artifact.decoder.decode import Geometry, decode
+from tests.commands import Sightglass
 from tests.pictures import encode, picture
-from tests.training.conftest import Sightglass
-from training import canvas, eager, layers, models
-from training.activations import maps_of
-from training.gradcam import grad_cam
+from training.interpretation import canvas
+from training.interpretation.activations import maps_of
+from training.interpretation.gradcam import grad_cam
+from training.models import layer_table, registry
+from training.runs import eager
 
 EMBEDDED = Path(__file__).parents[2] / "exports/cifar10/1"
 FILES = {"filters.png", "maximised.png", "layers.csv", "activations.csv", "explain.json"}
@@ -84,7 +86,9 @@ def test_it_writes_pictures_and_tables(sightglass: Sightglass, digits_run: Path,
     document = json.loads((out / "explain.json").read_text())
     assert [row["file"] for row in document["pictures"]] == [str(tmp_path / "a.png"), str(tmp_path / "b.jpg")]
     rows = list(csv.DictReader(io.StringIO((out / "layers.csv").read_text())))
-    assert sum(int(row["parameters"]) for row in rows) == layers.parameters(models.build("residual-cnn", 1, 10, 32))
+    assert sum(int(row["parameters"]) for row in rows) == layer_table.parameters(
+        registry.build("residual-cnn", 1, 10, 32)
+    )
     kinds = [line.split()[0] for line in said.out.splitlines() if not line.startswith(" ")]
     assert kinds[:4] == ["filters", "picture", "picture", "maximum"]
     assert said.err.startswith(f"saved    {out}: filters.png")

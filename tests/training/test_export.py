@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from app import engines, startup
+from app import engines
 from app.artifact import manifest
 from app.artifact.golden import Golden
-from tests.conftest import QUIET
-from tests.training.conftest import Sightglass, hurried
+from app.inference import loading
+from tests.commands import QUIET, Sightglass, hurried
 from tests.training.exports import copied, eager, only, proven, row
-from training import TrainingError
-from training.checkpoint import Run
+from training.errors import TrainingError
 from training.export import _load_splits, export
-from training.variants import WRITERS
+from training.runs.checkpoint import Run
+from training.variants.writers import WRITERS
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ def test_a_small_val_is_no_reason_to_refuse_int8(colours_artifact: Path) -> None
 
 
 def test_the_artifact_starts(digits_artifact: Path) -> None:
-    served = startup.start(digits_artifact)
+    served = loading.start(digits_artifact)
     assert served.variant == manifest.load(digits_artifact).default_variant
     assert served.warning == ""
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from app import engines
 from app.artifact import manifest
 from app.artifact.golden import Golden
-from tests.conftest import QUIET
-from tests.training.conftest import Sightglass, hurried
+from tests.commands import QUIET, Sightglass, hurried
 from tests.training.exports import (
     Fault,
     change,
@@ -29,11 +28,12 @@ from tests.training.exports import (
     write_ruined_int8,
     wrong_mean,
 )
-from training import Refused, gates
-from training.checkpoint import Run
+from training.errors import Refused
 from training.export import export
-from training.graph import Servable
-from training.variants import WRITERS, write_torchscript
+from training.models.servable import Servable
+from training.runs.checkpoint import Run
+from training.variants import gates
+from training.variants.writers import WRITERS, write_torchscript
 
 # --- fp32: refused, and nothing is left -------------------------------------------------------------------------------
 

@@ -10,20 +10,23 @@ import torch
 import torchvision
 from PIL import Image
 
-from app import startup
 from app.artifact import manifest
-from app.artifact.geometry import Fit
-from app.artifact.image import decode
-from tests.conftest import QUIET
+from app.artifact.decoder.decode import decode
+from app.artifact.decoder.geometry import Fit
+from app.inference import loading
+from tests.commands import QUIET, hurried, score
 from tests.pictures import encode, picture, spec
-from tests.training.conftest import hurried, score
-from training import TrainingError, canvas, checkpoint, plan, recipe, weights
-from training.checkpoint import Run
+from training.console.progress import Talk
+from training.errors import TrainingError
 from training.export import export
-from training.progress import Talk
+from training.interpretation import canvas
+from training.learning import plan
+from training.recipes import recipe
 from training.report.thumbnails import thumbnails
+from training.runs import checkpoint, pretrained
+from training.runs.checkpoint import Run
 from training.train import train
-from training.variants import WRITERS
+from training.variants.writers import WRITERS
 
 SETTINGS = ["channels=3", "epochs=6", "batch_size=16", "val_fraction=0.3", "input_size=16"]
 
@@ -67,7 +70,7 @@ def test_a_run_an_artifact_and_the_service_see_the_same(run: Path, wide: Path, t
         described = export(Run.open(run), out, None, QUIET, {"onnx": WRITERS["onnx"]})
     assert (described.input.fit, described.schema_version) == (fit, 2)
     assert described.input == manifest.load(out).input
-    served = startup.start(out, "auto", "cpu")
+    served = loading.start(out, "auto", "cpu")
     for sample, probabilities in zip(trained.pixels.samples, trained.probabilities, strict=True):
         pixels = decode((wide / sample.path).read_bytes(), served.manifest.input).pixels
         assert served.engine.run(pixels[None]).probabilities[0].argmax() == probabilities.argmax()
@@ -121,7 +124,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_pretrained_weights_stand_another_fit(settings: list[str], fit: Fit, fraction: float, file: Path) -> None:
     asked = recipe.load("fine-tuning", ["model=torchvision/resnet18", f"weights={file}", *settings])
-    resolved, found = weights.resolve(asked, None, recipe.keys(settings))
+    resolved, found = pretrained.resolve(asked, None, recipe.keys(settings))
     assert (resolved.fit, resolved.crop_fraction, resolved.interpolation) == (fit, fraction, "bilinear")
     assert found
     assert found.input
@@ -131,7 +134,7 @@ def test_pretrained_weights_stand_another_fit(settings: list[str], fit: Fit, fra
 def test_a_recipe_of_ones_own_says_the_fit_too(file: Path, tmp_path: Path) -> None:
     own = tmp_path / "my.toml"
     own.write_text((recipe.FOLDER / "fine-tuning.toml").read_text().replace("DEFAULT", str(file)) + '\nfit = "pad"\n')
-    assert weights.resolve(recipe.load(str(own)), None)[0].fit == "pad"
+    assert pretrained.resolve(recipe.load(str(own)), None)[0].fit == "pad"
 
 
 def test_an_unknown_fit_is_an_error() -> None:

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.conftest import QUIET
-from tests.training.conftest import Sightglass, hurried
+from tests.commands import QUIET, Sightglass, hurried
 from tests.training.exports import copied, only
-from tests.training.runs import differences, learn
-from tests.training.stores import Hooked
-from training import TrainingError, plan
-from training.graph import Servable
+from tests.training.quick_runs import differences, learn
+from tests.training.runs.stores import Hooked
+from training.atomic import DiskFull, room_for
+from training.errors import TrainingError
+from training.learning import plan
+from training.models.servable import Servable
 from training.train import train
-from training.variants import WRITERS
-from training.writing import DiskFull, room_for
+from training.variants.writers import WRITERS
 
 
 @contextmanager

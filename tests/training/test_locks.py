@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import QUIET
+from tests.commands import QUIET, Sightglass, hurried, score
 from tests.training import colours
-from tests.training.conftest import Sightglass, hurried, score
-from tests.training.runs import learn, weights
-from training import TrainingError, locks, plan, writing
-from training.checkpoint import Run
+from tests.training.quick_runs import learn, weights
+from training import atomic, locks
+from training.console.progress import Talk
+from training.errors import TrainingError
 from training.export import export
+from training.learning import plan
 from training.locks import InUse
-from training.progress import Talk
+from training.runs.checkpoint import Run
 from training.train import train
-from training.variants import WRITERS
+from training.variants.writers import WRITERS
 
 HOLDER = """
 import sys
@@ -202,7 +203,7 @@ def test_a_run_is_not_exported_while_it_is_trained_nor_trained_while_it_is_expor
 def test_two_exports_into_one_version(colours_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "exports" / "colours" / "1"
     out.parent.mkdir(parents=True)
-    lock = writing.lock_of(out)
+    lock = atomic.lock_of(out)
     with another(f"held(Path({str(lock)!r}), Path({str(out)!r}))"), pytest.raises(InUse, match="is in use by process"):
         export(Run.open(colours_run), out, None, QUIET)
     assert list(out.parent.iterdir()) == []
@@ -213,10 +214,10 @@ def test_two_exports_into_one_version(colours_run: Path, tmp_path: Path) -> None
 
 def test_a_folder_that_came_into_being_meanwhile_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "seen"
-    writing.require_new(out)
+    atomic.require_new(out)
     out.mkdir()
     (out / "theirs").touch()
-    with pytest.raises(TrainingError, match="exists already"), writing.new_folder(out):
+    with pytest.raises(TrainingError, match="exists already"), atomic.new_folder(out):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["seen", "theirs"]
 
@@ -226,8 +227,8 @@ def test_a_folder_that_came_into_being_meanwhile_is_left_alone(tmp_path: Path) -
 
 def test_the_command_looks_at_the_lock_before_it_imports_torch(tmp_path: Path) -> None:
     with writing_by_another(tmp_path / "run"):
-        code = "import sys; from training import cli; sys.argv[1:] = ['train', 'digits', '--out', sys.argv[1]]\n"
-        code += "try: cli.main()\nexcept SystemExit as end: sys.exit('torch' if 'torch' in sys.modules else end.code)"
+        code = "import sys; from sightglass.cli import main; sys.argv[1:] = ['train', 'digits', '--out', sys.argv[1]]\n"
+        code += "try: main.main()\nexcept SystemExit as end: sys.exit('torch' if 'torch' in sys.modules else end.code)"
         command = [sys.executable, "-c", code, str(tmp_path / "run")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "is in use" in done.stderr) == (1, True), done.stderr

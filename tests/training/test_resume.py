@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.conftest import QUIET
+from tests.commands import QUIET, Sightglass
 from tests.training import colours
-from tests.training.conftest import Sightglass
-from tests.training.runs import differences, learn, metrics, weights
-from tests.training.stores import Hooked
-from training import Stopped, TrainingError, plan
-from training.checkpoint import Run
-from training.loop import Learner
-from training.progress import Talk
+from tests.training.quick_runs import differences, learn, metrics, weights
+from tests.training.runs.stores import Hooked
+from training.console.progress import Talk
+from training.errors import Stopped, TrainingError
+from training.learning import plan
+from training.learning.learner import Learner
+from training.runs.checkpoint import Run
 from training.train import train
 
 # --- killed, interrupted, resumed: real processes ---------------------------------------------------------------------
@@ -33,7 +33,7 @@ FULL = ["train", "digits", "--recipe", "digits", "--set", f"epochs={EPOCHS}", "-
 
 def start(*words: object) -> subprocess.Popen[str]:
     """`sightglass` in its own process, with one thread."""
-    command = [sys.executable, "-m", "training.cli", *map(str, words)]
+    command = [sys.executable, "-m", "sightglass.cli.main", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 

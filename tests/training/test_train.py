@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.commands import Sightglass
 from tests.training import colours
-from tests.training.conftest import Sightglass
-from tests.training.runs import differences, learn, weights
-from training import TrainingError, pixels, plan
-from training.checkpoint import Run
-from training.progress import Talk
+from tests.training.quick_runs import differences, learn, weights
+from training.console.progress import Talk
+from training.data import pixels
+from training.errors import TrainingError
+from training.learning import plan
+from training.runs.checkpoint import Run
 from training.train import rehearse
 
 

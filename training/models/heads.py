@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from training import TrainingError
+from training.errors import TrainingError
 
 
 class Network(nn.Module):

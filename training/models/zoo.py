@@ -6,7 +6,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from training import TrainingError
+from training.errors import TrainingError
 from training.models.heads import Network, Pooled, flat_width
 
 _OF_SIZE = 224  # what they were published for; where a picture may be too small for them is not looked at above it

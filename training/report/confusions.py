@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.metrics.classification import Evaluation
 from training.report.thumbnails import data_uri
-from training.score import Evaluation
 
 MAX_CELLS = 30  # classes
 LARGEST = 25

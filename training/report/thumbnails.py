@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.artifact.image import Geometry, InputSpec, decode
-from app.engines import Runs, machine
-from training.pixels import Pixels
+from app import machine
+from app.artifact.decoder.decode import Geometry, InputSpec, decode
+from app.engines import Runs
+from training.data.pixels import Pixels
 
 SIDE = 128
 SMALL = 64  # up to here every pixel is kept, and the page enlarges them as squares

@@ -1,0 +1,1 @@
+"""What of each format does decoding need, and what is odd in it?"""

@@ -1,0 +1,150 @@
+"""What of a PNG decoding needs, and how deep its values are: PNG (third edition), sections 4 to 11."""
+
+import re
+import struct
+import zlib
+from typing import NamedTuple
+
+from app.artifact.decoder.header import BrokenImage
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_KNOWN = re.compile(rb"PLTE|tRNS|iCCP|IDAT|IEND")
+_MOST_CHUNKS = 100_000  # 40 ms; 10 MB are 1,200 of the usual 8 kB
+_MOST_PROFILE_BYTES = 2**20  # as many as Pillow inflates
+_GREY, _COLOUR, _PALETTE = 0, 2, 3  # colour types
+_GREY_STEPS = {1: 1, 2: 85, 4: 17}  # of few bits Pillow scales to 8 the grey, but not the grey that is clear
+
+
+class Chunk(NamedTuple):
+    """A chunk from its length to its checksum."""
+
+    kind: bytes
+    start: int
+    end: int
+
+
+def needed(data: bytes) -> bytes:
+    """The file with its pixels and colours, and what is whole of transparency, colour profile and EXIF: `data` itself
+    where it has nothing else. Raises BrokenImage where it has too many chunks to walk over."""
+    if _is_plain(data):
+        return data
+    chunks = _chunks(data)
+    first = next((at for at, chunk in enumerate(chunks) if chunk.kind == b"IDAT"), len(chunks))
+    before = chunks[:first]
+    head = [data[start:end] for kind, start, end in before if kind in (b"IHDR", b"PLTE")]
+    if not head or head[0][4:8] != b"IHDR" or len(head[0]) != 25:
+        raise BrokenImage("the PNG file does not begin with its header")
+    if head[0][17] != _PALETTE:
+        head = head[:1]  # with colours of their own a palette is a suggestion
+    elif any(_is_odd(each[:4]) for each in head[1:]):
+        raise BrokenImage("the PNG file's palette is no list of colours")
+    profile = _whole(data, before, b"iCCP")
+    kept = {
+        b"iCCP": profile if _is_profile(profile) else b"",
+        b"tRNS": _clear(_whole(data, before, b"tRNS"), head),
+        b"sBIT": _whole(data, before, b"sBIT"),
+        b"eXIf": _whole(data, chunks, b"eXIf"),  # also behind the pixels
+    }
+    made = [_chunk(kind, content) for kind, content in kept.items() if content]
+    return b"".join([_SIGNATURE, *head, *made, *_joined(data, chunks[first:])])
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether it is nothing but pixels, in no more chunks than `_chunks` takes."""
+    place = len(_SIGNATURE)
+    for _ in range(_MOST_CHUNKS + 1):
+        kind = data[place + 4 : place + 8]
+        if kind not in _PIXELS:
+            return not kind
+        if kind == b"IEND":
+            return True
+        if kind == b"PLTE" and _is_odd(data[place : place + 4]):
+            return False
+        place += 12 + int.from_bytes(data[place : place + 4])
+    return False
+
+
+def _is_odd(length: bytes) -> bool:
+    """Of a palette: there is no colour, or one is cut; Pillow makes them black."""
+    return not int.from_bytes(length) or int.from_bytes(length) % 3 != 0
+
+
+def significant_bits(data: bytes) -> int:
+    """How many bits a value of a grey PNG is said to have (sBIT); 0 where nothing is said."""
+    said = _whole(data, _chunks(data), b"sBIT")
+    return said[0] if said and said[0] <= data[24] else 0
+
+
+def _chunks(data: bytes) -> list[Chunk]:
+    """All chunks, in their order. Where a length leads nowhere, the walk goes on at the next chunk that is known."""
+    place, found = len(_SIGNATURE), list[Chunk]()
+    while len(kind := data[place + 4 : place + 8]) == 4:
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if kind not in _PIXELS and not _is_start(data, end):
+            known = _KNOWN.search(data, place + 8)
+            end = known.start() - 4 if known else len(data)
+        found.append(Chunk(kind, place, end))
+        if kind == b"IEND":
+            break
+        if len(found) > _MOST_CHUNKS:
+            raise BrokenImage(f"the PNG file has more than {_MOST_CHUNKS} chunks")
+        place = end
+    return found
+
+
+def _is_start(data: bytes, place: int) -> bool:
+    """Whether a chunk can begin there, or nothing does."""
+    kind = data[place + 4 : place + 8]
+    return place == len(data) or (len(kind) == 4 and kind.isalpha())
+
+
+def _whole(data: bytes, chunks: list[Chunk], kind: bytes) -> bytes:
+    """The content of the first chunk of a kind whose checksum is right."""
+    for each, start, end in chunks:
+        if each == kind and zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end]):
+            return data[start + 8 : end - 4]
+    return b""
+
+
+def _is_profile(content: bytes) -> bool:
+    """Whether it is a name, the method 0 and what inflates to a profile of bounded size."""
+    name, _, packed = content[:82].partition(b"\0")
+    if not (name and packed[:1] == b"\0"):
+        return False
+    inflate = zlib.decompressobj()
+    try:
+        inflate.decompress(content[len(name) + 2 :], _MOST_PROFILE_BYTES)
+    except zlib.error:
+        return False
+    return inflate.eof
+
+
+def _clear(content: bytes, head: list[bytes]) -> bytes:
+    """What is clear, as Pillow takes it; nothing where it does not fit to the colours, as libpng has it."""
+    bits, colour = head[0][16:18]
+    if colour == _PALETTE:
+        colours = sum(len(chunk) - 12 for chunk in head[1:2]) // 3
+        return content if len(content) <= colours else b""
+    if len(content) != {_GREY: 2, _COLOUR: 6}.get(colour):
+        return b""
+    values = [value & (2**bits - 1) for (value,) in struct.iter_unpack(">H", content)]
+    step = _GREY_STEPS.get(bits, 1) if colour == _GREY else 1
+    return b"".join((value * step).to_bytes(2) for value in values)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+
+def _joined(data: bytes, chunks: list[Chunk]) -> list[bytes]:
+    """The pixels' chunks, those that follow one another in one piece."""
+    spans: list[list[int]] = []
+    for kind, start, end in chunks:
+        if kind not in (b"IDAT", b"IEND"):
+            continue
+        if spans and spans[-1][1] == start:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    return [data[start:end] for start, end in spans]

@@ -1,0 +1,48 @@
+"""What of a WebP decoding needs: RFC 9649, section 2."""
+
+from app.artifact.decoder import header
+
+_PIXELS = (b"VP8 ", b"VP8L")
+_PROFILE, _ALPHA, _EXIF, _ANIMATION = 0x20, 0x10, 0x08, 0x02
+_MOST_CHUNKS = 10_000  # each frame of an animation is one
+
+
+def needed(data: bytes) -> bytes:
+    """The file with its first picture, if need be as the only frame of an animation, its profile and EXIF, under a
+    header that says so: `data` itself where the picture is cut. libwebp refuses what its sizes or flags belie."""
+    chunks = _chunks(data)
+    pixels = next((chunks[kind] for kind in (*_PIXELS, b"ANMF") if kind in chunks), b"")
+    if not pixels:
+        return data
+    moving = pixels[:4] == b"ANMF"
+    said = chunks.get(b"VP8X", b"")[8:18].ljust(10, b"\0")
+    before = [chunks[kind] for kind in (b"ICCP", *((b"ANIM",) if moving else (b"ALPH",))) if kind in chunks]
+    after = [chunks[b"EXIF"]] if b"EXIF" in chunks else []
+    if not before and not after:
+        return _file([pixels])
+    flags = said[0] & _ALPHA | _ALPHA * (b"ALPH" in chunks) | _ANIMATION * moving
+    flags |= _PROFILE * (b"ICCP" in chunks) | _EXIF * bool(after)
+    size = (
+        said[4:] if moving else b"".join((side - 1).to_bytes(3, "little") for side in header.webp_size(_file([pixels])))
+    )
+    head = b"VP8X" + (10).to_bytes(4, "little") + bytes([flags, 0, 0, 0]) + size
+    return _file([head, *before, pixels, *after])
+
+
+def _file(chunks: list[bytes]) -> bytes:
+    return b"".join([b"RIFF", (4 + sum(map(len, chunks))).to_bytes(4, "little"), b"WEBP", *chunks])
+
+
+def _chunks(data: bytes) -> dict[bytes, bytes]:
+    """The first chunk of each kind that is whole and not empty, with its padding; nothing where the pixels are cut."""
+    place, found = 12, dict[bytes, bytes]()
+    for _ in range(_MOST_CHUNKS):
+        kind, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        whole = data[place : place + 8 + length + length % 2]
+        if len(whole) < 8 + length or not length:
+            if kind in _PIXELS or len(kind) < 4:
+                break
+        elif kind not in found:
+            found[kind] = whole + b"\0" * (8 + length + length % 2 - len(whole))
+        place += 8 + length + length % 2
+    return found

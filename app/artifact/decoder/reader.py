@@ -1,0 +1,97 @@
+"""Files as Pillow opens them: with what decoding needs of them, and refused in words that are about the picture."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    ImagePalette,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from app.artifact.decoder import colour_modes, header
+from app.artifact.decoder.formats import gif, jpeg, png, tiff, webp
+from app.artifact.decoder.header import ACCEPTED, BrokenImage, UnsupportedImage
+
+# What Pillow's plugins raise on damaged files: the first row by fuzzing (tests/app), the second by reading them.
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, TypeError, AssertionError),
+    *(EOFError, IndexError, KeyError, OverflowError, struct.error, zlib.error),
+)
+# Image.open would say of each that it cannot identify the file, and keep the reason to itself.
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+_NEEDED: dict[str, Callable[[bytes], bytes]] = {
+    "GIF": gif.needed,
+    "JPEG": jpeg.needed,
+    "PNG": png.needed,
+    "TIFF": tiff.needed,
+    "WEBP": webp.needed,
+}
+_MOST_SCANS = 20  # of a file that is decoded three times
+_SHRUGS = (
+    "not identified by this driver",
+    "image file is truncated (0 bytes",
+    "decoder error",
+    "unrecognized data stream",
+    "broken data stream",
+)
+
+
+def needed(kind: str, data: bytes) -> bytes:
+    """The file without what decoding can do without, which Pillow would read, and refuse the picture where it is odd:
+    itself where there is nothing of that, else a copy. Raises BrokenImage."""
+    return _NEEDED[kind](data) if kind in _NEEDED else data
+
+
+def opened(kind: str, data: bytes) -> ImageFile.ImageFile:
+    """The file with its header read.
+
+    Raises BrokenImage, also for what would be read as something else, and UnsupportedImage.
+    """
+    if data.startswith(tiff.NOT_READ):
+        raise UnsupportedImage(f"the file is BigTIFF in big-endian order; accepted: {', '.join(ACCEPTED)}")
+    try:
+        image = _PLUGINS[kind](io.BytesIO(data))
+    except DAMAGE as error:
+        if kind == "TIFF" and (named := tiff.name(data)):
+            raise BrokenImage(named) from error
+        raise broken(kind, error, "its header is damaged") from error
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if named := tiff.refusal(image):
+            raise BrokenImage(named)
+        if image.mode == "P" and (eight_bits := tiff.palette(image)):
+            image.palette = ImagePalette.raw("RGB;L", eight_bits)
+    if kind == "PNG" and image.mode.startswith("I;16"):
+        image.info[colour_modes.SIGNIFICANT_BITS] = png.significant_bits(data)
+    return image
+
+
+def check_end(data: bytes) -> None:
+    """Raises BrokenImage where a JPEG lacks more than its end marker: then its pixels change with what follows."""
+    complete = len(header.scans(data)) <= _MOST_SCANS and jpeg.has_all_scans(data)
+    with opened("JPEG", data + jpeg.END) as one, opened("JPEG", data.rstrip(b"\xff") + jpeg.OTHER_END) as other:
+        width, height = one.size
+        strips = ((0, top, width, min(top + 64, height)) for top in range(0, height, 64))
+        if not complete or any(one.crop(box).tobytes() != other.crop(box).tobytes() for box in strips):
+            raise BrokenImage("the JPEG file cannot be decoded: it ends in the middle of its pixels")
+
+
+def broken(kind: str, error: BaseException, otherwise: str = "its pixels are damaged") -> BrokenImage:
+    """The refusal in Pillow's words, where they are about the file and not about Python's objects."""
+    said = str(error) if isinstance(error, OSError | SyntaxError) and not error.__cause__ else ""
+    about = otherwise if not said or said.startswith(_SHRUGS) else said
+    return BrokenImage(f"the {kind} file cannot be decoded: {about}")

@@ -1,0 +1,1 @@
+"""How is it said? What every route shares of HTTP."""

@@ -1,0 +1,51 @@
+"""What several routes are asked alike: a picture, how many labels, and by when."""
+
+import re
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+from fastapi import Header, Query
+from starlette.types import Scope
+
+from app.errors import Problem
+from app.http.openapi import BINARY
+
+PICTURE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One JPEG, PNG, WebP, BMP, GIF or TIFF, known by its bytes; as a form or as the body itself.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "image/*": BINARY,
+            "application/octet-stream": BINARY,
+        },
+    }
+}
+_NUMBER = re.compile("[0-9]{1,9}")
+TopK = Annotated[str | None, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
+Timeout = Annotated[
+    int | None,
+    Header(ge=1, alias="X-Request-Timeout-Ms", description="The picture is dropped if its turn comes later than that."),
+]
+
+
+def query_of(scope: Scope) -> dict[str, str]:
+    """The parameters; of one that comes twice the last."""
+    query: bytes = scope["query_string"]
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
+
+
+def labels_of(query: dict[str, str], labels: int) -> int:
+    """`top_k` as a number of labels. Raises Problem."""
+    top_k = query.get("top_k")
+    if top_k is None or top_k == "all":
+        return min(5, labels) if top_k is None else labels
+    if not _NUMBER.fullmatch(top_k) or not 1 <= int(top_k) <= labels:
+        raise Problem("bad_parameter", f"top_k={top_k[:20]}: this model has {labels} labels; 1 to {labels}, or `all`.")
+    return int(top_k)

@@ -1,0 +1,124 @@
+"""One request: bytes -> decoded pixels -> a place in the queue -> this picture's row -> labels with probabilities."""
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.artifact.decoder.decode import Claim, Decoded, decode, decode_quick, display
+from app.engines import EngineError
+from app.inference.batcher import Answer, Batcher
+from app.inference.loading import Served
+from app.limits.admission import Admission
+from app.limits.memory import Memory
+
+Worked = TypeVar("Worked")
+
+
+# By file size and memory to decode it: what takes less than 2 ms. A thread and its quarrels over the interpreter cost
+# 0.4 ms more than to decode it at once (docs/performance.md).
+_SMALL_FILE_BYTES, _SMALL_BYTES = 65_536, 262_144
+
+
+class Prediction(NamedTuple):
+    """`top_k`: (label, probability) by falling probability; `decode_seconds` includes the wait for a decoder thread."""
+
+    top_k: list[tuple[str, float]]
+    decoded: Decoded
+    answer: Answer
+    decode_seconds: float
+
+
+def rank(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[tuple[str, float]]:
+    """The top_k labels of float32[K] by falling probability; of equals the first label, as argmax says."""
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    # by way of str: the shortest decimal that is this float32, half as long in JSON as its float64
+    shortest = [float(str(probability)) for probability in probabilities[best]]
+    return [(labels[place], probability) for place, probability in zip(best.tolist(), shortest, strict=True)]
+
+
+class Classifier:
+    """The request pipeline around one served variant."""
+
+    def __init__(
+        self, served: Served, batcher: Batcher, admission: Admission, memory: Memory, threads: int, max_pixels: int
+    ) -> None:
+        """`threads` decode."""
+        self.served = served
+        self.batcher = batcher
+        self.admission = admission
+        self._memory = memory
+        self._max_pixels = max_pixels
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    async def predict(self, data: bytes, top_k: int) -> Prediction:
+        """Classify one encoded picture; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""
+        started = time.perf_counter()
+        decoded = await self._decode(data)
+        decode_seconds = time.perf_counter() - started
+        answer = await self.batcher.submit(decoded.pixels)
+        ranked = rank(answer.probabilities, self.served.manifest.labels, top_k)
+        return Prediction(ranked, decoded, answer, decode_seconds)
+
+    async def _decode(self, data: bytes) -> Decoded:
+        """A small picture at once, any other in a decoder's thread."""
+        spec, max_pixels = self.served.manifest.input, self._max_pixels
+        if len(data) <= _SMALL_FILE_BYTES and (decoded := decode_quick(data, spec, max_pixels, _SMALL_BYTES)):
+            return decoded
+        return await self.in_thread(data, lambda data, claim: decode(data, spec, max_pixels, claim))
+
+    async def display(self, data: bytes, longest_side: int, draw: Callable[[NDArray[np.uint8], Claim], bytes]) -> bytes:
+        """What `draw` makes, in a decoder's thread, of the picture as displayed: uint8[h, w, 3]."""
+        return await self.in_thread(
+            data, lambda data, claim: draw(display(data, longest_side, self._max_pixels, claim), claim)
+        )
+
+    async def in_thread(self, data: bytes, work: Callable[[bytes, Claim], Worked]) -> Worked:
+        """`work(data, claim)` in a decoder's thread; `claim` is entered with the memory that it takes, see `decode`.
+
+        The pool keeps cancelled work in its queue: what it keeps must not hold the upload.
+        """
+        waiting, over = [data], threading.Event()
+        del data
+        claim = functools.partial(self._memory.for_decoding, abandoned=over.is_set)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, lambda: work(waiting.pop(), claim))
+        finally:
+            waiting.clear()
+            over.set()
+
+    def why_not_live(self) -> str:
+        """Why only a restart can help; empty while there is hope."""
+        return "" if self.batcher.alive else "The queue is no longer emptied."
+
+    def why_not_ready(self) -> str:
+        """Why pictures are not answered; empty while they are."""
+        return self.why_not_live() or self.batcher.failure
+
+    async def try_again(self) -> None:
+        """Ask a failed engine once more: without requests, an unready service would never learn that it is well."""
+        with suppress(EngineError):
+            await self.batcher.submit(self._blank())
+
+    def _blank(self) -> NDArray[np.uint8]:
+        spec = self.served.manifest.input
+        return np.zeros((spec.height, spec.width, 3), np.uint8)
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        if self.served.engine.device != "cpu":
+            with suppress(EngineError):  # a failure shows again, and is told, when it is asked
+                await self.batcher.warm(self._blank())
+        await self.batcher.start()
+
+    async def stop(self) -> None:
+        """Answer nothing more."""
+        await self.batcher.stop()
+        self._decoders.shutdown(cancel_futures=True)

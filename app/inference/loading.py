@@ -1,0 +1,118 @@
+"""What happens before the socket listens: checksums, decoder, engine, self-test; the same for `verify`."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import engines, machine
+from app.artifact import golden, manifest
+from app.artifact.golden import Golden, VariantMismatch
+from app.artifact.manifest import ArtifactError, Manifest
+from app.engines import EngineError, LibraryMissing, Runs
+
+# Measured for docs/performance.md: one picture's time in the event loop, and a worker with room for pictures.
+_HTTP_MS, _WORKER_BYTES, _MOST_WORKERS = 0.5, 300_000_000, 8
+
+
+@dataclass(frozen=True)
+class Served:
+    """A variant that passed. `difference`: largest distance of a probability to the checkpoint's on the golden images;
+    `warning`: why this is not the default variant, or empty; `seconds`: how long loading and proving took."""
+
+    folder: Path
+    manifest: Manifest
+    variant: str
+    engine: Runs
+    difference: float
+    warning: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder whose checksums hold and whose golden files this process decodes as the export did."""
+
+    folder: Path
+    manifest: Manifest
+    images: Golden
+
+    @classmethod
+    def open(cls, folder: Path) -> "Artifact":
+        """Raises ArtifactError with one sentence."""
+        described = manifest.load(folder)
+        images = Golden.load(folder)
+        golden.check_decoder(images, described)
+        return cls(folder, described, images)
+
+    def prove(self, variant: str, device: str, threads: int, warning: str = "") -> Served:
+        """Load one variant and compare its answers. Raises VariantMismatch, EngineError or LibraryMissing."""
+        started = time.perf_counter()
+        engine = engines.load(variant, self.folder / self.manifest.variants[variant].file, device, threads)
+        try:
+            difference = golden.check_variant(
+                self.images, self.manifest, variant, lambda pixels: engine.run(pixels).probabilities
+            )
+        except EngineError as error:
+            raise VariantMismatch(f"Self-test failed: {error}") from error
+        seconds = time.perf_counter() - started
+        return Served(self.folder, self.manifest, variant, engine, difference, warning, seconds)
+
+
+def start(folder: Path, variant: str = "auto", device: str = "auto", threads: int = 1) -> Served:
+    """Load an artifact and prove it in this process.
+
+    `auto` takes the manifest's default, and falls back from INT8 to fp32 where this CPU computes INT8 differently.
+    Raises ArtifactError or EngineError with one sentence.
+    """
+    artifact = Artifact.open(folder)
+    chosen = _choose(artifact.manifest, variant, device)
+    try:
+        return artifact.prove(chosen, device, threads)
+    except VariantMismatch as error:
+        if variant != "auto" or chosen != "onnx-int8" or "onnx" not in artifact.manifest.variants:
+            raise
+        return artifact.prove("onnx", device, threads, warning=f"{error}; serving onnx instead")
+
+
+def workers_for(folder: Path, variant: str, device: str, threads: int | None) -> int:
+    """How many processes serve this artifact best here: one a core where the network is small, else one with threads.
+
+    Python runs one thread of a process at a time, so that one process answers about 2,200 small pictures a second;
+    a network that takes much longer gains nothing from a second process, and is held in memory once for each.
+    Raises ArtifactError.
+    """
+    described = manifest.load(folder)
+    name = _choose(described, variant, device)
+    cores = machine.cores().usable
+    network_ms = min(described.variants[name].cpu_ms_per_image.values()) / cores
+    if threads is not None or network_ms > _HTTP_MS or (name != "onnx-int8" and engines.on_gpu(device)):
+        return 1
+    return max(1, min(cores, _MOST_WORKERS, machine.memory_bytes() // _WORKER_BYTES))
+
+
+def _choose(described: Manifest, variant: str, device: str) -> str:
+    name = described.default_variant if variant == "auto" else variant
+    if name not in described.variants:
+        raise ArtifactError(f'{described.name} has no variant "{name}"; it has {", ".join(described.variants)}')
+    if name not in engines.ENGINES:
+        raise ArtifactError(f'this Sightglass has no engine for variant "{name}"')
+    # INT8 graphs are made for CPU instructions; on a GPU the fp32 graph is the fast one
+    on_gpu = variant == "auto" and name == "onnx-int8" and engines.on_gpu(device)
+    return "onnx" if on_gpu and "onnx" in described.variants else name
+
+
+def verify(folder: Path) -> dict[str, Served | LibraryMissing]:
+    """Prove every variant that this install can run, on the CPU; the others come with what is missing.
+
+    Raises ArtifactError or EngineError for the first that does not hold, and when none could be proven.
+    """
+    artifact = Artifact.open(folder)
+    results: dict[str, Served | LibraryMissing] = {}
+    for variant in artifact.manifest.variants:
+        try:
+            results[variant] = artifact.prove(variant, "cpu", 1)
+        except LibraryMissing as error:
+            results[variant] = error
+    if not any(isinstance(result, Served) for result in results.values()):
+        raise EngineError(f"no variant of {folder} could be checked: {next(iter(results.values()), 'it has none')}")
+    return results

@@ -1,0 +1,1 @@
+"""May it come in? What is bounded before it costs: places, memory, time."""

@@ -1,0 +1,85 @@
+"""The memory that pictures may take, from the container's limit: without it one large photo kills a small container."""
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from app import machine
+from app.artifact.decoder.decode import TooManyPixels
+from app.settings import SettingsError
+
+# Of what is free once the model is loaded; the rest is for the allocator's gaps and the kernel's buffers.
+_DECODING = 0.6
+_UPLOADS = 0.3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT_BYTES = 4 * 2**20
+_LEAST_BYTES = 16_000_000  # free for pictures; with less, ordinary ones are refused
+
+
+class Abandoned(Exception):
+    """Nobody waits for the picture any more; nobody hears this either."""
+
+
+class Memory:
+    """Shared by all requests of a worker. `decoding_bytes` and `upload_bytes` are what pictures may take altogether."""
+
+    def __init__(self, free_bytes: int) -> None:
+        """`free_bytes`: what may be allocated on top of what the process holds now."""
+        self.decoding_bytes = int(free_bytes * _DECODING)
+        self.upload_bytes = int(free_bytes * _UPLOADS)
+        self._free = self.decoding_bytes
+        self._freed = threading.Condition()
+        self._turn = threading.Lock()
+
+    @classmethod
+    def of_worker(cls, workers: int) -> "Memory":
+        """This worker's share of the container's limit, or of the machine's memory. Raises SettingsError."""
+        keep_little_of_what_is_freed()
+        limit, taken = machine.memory_bytes(), machine.resident_bytes()
+        processes = workers if workers == 1 else workers + 1  # several have a parent, as large as they are
+        free = (limit - processes * taken) // workers
+        if free < _LEAST_BYTES:
+            raise SettingsError(
+                f"{workers} worker{'s' if workers > 1 else ''} of {taken / 1e6:.0f} MB, and room for pictures, "
+                f"do not fit into {limit / 1e6:.0f} MB of memory"
+            )
+        return cls(free)
+
+    @contextmanager
+    def for_decoding(self, needed: int, abandoned: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Wait, in a decoder's thread, until `needed` bytes are free; first come, first served.
+
+        Raises TooManyPixels if they never can be, and Abandoned once `abandoned()`.
+        """
+        if needed > self.decoding_bytes:
+            raise TooManyPixels(
+                f"this picture needs {needed / 1e6:.0f} MB to decode; "
+                f"of its memory limit the service has {self.decoding_bytes / 1e6:.0f} MB for that"
+            )
+        with (
+            self._turn,
+            self._freed,
+        ):  # without turns, small pictures that keep coming would hold a large one up for ever
+            while not self._freed.wait_for(lambda: self._free >= needed, timeout=0.1):
+                if abandoned():
+                    raise Abandoned
+            self._free -= needed
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._free += needed
+                self._freed.notify_all()
+
+
+def keep_little_of_what_is_freed() -> None:
+    """Tell glibc that blocks from 4 MB up go back to the system when they are freed, and an arena's end beyond 4 MB.
+
+    By default the first bound rises to 32 MB with use: pictures of which nothing is left then stay resident, 50 MB
+    a thread. With a bound of 1 MB every upload of 1.5 MB is given new pages, 400 page faults a request.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

@@ -1,0 +1,183 @@
+"""The model card: what the artifact says about its model, in words; what it does not say is not made up."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from app.artifact.decoder.decode import InputSpec
+from app.artifact.manifest import Manifest, Score
+from app.http.schemas import CardSection
+from app.inference.loading import Served
+from app.model_card.report import Report
+
+_UNSTATED = "Not stated by the author."
+
+
+def of(served: Served, report: Report) -> list[CardSection]:
+    """The whole card, in the order of Hugging Face's: the model, its use, training, data, evaluation."""
+    manifest = served.manifest
+    return [
+        _section("Model", f"An image classifier of {len(manifest.labels)} classes.", rows=_model(manifest)),
+        _section("What it is for", _UNSTATED, *_limits(manifest)),
+        _section("Classes", *_classes_text(report), head=["class", "pictures", "recall", "most often called"],
+                 rows=_classes(manifest, report)),
+        _section("How it was measured", rows=_measured(manifest, report)),
+        _section("Confidence", *_confidence(manifest, report)),
+        _section("What it sees of a picture", preprocessing(manifest.input)),
+        _section("Variants", *_gates(manifest, report), head=["variant", "accuracy", "agrees", "ms/image", "verdict"],
+                 rows=_variants(manifest, report)),
+        _section("Data", rows=_data(manifest)),
+        _section("Training", rows=_training(manifest)),
+        _section("This process", rows=_process(served)),
+    ]  # fmt: skip
+
+
+def preprocessing(spec: InputSpec) -> str:
+    """What the decoder does to a picture, in words."""
+    share = percent(spec.crop_fraction)
+    kept = "" if spec.crop_fraction == 1 else f", of which the middle {share} of each side is kept"
+    shape = "square" if spec.width == spec.height else f"{spec.width}:{spec.height}"
+    colours = "RGB" if spec.channels == 3 else "grey (Rec. 601 luma)"
+    fitted = {
+        "crop": f"the largest centred {shape} crop",
+        "squash": "the whole picture, whatever its shape",
+        "pad": f"the whole picture, with grey (114 of 255) around it to make it {shape}",
+    }
+    unseen = "" if spec.fit != "crop" and not kept else " What lies outside is not seen."
+    return (
+        f"EXIF orientation applied, transparency on white, {colours}; {fitted[spec.fit]}{kept}, "
+        f"resized to {spec.width} x {spec.height} ({spec.interpolation}, antialiased).{unseen}"
+    )
+
+
+def _section(title: str, *text: str, head: list[str] | None = None, rows: Iterable[list[str]] = ()) -> CardSection:
+    return CardSection(title=title, text=list(text), head=head or [], rows=list(rows))
+
+
+def _model(manifest: Manifest) -> Iterable[list[str]]:
+    recipe = _part(manifest.provenance, "recipe")
+    yield ["name and version", f"{manifest.name} {manifest.version}"]
+    yield ["network", str(recipe.get("model", _UNSTATED))]
+    yield ["exported", manifest.created]
+    yield ["licence", _UNSTATED]
+    yield ["digest", manifest.digest]
+
+
+def _limits(manifest: Manifest) -> Iterable[str]:
+    yield "One of the classes is answered for every picture, also for one that shows none of them."
+    wrong = 1 - manifest.metrics.score.accuracy
+    yield f"Of pictures like those of its test, {percent(wrong)} are answered wrongly."
+
+
+def _classes_text(report: Report) -> Iterable[str]:
+    if report.evaluation:
+        yield f"Recall: the share of a class's pictures that are answered with it, on {report.evaluation.split}."
+
+
+def _classes(manifest: Manifest, report: Report) -> Iterable[list[str]]:
+    measured = {row.label: row for row in report.evaluation.per_class} if report.evaluation else {}
+    for label in manifest.labels:
+        if row := measured.get(label):
+            confused = f"{row.confused} ({row.confused_n})" if row.confused else ""
+            yield [label, f"{row.n:,}", percent(row.recall), confused]
+        else:
+            yield [label, "", "not measured", ""]
+
+
+def _measured(manifest: Manifest, report: Report) -> Iterable[list[str]]:
+    metrics = manifest.metrics
+    score = metrics.score
+    yield ["accuracy", _score(score)]
+    yield ["macro F1", f"{metrics.macro_f1:.4f}"]
+    most = f'"{report.evaluation.majority_label}"' if report.evaluation else "the most frequent class"
+    yield [f"always {most}", percent(metrics.majority)]
+    unseen = " that no decision looked at" if score.split == "test" else ""
+    yield ["measured on", f"{score.split}, {score.n:,} pictures{unseen}"]
+    if report.probable_wrong_labels:
+        yield ["probably wrong labels", f"{report.probable_wrong_labels} of them"]
+
+
+def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
+    judged = report.evaluation.calibration if report.evaluation else None
+    yield (
+        f"Probabilities have temperature {manifest.temperature:.3f}; "
+        f"expected calibration error {manifest.metrics.ece:.4f}{f', {judged.verdict}' if judged else ''}."
+    )
+    if line := report.reject_below:
+        right = "" if line.accuracy is None else f", of which {percent(line.accuracy)} are right"
+        yield (
+            f"Suggested line: below {percent(line.confidence)} let a person look; "
+            f"{percent(line.coverage)} of the test's pictures lie above it{right}."
+        )
+    elif report.fitted:
+        yield "A line below which a person should look: none that the images of val could show to help."
+    else:
+        yield "A line below which a person should look: not stated."
+    if unfamiliar := report.unfamiliar:
+        yield (
+            f"Unfamiliar pictures: {unfamiliar.method} of the logits above {unfamiliar.threshold:.2f}; "
+            f"that calls {percent(unfamiliar.false_alarm_rate)} of the test's own pictures unfamiliar."
+        )
+
+
+def _gates(manifest: Manifest, report: Report) -> Iterable[str]:
+    yield f"CPU time is one thread's of {manifest.machine.cpu} ({manifest.machine.instruction_set})."
+    if report.gates:
+        yield f"Gates of the export: {report.gates}."
+
+
+def _variants(manifest: Manifest, report: Report) -> Iterable[list[str]]:
+    verdicts = {row.name: row.verdict for row in report.variants}
+    for name, variant in manifest.variants.items():
+        kept = "kept, default" if name == manifest.default_variant else "kept"
+        speed = f"{min(variant.cpu_ms_per_image.values()):.2f}" if variant.cpu_ms_per_image else ""
+        accuracy = f"{variant.score.accuracy:.4f}"
+        yield [name, accuracy, percent(variant.agreement), speed, verdicts.get(name, kept)]
+
+
+def _data(manifest: Manifest) -> Iterable[list[str]]:
+    data = _part(manifest.provenance, "data")
+    yield ["source", str(data.get("source", _UNSTATED))]
+    for split, count in _part(data, "images").items():
+        yield [split, f"{count:,} pictures" if isinstance(count, int) else str(count)]
+    yield ["licence", _UNSTATED]
+
+
+def _training(manifest: Manifest) -> Iterable[list[str]]:
+    provenance = manifest.provenance
+    trained, recipe = _part(provenance, "trained"), _part(provenance, "recipe")
+    chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed", "weights")
+    yield ["recipe", ", ".join(f"{key} {recipe[key]}" for key in chosen if recipe.get(key) not in (None, ""))]
+    if "best_epoch" in provenance:
+        seconds = provenance.get("seconds")
+        took = f", {seconds / 60:.0f} min in all" if isinstance(seconds, int | float) else ""
+        yield ["best epoch", f"{provenance['best_epoch']}{took}"]
+    yield ["when", str(trained.get("created", _UNSTATED))]
+    hardware = _part(trained, "hardware")
+    yield ["hardware", ", ".join(f"{key} {value}" for key, value in hardware.items() if value) or _UNSTATED]
+    yield ["versions", ", ".join(f"{name} {number}" for name, number in _part(trained, "versions").items())]
+    yield ["commit", str(trained.get("commit", _UNSTATED))]
+
+
+def _process(served: Served) -> Iterable[list[str]]:
+    yield ["serves", f"{served.variant} on {served.engine.device}"]
+    limit = served.manifest.variants[served.variant].tolerance
+    yield ["self-test", f"passed: within {served.difference:.2g} of the checkpoint's probabilities (limit {limit:.2g})"]
+    if served.warning:
+        yield ["warning", served.warning]
+
+
+def _part(provenance: dict[str, Any], name: str) -> dict[str, Any]:
+    """A part of what nothing checks the shape of."""
+    part = provenance.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _score(score: Score) -> str:
+    right = round(score.accuracy * score.n)
+    interval = f"95 % interval {score.low:.4f} to {score.high:.4f}"
+    return f"{score.accuracy:.4f} ({right:,} of {score.n:,}, {interval})"
+
+
+def percent(share: float) -> str:
+    """0.9706 -> `97.1 %`, not to be broken between lines."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"

@@ -1,0 +1,1 @@
+"""Who listens? Sockets, processes and connections."""

@@ -1,0 +1,1 @@
+"""Who is told? The log and the metrics."""

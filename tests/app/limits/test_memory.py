@@ -1,0 +1,266 @@
+"""Pictures share the memory of the container: a large one waits or is refused, it never kills the service."""
+
+import asyncio
+import functools
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+
+from app.artifact.decoder.decode import InputSpec, TooManyPixels, decode
+from app.errors import Problem
+from app.inference import loading
+from app.inference.batcher import Batcher
+from app.inference.classifier import Classifier
+from app.limits.admission import Admission
+from app.limits.memory import Abandoned, Memory
+from tests.pictures import encode, picture
+from tests.serving import environment, serving
+
+SPEC = InputSpec(
+    width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
+)
+# In a process of its own: the peak of resident memory while decoding, and what the decoder claimed.
+_PEAK = """
+import json, sys
+from contextlib import contextmanager
+from pathlib import Path
+from app.artifact.decoder.decode import InputSpec, decode
+
+def peak():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+@contextmanager
+def claim(needed):
+    global claimed
+    claimed = needed
+    yield
+
+spec = InputSpec.model_validate_json(sys.argv[1])
+small, large = (Path(name).read_bytes() for name in sys.argv[2:])
+decode(small, spec)
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+before = peak()
+decode(large, spec, claim=claim)
+print(json.dumps([peak() - before, claimed]))
+"""
+
+
+def kinds() -> Iterator[tuple[str, str, str, dict[str, object]]]:
+    """Name, mode, file type and options of every way in which a picture is decoded."""
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16"):
+        yield f"{mode} PNG", mode, "PNG", {"compress_level": 1}
+    yield "P PNG with transparency", "P", "PNG", {"compress_level": 1, "transparency": 3}
+    yield "RGB PNG with transparency", "RGB", "PNG", {"compress_level": 1, "transparency": (1, 2, 3)}
+    for mode in ("RGB", "RGBA"):
+        yield f"{mode} WebP", mode, "WEBP", {"quality": 10, "method": 0}
+    yield "GIF", "P", "GIF", {}
+    yield "GIF with transparency", "P", "GIF", {"transparency": 3}
+    yield "BMP", "RGB", "BMP", {}
+    for compression in ("raw", "tiff_lzw", "jpeg"):
+        yield f"TIFF {compression}", "RGB", "TIFF", {"compression": compression}
+    yield "CMYK TIFF in one strip", "CMYK", "TIFF", {"compression": "tiff_lzw", "tiffinfo": {278: 100_000}}
+    for progressive in (False, True):
+        for mode in ("RGB", "L", "CMYK"):
+            options = {"progressive": progressive, "subsampling": 0}
+            yield f"{mode} JPEG {'progressive' if progressive else 'baseline'}", mode, "JPEG", options
+
+
+@pytest.mark.parametrize(("mode", "kind", "options"), [pytest.param(*row[1:], id=row[0]) for row in kinds()])
+def test_decoding_takes_no_more_than_it_claims(
+    mode: str, kind: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    drawn = picture(500, 400).resize((4000, 3000))
+    image = Image.new("I;16", drawn.size, 40_000) if mode == "I;16" else drawn.convert(mode)
+    (tmp_path / "large").write_bytes(encode(image, kind, **options))
+    (tmp_path / "small").write_bytes(encode(picture(40, 40), kind))
+    arguments = [SPEC.model_dump_json(), str(tmp_path / "small"), str(tmp_path / "large")]
+    done = subprocess.run([sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True, check=True)
+    took, claimed = json.loads(done.stdout)
+    assert took <= claimed + 4_000_000  # the resized picture, and what the allocator and huge pages round up
+    assert claimed <= 4 * took + 2_000_000  # or pictures would be refused for nothing
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        encode(picture(123, 77), "WEBP"),
+        encode(picture(123, 77), "WEBP", lossless=True),
+        encode(picture(123, 77).convert("RGBA"), "WEBP"),
+        encode(picture(123, 77), "WEBP", save_all=True, append_images=[picture(123, 77, 1)]),
+    ],
+    ids=["VP8", "VP8L", "VP8X with alpha", "animated"],
+)
+def test_a_webp_claims_its_memory_before_it_is_opened(file: bytes) -> None:
+    claims: list[int] = []
+
+    @contextmanager
+    def refuse(needed: int) -> Iterator[None]:
+        claims.append(needed)
+        raise TooManyPixels("no")
+        yield
+
+    with pytest.raises(TooManyPixels, match="no"):
+        decode(file, SPEC, claim=refuse)
+    canvases = 123 * 77 * 22  # besides them, its first frame, and that once more
+    assert len(claims) == 1
+    assert canvases + 100 < claims[0] <= canvases + 2 * len(file)
+    assert decode(file, SPEC).format == "WEBP"
+
+
+def test_a_picture_that_can_never_fit_is_refused_with_both_numbers() -> None:
+    memory = Memory(100_000_000)
+    with pytest.raises(TooManyPixels, match=r"needs 112 MB to decode; .* has 60 MB"):
+        decode(encode(Image.new("RGBA", (4000, 2000))), SPEC, claim=memory.for_decoding)
+    decode(encode(Image.new("RGB", (4000, 2000))), SPEC, claim=memory.for_decoding)
+
+
+def test_pictures_that_fit_one_at_a_time_wait_for_each_other() -> None:
+    memory = Memory(100)  # 60 to decode
+    held = total = most = 0
+    lock = threading.Lock()
+
+    @contextmanager
+    def counted(needed: int) -> Iterator[None]:
+        nonlocal held, total, most
+        with memory.for_decoding(needed):
+            with lock:
+                held, total = held + needed, total + 1
+                most = max(most, held)
+            yield
+            with lock:
+                held -= needed
+
+    def work(needed: int) -> None:
+        for _ in range(200):
+            with counted(needed):
+                pass
+
+    threads = [threading.Thread(target=work, args=(needed,), daemon=True) for needed in (60, 40, 25, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert total == 800
+    assert most <= 60
+
+
+def test_a_failed_decode_gives_its_memory_back() -> None:
+    memory = Memory(100)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"), memory.for_decoding(60):
+            raise ValueError("broken")
+
+
+def test_a_large_picture_gets_its_turn_although_small_ones_keep_coming() -> None:
+    memory, enough = Memory(100), threading.Event()  # 60 to decode
+
+    def small() -> None:
+        while not enough.is_set():
+            with memory.for_decoding(10):
+                enough.wait(0.002)
+
+    threads = [threading.Thread(target=small, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    large = threading.Thread(target=lambda: memory.for_decoding(55).__enter__(), daemon=True)
+    large.start()
+    large.join(timeout=5)
+    arrived = not large.is_alive()
+    enough.set()
+    assert arrived
+
+
+def test_a_picture_that_nobody_waits_for_gives_up_its_place_in_the_line() -> None:
+    memory = Memory(100)
+    with memory.for_decoding(60), pytest.raises(Abandoned), memory.for_decoding(60, abandoned=lambda: True):
+        pass
+    with memory.for_decoding(60):
+        pass
+
+
+@pytest.fixture
+def small(digits_artifact: Path) -> Classifier:
+    """The pipeline with one decoder, 6 MB to decode in and 3 MB for uploads."""
+    served = loading.start(digits_artifact, "onnx")
+    memory = Memory(10_000_000)
+    return Classifier(served, Batcher(served.engine, 4), Admission(8, memory.upload_bytes), memory, 1, 10**8)
+
+
+def test_uploads_share_their_memory_and_are_charged_as_they_come(small: Classifier) -> None:
+    upload = functools.partial(small.admission.upload, pytest.fail)  # none stands still
+    with upload() as alone:
+        alone.hold(5_000_000)  # more than there is, or a small container would never answer it
+        with upload() as another, pytest.raises(Problem, match="uploads of others"):
+            another.hold(1)
+    with upload() as one, upload() as two:
+        one.hold(700_000)
+        two.hold(700_000)
+        with pytest.raises(Problem, match="uploads of others") as refused:
+            two.hold(200_000)
+        assert refused.value.code == "queue_full"
+    with upload() as again:
+        again.hold(1_500_000)
+
+
+def test_uploads_of_clients_that_left_are_not_kept(small: Classifier) -> None:
+    data = encode(Image.new("RGB", (1000, 1000)))
+    held = sys.getrefcount(data)
+
+    async def leave() -> None:
+        await small.start()
+        with small._memory.for_decoding(6_000_000):
+            tasks = [asyncio.create_task(small.predict(data, 1)) for _ in range(5)]
+            await asyncio.sleep(0.05)  # the first waits in the decoder's thread, the others in the pool's queue
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            del tasks, task
+            end = time.monotonic() + 5
+            while sys.getrefcount(data) > held:  # the thread notices within a tenth of a second
+                assert time.monotonic() < end
+                await asyncio.sleep(0.01)
+        assert (await small.predict(data, 1)).top_k
+        await small.stop()
+
+    asyncio.run(leave())
+
+
+def test_an_upload_of_a_megabyte_is_given_the_memory_of_the_one_before(digits_artifact: Path, tmp_path: Path) -> None:
+    photograph = encode(Image.effect_noise((1600, 1200), 100).convert("RGB"), "JPEG", quality=90)
+    assert 1_000_000 < len(photograph) < 2_000_000
+    with serving(digits_artifact, tmp_path) as server:
+
+        def send(times: int) -> None:
+            for _ in range(times):
+                httpx2.post(f"{server.url}/predict", content=photograph).raise_for_status()
+
+        send(10)
+        before = server.page_faults()
+        send(20)
+        assert server.page_faults() - before < 20 * 100
+
+
+def test_more_workers_than_the_memory_holds_do_not_start(digits_artifact: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app"],
+        env=environment(digits_artifact, WORKERS=1_000_000),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        r"error: 1000000 workers of \d+ MB, and room for pictures, do not fit into \d+ MB of memory", last
+    )

@@ -1,0 +1,1 @@
+"""What are the images? From a folder or a name to arrays, splits and batches."""

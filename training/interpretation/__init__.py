@@ -1,0 +1,1 @@
+"""What has a network learnt, and where does it look?"""

@@ -1,0 +1,186 @@
+"""The training loop: one epoch at a time, on batches of pixels, with everything a resume needs in one state."""
+
+import copy
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from app import machine
+from training.data.loader import batches, epoch_seed
+from training.data.pixels import Pixels, Progress
+from training.errors import Stopped
+from training.learning import optim
+from training.models import freezing
+from training.models.heads import Network
+from training.models.servable import Normalise
+from training.recipes.recipe import Recipe
+
+_EVALUATED_BYTES = {"cpu": 2**20, "cuda": 2**22}  # of pixels at once: what a cache holds, what keeps a GPU busy
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """Of one epoch over the train split: mean loss, images per second, share of time spent waiting for data."""
+
+    loss: float
+    images_per_second: float
+    waiting: float
+    lr: float
+
+
+class Learner:
+    """The network being trained, with its averaged copy, optimiser and schedule."""
+
+    def __init__(self, network: Network, normalise: Normalise, recipe: Recipe, images: int, device: str) -> None:
+        """`images`: size of the train split, from which the schedule gets its number of steps."""
+        self.recipe = recipe
+        use_cores()
+        self.device = torch.device(device)
+        self.precision = _precision(recipe.precision, device)
+        self.normalise = normalise.to(self.device)
+        # channels-last is what oneDNN and cuDNN want: 1.5x per step on a CPU against the default layout
+        self.network: Network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
+        self.steps_per_epoch = max(1, images // recipe.batch_size)
+        self.steps = 0
+        self.spans = optim.spans(recipe)
+        self.enter(0)
+
+    @property
+    def validated(self) -> nn.Module:
+        """What is validated, and saved where it is the best so far: the averaged weights where the recipe averages."""
+        network: nn.Module = self.network if self.averaged is None else self.averaged
+        return network
+
+    def enter(self, number: int) -> None:
+        """Begin a phase, with an optimiser and a schedule of its own."""
+        self.phase = number
+        span = self.spans[number]
+        self.network.zero_grad(set_to_none=True)  # or what is frozen now would count when gradients are clipped
+        freezing.freeze(self.network, span.phase.unfrozen_stages)
+        self.optimizer = optim.optimizer(self.network, self.recipe, span.phase)
+        self.scheduler = optim.scheduler(self.optimizer, span.phase, self.steps_per_epoch * span.epochs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume at an epoch's start needs, bit-identical on a CPU; no random state, see `epoch`."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "steps": self.steps,
+            "phase": self.phase,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The counterpart of `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.enter(state["phase"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.steps = state["steps"]
+
+    def epoch(
+        self, pixels: Pixels, number: int, progress: Progress, stopping: Callable[[], bool] = lambda: False
+    ) -> EpochStats:
+        """Train one epoch; order, augmentation and dropout follow from the recipe's seed and the epoch's number alone.
+
+        Raises Stopped after the current batch once `stopping()` is true.
+        """
+        torch.manual_seed(epoch_seed(self.recipe.seed, number))
+        if number > self.spans[self.phase].last:
+            self.enter(self.phase + 1)
+        self._train_mode()
+        total, waited, done = torch.zeros((), device=self.device), 0.0, 0
+        lr = self.optimizer.param_groups[0]["lr"]
+        started = asked = time.perf_counter()
+        for x, targets in batches(pixels, self.recipe, number, self.steps_per_epoch, self._ahead(pixels)):
+            waited += time.perf_counter() - asked
+            total += self._step(x, targets) * len(targets)
+            done += len(targets)
+            progress(done)
+            if stopping():
+                raise Stopped
+            asked = time.perf_counter()
+        seconds = time.perf_counter() - started
+        return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
+
+    def images_per_second(self, pixels: Pixels) -> float:
+        """Of this phase, by the fastest of a few batches, each from its pictures to its step; the weights move."""
+        self._train_mode()
+        seconds, n = [], 0
+        started = time.perf_counter()
+        for x, targets in batches(pixels, self.recipe, 0, min(4, self.steps_per_epoch), False):
+            self._step(x, targets).item()
+            seconds.append(time.perf_counter() - started)
+            started, n = time.perf_counter(), len(targets)
+        return n / min(seconds)
+
+    def _ahead(self, pixels: Pixels) -> bool:
+        return self.device.type == "cuda" or not pixels.in_memory
+
+    def _train_mode(self) -> None:
+        unfrozen = self.spans[self.phase].phase.unfrozen_stages
+        freezing.train_mode(self.network, unfrozen, self.recipe.freeze_batch_norm)
+
+    def _step(self, x: Tensor, targets: Tensor) -> Tensor:
+        """float32[N, H, W, 3] 0..255 and float32[N, K] -> the batch's mean loss, after one optimiser step."""
+        x, targets = x.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits = self.network(self.normalise(x))
+        loss = F.cross_entropy(logits.float(), targets)  # the targets hold smoothing, mixing and class weights
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.steps += 1
+        if self.averaged is not None:
+            # the warm-up of Polyak averaging: early on, 0.999 would mostly remember the random start
+            decay = min(self.recipe.ema_decay, (1 + self.steps) / (10 + self.steps))
+            average(self.averaged, self.network, decay)
+        return loss.detach()
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """averaged = decay * averaged + (1 - decay) * network; counters are copied."""
+    for old, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+@torch.inference_mode()
+def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: torch.device) -> Tensor:
+    """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
+    network.eval()
+    normalise = normalise.to(device)
+    batches = pixels.batches(_EVALUATED_BYTES[device.type])
+    return torch.cat([network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in batches])
+
+
+def use_cores() -> int:
+    """Let torch use the cores of the cgroup and the affinity, not the host's; OMP_NUM_THREADS goes first."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(machine.cores().usable)
+    return torch.get_num_threads()
+
+
+def _precision(asked: str, device: str) -> str:
+    """`auto` means bfloat16 where the hardware multiplies it."""
+    if asked != "auto":
+        return asked
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if machine.multiplies_bfloat16() else "float32"

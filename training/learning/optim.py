@@ -1,0 +1,86 @@
+"""Optimiser and schedule of each phase of a run: which parameters learn, at which rates, for how many steps."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from training.models.heads import Network
+from training.recipes.recipe import Phase, Recipe
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phase and its epochs, counted from 1, both ends included."""
+
+    phase: Phase
+    first: int
+    last: int
+
+    @property
+    def epochs(self) -> int:
+        """At least 1."""
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        stages, lr, factor = self.phase.unfrozen_stages, self.phase.lr, self.phase.backbone_lr_factor
+        if stages == 0:
+            return f"the head alone learns, at {lr:.1e}"
+        rest = "everything else" if stages is None else "the last stage" if stages == 1 else f"the last {stages} stages"
+        if factor != 1:
+            return f"the head learns at {lr:.1e}, {rest} at {factor * lr:.1e}"
+        return f"everything learns at {lr:.1e}" if stages is None else f"the head and {rest} learn at {lr:.1e}"
+
+
+def spans(recipe: Recipe) -> list[Span]:
+    """The recipe's phases in order; its own keys are the only one where it has none. Each has an epoch or more."""
+    if not recipe.phases:
+        only = Phase(
+            share=1,
+            lr=recipe.lr,
+            schedule=recipe.schedule,
+            unfrozen_stages=recipe.unfrozen_stages,
+            backbone_lr_factor=recipe.backbone_lr_factor,
+        )
+        return [Span(only, 1, recipe.epochs)]
+    found, last, share = [], 0, 0.0
+    total = sum(phase.share for phase in recipe.phases)
+    for left, phase in zip(range(len(recipe.phases) - 1, -1, -1), recipe.phases, strict=True):
+        share += phase.share / total
+        first, last = last + 1, min(max(last + 1, round(share * recipe.epochs)), recipe.epochs - left)
+        found.append(Span(phase, first, last))
+    return found
+
+
+def optimizer(network: Network, recipe: Recipe, phase: Phase) -> torch.optim.Optimizer:
+    """For what learns: the head at the phase's rate, the features at `backbone_lr_factor` of it.
+
+    Weight decay on matrices and filters only, not on biases and batch norm (Goyal et al. 2017, arXiv:1706.02677).
+    """
+    factor = phase.backbone_lr_factor
+    groups = [*_groups(network.head, recipe, phase.lr), *_groups(network.features, recipe, factor * phase.lr)]
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.nesterov and recipe.momentum > 0
+        return torch.optim.SGD(groups, lr=phase.lr, momentum=recipe.momentum, nesterov=nesterov)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=phase.lr)
+    return torch.optim.Adam(groups, lr=phase.lr)
+
+
+def _groups(part: nn.Module, recipe: Recipe, lr: float) -> list[dict[str, Any]]:
+    learning = [p for p in part.parameters() if p.requires_grad]
+    decayed = {"params": [p for p in learning if p.ndim > 1], "lr": lr, "weight_decay": recipe.weight_decay}
+    others = {"params": [p for p in learning if p.ndim <= 1], "lr": lr, "weight_decay": 0.0}
+    return [group for group in (decayed, others) if group["params"]]
+
+
+def scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> lr_scheduler.LRScheduler:
+    """Stepped per batch. `onecycle` (Smith & Topin 2017, arXiv:1708.07120) cycles the rate only, not the momentum."""
+    if phase.schedule == "constant":
+        return lr_scheduler.ConstantLR(optimizer, factor=1, total_iters=0)
+    if phase.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps + 1, pct_start=0.3, cycle_momentum=False)

@@ -1,0 +1,98 @@
+"""What a `train` command will do, decided before anything is read or written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from training import locks
+from training.data import splits
+from training.data.dataset import Data
+from training.data.source import index
+from training.errors import TrainingError
+from training.learning import optim
+from training.learning.recipe_choice import Choice, choose
+from training.recipes import recipe
+from training.recipes.recipe import Recipe
+from training.runs import checkpoint
+from training.runs import pretrained as starting
+from training.runs.checkpoint import Run
+from training.runs.pretrained import Weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`asked` is the recipe before its weights had their say, `choice` its name and why it is that one; `device` is cpu
+    or cuda; `weights` is where the network starts (None: from scratch); `resumed` is the run to go on with; `force`:
+    a run that is there is replaced."""
+
+    data: Data
+    out: Path
+    recipe: Recipe
+    asked: Recipe
+    choice: Choice
+    device: str
+    weights: Weights | None
+    resumed: Run | None
+    force: bool = False
+
+
+def make(
+    source: str,
+    out: Path,
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    weights: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+) -> Plan:
+    """Index the data, choose or load the recipe, find the `weights`, and check device and run folder.
+
+    Raises TrainingError.
+    """
+    device = _resolve(device)
+    locks.require_free(out)
+    if resume:
+        return _resumed(source, out, name, overrides, weights, device)
+    checkpoint.require_new(out, force=force)
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise TrainingError(f'"{out}" lies in the data, where it would be taken for a class', "--out runs/NAME")
+    data = index(source)
+    choice = Choice(name, "as asked") if name else choose(data, weights is not None)
+    asked = recipe.load(choice.recipe, overrides)
+    chosen, start = starting.resolve(asked, weights, recipe.keys(overrides))
+    if start is None and any(span.phase.unfrozen_stages is not None for span in optim.spans(chosen)):
+        raise TrainingError(
+            f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"
+        )
+    splits.require_shares(data, chosen.val_fraction, chosen.test_fraction)
+    return Plan(data, out, chosen, asked, choice, device, start, None, force)
+
+
+def _resolve(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise TrainingError(f'there is no device "{device}"', "known: auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"there is no CUDA device here (torch {torch.__version__})", "leave --device out")
+    return device
+
+
+def _resumed(
+    source: str, out: Path, name: str | None, overrides: Sequence[str], weights: str | None, device: str
+) -> Plan:
+    run = Run.open(out)
+    if weights not in (None, run.meta["weights"]):
+        raise TrainingError(
+            f'"{out}" started from {run.meta["weights"] or "scratch"}, not from {weights}',
+            "leave --from out: the run has its weights",
+        )
+    if name is not None and recipe.load(name, overrides) != run.asked:
+        raise TrainingError(f'"{out}" was started with other settings', "--resume alone takes the recorded recipe")
+    if name is None and recipe.override(run.asked, overrides) != run.asked:
+        raise TrainingError("a run cannot be resumed with other settings", "leave --set out, or name a new --out")
+    return Plan(run.data(source), out, run.recipe, run.asked, Choice(*run.choice), device, None, run)

@@ -1,0 +1,56 @@
+"""meta.json: where a run comes from. Recipe, data, versions, hardware, commit."""
+
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app import machine
+from app.artifact.decoder.decode import InputSpec
+from training.data.pixels import Pixels
+from training.learning.plan import Plan
+
+
+def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: str) -> dict[str, Any]:
+    """Everything needed to repeat the run, as plain JSON values."""
+    return {
+        "command": sys.argv,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "choice": {"recipe": plan.choice.recipe, "why": plan.choice.why},
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "asked": plan.asked.model_dump(mode="json"),
+        "weights": plan.weights.name if plan.weights else None,
+        "labels": plan.data.labels,
+        "input": spec.model_dump(mode="json"),
+        "data": {"source": plan.data.source, "images": {name: len(split) for name, split in sets.items()}},
+        "versions": {name: version(name) for name in ("sightglass", "torch", "numpy", "pillow")},
+        "hardware": {
+            "cpu": machine.cpu_model(),
+            "instruction_set": machine.instruction_set(),
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
+            "precision": precision,
+        },
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """This checkout's commit, with `+changes` where files differ from it; `unknown` outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    answers = [
+        subprocess.run(  # noqa: S603  # fixed words
+            [git, *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    ]
+    if any(answer.returncode for answer in answers):
+        return "unknown"
+    return answers[0].stdout.strip() + ("+changes" if answers[1].stdout else "")

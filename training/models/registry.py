@@ -1,0 +1,120 @@
+"""The model registry: name -> where its function is, and what `sightglass models` says about it."""
+
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from training.errors import TrainingError, nearest
+
+if TYPE_CHECKING:
+    from training.models.heads import Network
+
+
+class Model(NamedTuple):
+    """`function`: "module:name" in this package, called with channels, classes and size.
+
+    The figures are of the network `at` (channels, classes, size in pixels): written down, so that to list them takes no
+    torch, and tested against the network. `macs`: multiply-accumulates of one picture; `receptive_field`: how many
+    pixels wide what one place of the last feature map sees, 0 where it sees all.
+    """
+
+    function: str
+    at: tuple[int, int, int]
+    parameters: int
+    macs: int
+    receptive_field: int
+    heatmap: bool
+    about: str
+
+
+SMALL, LARGE = (3, 10, 32), (3, 1000, 224)
+MODELS = {
+    "residual-cnn": Model(
+        "residual:residual_cnn", SMALL, 1_210_410, 44_927_488, 45, True, "3 residual blocks: small pictures, fast"
+    ),
+    "residual-cnn-no-norm": Model(
+        "residual:residual_cnn_no_norm", SMALL, 1_209_034, 44_927_488, 45, True, "without batch norm, for the ablation"
+    ),
+    "deep-residual-cnn": Model(
+        "residual:deep_residual_cnn", SMALL, 2_760_490, 403_540_480, 53, True, "6 residual blocks: more accurate"
+    ),
+    "mlp": Model("mlp:mlp", SMALL, 1_707_274, 1_706_496, 0, False, "fully connected: what a CNN is compared with"),
+    "lenet-5": Model("lenet:lenet5", (1, 10, 32), 61_706, 416_520, 0, False, "the first CNN, of 1998"),
+    "mnist-cnn": Model(
+        "plain:mnist_cnn", (1, 10, 28), 421_738, 4_241_152, 0, False, "2 blocks of conv-BN-pool, a dense layer"
+    ),
+    "basic-cnn": Model(
+        "plain:basic_cnn", SMALL, 1_070_794, 6_654_464, 0, False, "2 convolutions and a dense layer, no batch norm"
+    ),
+    "plain-cnn": Model(
+        "plain:plain_cnn", SMALL, 620_586, 10_848_768, 0, False, "3 blocks of conv-BN-pool, a dense layer"
+    ),
+    "vgg-style-cnn": Model(
+        "plain:vgg_style", SMALL, 2_169_066, 26_579_968, 0, False, "2 blocks of 2 convolutions, dropout everywhere"
+    ),
+    "depthwise-cnn": Model(
+        "depthwise:depthwise_cnn", SMALL, 543_050, 22_930_432, 47, True, "MobileNet's separable convolutions"
+    ),
+    "small-resnet-18": Model(
+        "zoo:small_resnet18", SMALL, 11_173_962, 555_422_720, 109, True, "ResNet-18 with a stem for 32 px"
+    ),
+    "small-resnet-34": Model(
+        "zoo:small_resnet34", SMALL, 21_282_122, 1_159_402_496, 225, True, "ResNet-34 with a stem for 32 px"
+    ),
+    "small-resnet-50": Model(
+        "zoo:small_resnet50", SMALL, 23_520_842, 1_297_829_888, 107, True, "ResNet-50 with a stem for 32 px"
+    ),
+    "torchvision/alexnet": Model("zoo:build", LARGE, 61_100_840, 714_188_480, 0, False, "five convolutions, of 2012"),
+    "torchvision/vgg16": Model(
+        "zoo:build", LARGE, 138_357_544, 15_470_264_320, 0, False, "thirteen convolutions and the most weights"
+    ),
+    "torchvision/resnet18": Model(
+        "zoo:build", LARGE, 11_689_512, 1_814_073_344, 435, True, "the usual start for transfer"
+    ),
+    "torchvision/resnet34": Model(
+        "zoo:build", LARGE, 21_797_672, 3_663_761_408, 899, True, "deeper, still basic blocks"
+    ),
+    "torchvision/resnet50": Model("zoo:build", LARGE, 25_557_032, 4_089_184_256, 427, True, "bottleneck blocks"),
+    "torchvision/mobilenet_v3_small": Model(
+        "zoo:build", LARGE, 2_542_856, 56_510_400, 0, False, "for phones and other small machines"
+    ),
+    "torchvision/efficientnet_b0": Model(
+        "zoo:build", LARGE, 5_288_548, 385_814_752, 0, True, "most accurate of the small ones"
+    ),
+    "torchvision/convnext_tiny": Model(
+        "zoo:build", LARGE, 28_589_128, 4_455_531_264, 0, False, "a modern CNN, for a GPU"
+    ),
+    "torchvision/vit_b_16": Model(
+        "zoo:build", LARGE, 86_567_656, 17_563_828_224, 0, False, "a transformer: a GPU and much data"
+    ),
+}
+ZOO = "torchvision/"
+_ANY = "zoo:build"  # called with torchvision's name as well
+
+
+def require(name: str) -> None:
+    """Raises TrainingError for a name that is neither in the table nor one of torchvision's."""
+    if name in MODELS:
+        return
+    zoo = [f"{ZOO}{each}" for each in importlib.import_module("training.models.zoo").names()]
+    if name.startswith(ZOO) and name not in zoo:
+        network = name.removeprefix(ZOO)
+        raise TrainingError(f'torchvision has no classification network "{network}"', nearest(name, zoo))
+    if name not in zoo:
+        raise TrainingError(f'there is no model "{name}"', nearest(name, MODELS, zoo))
+
+
+def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 0) -> "Network":
+    """A freshly initialised network: normalised float[N, channels, size, size] -> logits float[N, classes].
+
+    With `head_hidden` its head has a hidden layer of that width. Raises TrainingError for an unknown name or a size
+    that the network cannot take.
+    """
+    require(name)
+    where = MODELS[name].function if name in MODELS else _ANY
+    module, _, function = where.partition(":")
+    make = getattr(importlib.import_module(f"training.models.{module}"), function)
+    of = (name.removeprefix(ZOO),) if where == _ANY else ()
+    network: Network = make(*of, channels, classes, size)
+    if head_hidden:
+        network.replace_head(classes, head_hidden)
+    return network

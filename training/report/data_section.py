@@ -1,0 +1,114 @@
+"""The data that a run was made from: how many, of which class, in which sizes, what was skipped, what lies twice."""
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from training.data import near_duplicates
+from training.data.dataset import Sample
+from training.data.near_duplicates import Twins
+from training.report.thumbnails import Thumbnail, shown, thumbnails
+from training.variants.evidence import Evidence
+
+MEASURED = 1000  # files whose headers are read for their size
+SEEN = 8
+PAIRS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class TwinPictures:
+    """Two pictures that look nearly the same, in two splits."""
+
+    here: Sample
+    there: Sample
+    bits: int
+    pictures: tuple[Thumbnail, Thumbnail]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """`counts`: split -> pictures of each class; `skipped`: (path, why); `two_labels`: the paths of each picture that
+    stands under more labels than one; `sides`: the shorter side in pixels of up to
+    1,000 held-out files; `seen`: (path, the picture, what the model gets)."""
+
+    counts: dict[str, list[int]]
+    repeated: dict[str, int]
+    twins: list[Twins]
+    pictured: list[TwinPictures]
+    skipped: list[tuple[str, str]]
+    two_labels: list[list[str]]
+    sides: list[int]
+    seen: list[tuple[str, Thumbnail, Thumbnail]]
+
+
+def make(evidence: Evidence) -> Samples:
+    """Counts and copies come from what the run recorded; only the pictures that are shown are decoded."""
+    splits = evidence.data.splits
+    sums = evidence.run.checksums()
+    twins = near_duplicates.between(sums, near_duplicates.load(evidence.run.folder))
+    return Samples(
+        counts={name: _per_class(samples, len(evidence.run.labels)) for name, samples in splits.items()},
+        repeated={name: len(digests) - len(set(digests)) for name, digests in sums.items()},
+        twins=twins,
+        pictured=_pictured(twins, splits, evidence) if evidence.pictures else [],
+        skipped=_skipped(evidence),
+        two_labels=[line.split("\t") for line in _lines(evidence, "two_labels.txt")],
+        sides=_sides(evidence),
+        seen=_seen(evidence) if evidence.pictures else [],
+    )
+
+
+def _per_class(samples: tuple[Sample, ...], classes: int) -> list[int]:
+    found = Counter(sample.label for sample in samples)
+    return [found[label] for label in range(classes)]
+
+
+def _pictured(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence: Evidence) -> list[TwinPictures]:
+    """The nearest pairs of all splits together."""
+    rows = [(bits, each.here, here, each.there, there) for each in twins for here, there, bits in each.near or ()]
+    chosen = [(splits[h][i], splits[t][j], bits) for bits, h, i, t, j in sorted(rows)[:PAIRS_SHOWN]]
+    paths = [sample.path for here, there, _ in chosen for sample in (here, there)]
+    small = thumbnails(paths, evidence.data.read, evidence.run.input)
+    return [
+        TwinPictures(here, there, bits, (small[2 * place], small[2 * place + 1]))
+        for place, (here, there, bits) in enumerate(chosen)
+    ]
+
+
+def _skipped(evidence: Evidence) -> list[tuple[str, str]]:
+    """What the training could not read: lines of path, tab, reason; a reason may end in a path of that machine."""
+    rows = [line.partition("\t") for line in _lines(evidence, "skipped.txt")]
+    return [(path, why.partition(": '")[0]) for path, _, why in rows]
+
+
+def _lines(evidence: Evidence, name: str) -> list[str]:
+    """Of a file of the run that is there only where there was something to say."""
+    try:
+        text = (evidence.run.folder / name).read_text("utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.split("\n") if line]
+
+
+def _sides(evidence: Evidence) -> list[int]:
+    """By the files' headers; every n-th file, so that all classes have their share. EXIF does not change this side."""
+    samples = evidence.held_out.samples
+    chosen = samples[:: -(-len(samples) // MEASURED)]
+    sides = []
+    for sample in chosen:
+        with Image.open(io.BytesIO(evidence.data.read(sample.path))) as image:
+            sides.append(min(image.size))
+    return sides
+
+
+def _seen(evidence: Evidence) -> list[tuple[str, Thumbnail, Thumbnail]]:
+    """8 pictures spread evenly over the held-out split, which lies in the order of its classes."""
+    samples = evidence.held_out.samples
+    places = np.unique(np.linspace(0, len(samples) - 1, SEEN).astype(np.int64))
+    paths = [samples[place].path for place in places]
+    before = thumbnails(paths, evidence.data.read, evidence.run.input)
+    after = [shown(pixels) for pixels in evidence.held_out.take(places)]
+    return list(zip(paths, before, after, strict=True))

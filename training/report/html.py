@@ -1,0 +1,193 @@
+"""Both files of a report: what was measured becomes one page that needs no network and no script."""
+
+import json
+import shlex
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path, PurePath
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from rich.cells import cell_len
+
+from app.artifact import manifest
+from app.artifact.manifest import Manifest
+from training.console.terminal import distinct
+from training.metrics import label_errors, plots, selective
+from training.metrics.label_errors import Mistake
+from training.metrics.ood import Familiarity
+from training.metrics.selective import Rejection
+from training.report import confusions, contact_sheet, data_section, svg
+from training.report.verdict_table import chance, fitted, gate_sentence, word
+from training.runs import checkpoint
+from training.variants.evidence import Evidence
+from training.variants.gates import Verdict
+
+FILES = ("report.json", "report.html")
+CSV_MISTAKES = 2000
+CSV_POINTS = 1000
+
+
+def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> None:
+    """report.json and report.html into `folder`, which holds the artifact's other files already."""
+    found, document = evidence.mistakes, _document(described, rows, evidence)
+    (folder / FILES[0]).write_text(json.dumps(document, indent=1) + "\n")
+    page = (
+        _environment(described.labels)
+        .get_template("page.html.j2")
+        .render(
+            manifest=described,
+            evaluation=evidence.evaluation,
+            split=evidence.split,
+            labels=described.labels,
+            pictures=evidence.pictures,
+            mistakes=found,
+            suspects=label_errors.suspects(found),
+            sure=label_errors.sure(described.temperature),
+            per_class=evidence.evaluation.worst_first(),
+            line=evidence.line,
+            familiar=evidence.familiar,
+            temperature=evidence.temperature,
+            trained=evidence.run.meta["created"],
+            **_variants(described, rows),
+            **_pictures(evidence, found),
+            **_figures(evidence),
+            **_provenance(folder, described, evidence),
+        )
+    )
+    (folder / FILES[1]).write_text(page, encoding="utf-8")
+
+
+def _document(described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> dict[str, Any]:
+    """report.json: figures without pictures or file names; null for what val was too small to fit."""
+    return {
+        "name": described.name,
+        "version": described.version,
+        "evaluation": {"split": evidence.split, **evidence.evaluation.as_json()},
+        "variants": [asdict(row) | {"verdict": word(row, described)} for row in rows],
+        "gates": gate_sentence(),
+        "probable_wrong_labels": len(label_errors.suspects(evidence.mistakes)),
+        "temperature": asdict(evidence.temperature) | {"value": described.temperature},
+        "reject_below": _line(evidence.line),
+        "unfamiliar": _unfamiliar(evidence.familiar),
+        "fitted": [sentence for _, sentence in fitted(evidence)],
+        "history": evidence.run.history(),
+    }
+
+
+def _line(line: Rejection) -> dict[str, float | None] | None:
+    if line.confidence is None:
+        return None
+    accuracy = line.on_held_out.value if line.on_held_out else None
+    val = {"val_accuracy": line.on_val.value, "val_shown": line.shown}
+    return {"confidence": line.confidence, "coverage": line.coverage, "accuracy": accuracy, **val}
+
+
+def _unfamiliar(familiar: Familiarity) -> dict[str, Any] | None:
+    if familiar.threshold is None:
+        return None
+    return {
+        "method": "energy",
+        "threshold": familiar.threshold,
+        "false_alarm_rate": familiar.false_alarms.value,
+    }
+
+
+def _environment(labels: Sequence[str]) -> jinja2.Environment:
+    @cache
+    def cut(columns: int) -> dict[str, str]:
+        return distinct(labels, columns)
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "name": lambda text: Markup("<bdi>{}</bdi>").format(_plain(text)),  # of its own writing direction
+        "plain": _plain,
+        # where the style would cut it at its end: as it is if that is short enough
+        "short": lambda label, columns: label if cell_len(label) <= columns else cut(columns)[label],
+        "percent": lambda share: f"{100 * share:.1f} %",
+        "count": "{:,}".format,
+        "median": np.median,
+    }
+    return environment
+
+
+def _plain(text: str) -> str:
+    """A label or path, which may hold anything that a file name can: bytes that are no UTF-8, line ends, NUL."""
+    text = text.encode(errors="backslashreplace").decode()
+    return "".join(repr(each)[1:-1] if unicodedata.category(each) == "Cc" else each for each in text)
+
+
+def _variants(described: Manifest, rows: Sequence[Verdict]) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "words": [word(row, described) for row in rows],
+        "onnx": next(row.proof for row in rows if row.name == "onnx"),
+        "gates": gate_sentence(),
+        "chance": chance(rows),
+        "refused": [row.name for row in rows if row.objection],
+    }
+
+
+def _pictures(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
+    """The contact sheet, the confusions whose cells lead to it, and the data."""
+    contact, described = contact_sheet.make(found, evidence), data_section.make(evidence)
+    names = evidence.run.labels
+    rows = [[m.path, names[m.label], names[m.predicted], m.confidence, m.loss] for m in found[:CSV_MISTAKES]]
+    return {
+        "sheet": contact,
+        "csv_mistakes": CSV_MISTAKES,
+        "mistakes_csv": svg.csv_uri([["path", "label", "prediction", "p", "loss"], *rows]),
+        "confusions": confusions.make(evidence.evaluation, set(contact.pairs)),
+        "confusions_csv": svg.csv_uri(confusions.as_rows(evidence.evaluation)),
+        "data": described,
+        "sizes": svg.svg(plots.sizes(described.sides, min(evidence.held_out.size))),
+    }
+
+
+def _figures(evidence: Evidence) -> dict[str, Any]:
+    labels, probabilities = evidence.held_out.labels, evidence.outputs.probabilities
+    curve = selective.coverage_curve(labels, probabilities)
+    history = evidence.run.history()
+    step = -(-len(curve[0]) // CSV_POINTS)
+    points = [[f"{value:.6f}" for value in row] for row in zip(*(part[::step] for part in curve), strict=True)]
+    return {
+        "reliability": svg.svg(plots.reliability(evidence.evaluation)),
+        "coverage": svg.svg(plots.coverage(curve, evidence.line)),
+        "coverage_rows": selective.at_coverages(labels, probabilities),
+        "coverage_csv": svg.csv_uri([["confidence", "coverage", "accuracy"], *points]),
+        "energies": svg.svg(plots.energies(evidence.familiar, evidence.split)),
+        "history": history,
+        "best": evidence.run.best()["epoch"],
+        "chosen_by": checkpoint.SCORES[checkpoint.score(evidence.run.recipe)],
+        "curves": svg.svg(plots.curves(evidence.run)),
+        "history_csv": svg.csv_uri([list(history[0]), *(list(row.values()) for row in history)]),
+    }
+
+
+def _provenance(folder: Path, described: Manifest, evidence: Evidence) -> dict[str, Any]:
+    meta = evidence.run.meta
+    words = [_without_folder(word) for word in meta["command"][1:]]
+    return {
+        "command": shlex.join(["sightglass", *words]),
+        "recipe": json.dumps(described.provenance["recipe"], indent=1),
+        "seed": evidence.run.recipe.seed,
+        "meta": meta,
+        "seconds": described.provenance["seconds"],
+        "source": PurePath(meta["data"]["source"]).name,
+        "files": {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()},
+    }
+
+
+def _without_folder(word: str) -> str:
+    """Of the command line: an absolute path's name, also where it is the value of `--out=` or of a recipe's key."""
+    key, equals, value = word.rpartition("=")
+    path = PurePath(value.strip("\"'"))
+    return f"{key}{equals}{path.name}" if path.is_absolute() else word

@@ -1,0 +1,71 @@
+"""The verdict table that the export prints, and the gates in words."""
+
+from collections.abc import Sequence
+
+from app.artifact.manifest import Manifest
+from training.console.terminal import count
+from training.variants import gates
+from training.variants.evidence import Evidence
+from training.variants.gates import Verdict
+
+
+def gate_sentence() -> str:
+    """The limits in words."""
+    return (
+        f"fp32 agrees >= {gates.FP32_AGREEMENT:.1%}; int8 agrees >= {gates.INT8_AGREEMENT:.0%}, "
+        f"drop <= {100 * gates.INT8_DROP:g} pt, speed >= {gates.INT8_SPEEDUP}x onnx at batch 1 and 8"
+    )
+
+
+def verdict(rows: Sequence[Verdict], described: Manifest) -> list[str]:
+    """The table: sizes, accuracy on test (val for a refused variant), agreement, speed, kept or refused."""
+    onnx = next(row.proof for row in rows if row.name == "onnx")
+    lines = ["variant      size MB   top-1   agrees   max dp  ms/image  vs onnx  verdict"]
+    for row in rows:
+        size = f"{described.files[row.file].size_bytes / 1e6:7.1f}" if row.file in described.files else f"{'-':>7}"
+        top1 = row.test.value if row.test else row.proof.accuracy
+        lines.append(
+            f"{row.name:<11}  {size}  {top1:6.4f}  {row.proof.agreement:7.2%}  {row.proof.difference:7.1e}"
+            f"  {row.proof.cpu_ms[1]:8.2f}  {onnx.cpu_ms[1] / row.proof.cpu_ms[1]:6.1f}x"
+            f"  {word(row, described).partition(':')[0]}{'' if row.test else ' (top-1 on val)'}"
+        )
+    return lines
+
+
+def reasons(rows: Sequence[Verdict], described: Manifest) -> list[tuple[str, str]]:
+    """What the table's last column rests on: (name, sentence)."""
+    refused = [("refused", f"{row.name}: {row.objection}") for row in rows if row.objection]
+    proof = rows[0].proof
+    images = count(proof.images, "val image") + (f" and {proof.judges} of train for agreement" if proof.judges else "")
+    where = f"({images}, 1 thread, {described.machine.instruction_set})"
+    return [*refused, ("gates", gate_sentence()), ("", where), *chance(rows)]
+
+
+def chance(rows: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """Of a kept INT8 whose accuracy on val is further below the checkpoint's than the limit: why it is kept."""
+    sentences = []
+    for row in rows:
+        drop = rows[0].proof.accuracy - row.proof.accuracy
+        if drop > gates.INT8_DROP and not row.objection:
+            sentence = f"{row.name}'s drop of {100 * drop:.1f} pt on val is within chance"
+            counts = f"{row.proof.lost} of {row.proof.images} lost, {row.proof.won} won"
+            sentences.append(("", f"({sentence}: {counts}, exact McNemar p = {row.proof.drop_by_chance:.2f})"))
+    return sentences
+
+
+def fitted(evidence: Evidence) -> list[tuple[str, str]]:
+    """What was fitted on val, and whether val was large enough for it: (name, sentence)."""
+    return [
+        ("fitted", str(evidence.temperature)),
+        ("", f"reject line: {evidence.line}"),
+        ("", f"unfamiliar: {evidence.familiar}"),
+    ]
+
+
+def word(row: Verdict, described: Manifest) -> str:
+    """What became of a variant: reference, kept or refused, and why."""
+    if row.name == "checkpoint":
+        return "reference"
+    if row.objection:
+        return f"refused: {row.objection}"
+    return "kept, default" if row.name == described.default_variant else "kept"

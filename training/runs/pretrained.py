@@ -1,0 +1,210 @@
+"""Where a network starts when not from scratch: torchvision's weights, a file, another run or an artifact."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from app.artifact import manifest
+from app.artifact.decoder.decode import InputSpec
+from training.console.terminal import count
+from training.errors import TrainingError
+from training.models import registry
+from training.models.heads import Network, Pooled
+from training.recipes.recipe import Recipe, parse
+from training.runs import trained_model
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """`state` by the names that its maker gave; `labels` are those of its head, none where they are not known;
+    `input` is the preprocessing that it learnt with, None where that is not known."""
+
+    name: str
+    state: State
+    labels: tuple[str, ...] = ()
+    input: InputSpec | None = None
+
+    def copy_into(self, network: Network, labels: tuple[str, ...], model: str) -> bool:
+        """Fill the features, and the head where it is for the same labels; whether the head was filled.
+
+        Raises TrainingError where they are not those of `model`, which the network is.
+        """
+        wanted = network.state_dict()
+        state = self._named_as(wanted)
+        keep_head = self.labels == labels and all(
+            name in state and state[name].shape == wanted[name].shape for name in wanted if name.startswith("head.")
+        )
+        chosen = [name for name in wanted if keep_head or not name.startswith("head.")]
+        for name in chosen:
+            if name not in state or state[name].shape != wanted[name].shape:
+                found = f"is {tuple(state[name].shape)}" if name in state else "is missing"
+                message = f'{self.name} does not fit {model}: "{name}" {found}, {tuple(wanted[name].shape)} is needed'
+                raise TrainingError(message, "name the model and input_size that these weights were made for")
+        if surplus := _surplus(network, state):
+            message = f"{self.name} does not fit {model}: these are the weights of another, larger network"
+            message += f', which has {count(len(surplus), "tensor")} more, such as "{surplus[0]}"'
+            raise TrainingError(message, "name the model that these weights were made for")
+        for name in chosen:
+            wanted[name].copy_(state[name])
+        return keep_head
+
+    def _named_as(self, wanted: State) -> dict[str, Tensor]:
+        """By the names of `wanted`, whether a wrapper or torchvision (now or long ago) gave the others."""
+        state = {}
+        for name, tensor in self.state.items():
+            for wrapper in ("module.", "_orig_mod."):  # DataParallel, torch.compile
+                name = name.removeprefix(wrapper)
+            name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)  # as torchvision's DenseNet does
+            state[name] = tensor
+        if not any(name.startswith("features.") and name in wanted for name in state):
+            state = {f"features.{name}": tensor for name, tensor in state.items()}
+        # only counters; files from before PyTorch 0.4.1 have none
+        return {name: wanted[name] for name in wanted if name.endswith("num_batches_tracked")} | state
+
+
+def _surplus(network: Network, state: State) -> list[str]:
+    """The names by which `state` goes on inside what `network` has: of a deeper network the rest would half fit.
+
+    What is neither there nor one more of a numbered row is the last layer of `state` or a side output (GoogLeNet's,
+    Inception's).
+    """
+    wanted = network.state_dict()
+    inside = {name.split(".")[1] for name in wanted if name.startswith("features.")}
+    path, module = list(network.features.named_modules())[-1]
+    if isinstance(module, nn.Identity) and not isinstance(network, Pooled):
+        inside.discard(path.split(".")[0])  # where the last layer was cut off, those of `state` may be several
+    names = [name for name in state if name.startswith("features.") and name not in wanted]
+    return [name for name in names if name.split(".")[1] in inside or name.split(".")[1].isdigit()]
+
+
+def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> tuple[Recipe, Weights | None]:
+    """What `--from SOURCE` or else the recipe's `weights` names, and the recipe as it follows from them.
+
+    The preprocessing follows the weights, but for a `fit` that the recipe or the user names; from a run or an artifact
+    the model does too. `asked` are the keys that the user set. Raises TrainingError, also where those are at odds with
+    the weights.
+    """
+    own: dict[str, Any] = {}
+    if source is not None and "weights" in asked:
+        raise TrainingError("--from and weights both say where to start", "give one of them")
+    if source is None:
+        found = _named(recipe) if recipe.weights else None
+    elif folder := _learnt(Path(source)):
+        learnt = trained_model.read(folder)
+        found = Weights(source, learnt.state, learnt.labels, learnt.input)
+        own = _follows(learnt.recipe, asked)
+    elif source != "DEFAULT" and not Path(source).is_file():
+        hint = "the folder of a run or an artifact, a .pth, .pt or .safetensors file, or DEFAULT"
+        raise TrainingError(f'there is no run, artifact or weights file "{source}"', hint)
+    else:
+        own = {"weights": source}
+        found = _named(recipe.model_copy(update=own))
+    if found and found.input:
+        own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
+        if "fit" in recipe.model_fields_set and recipe.fit != found.input.fit:
+            del own["fit"], own["crop_fraction"]  # how much of a picture is seen; weights stand another shape
+    for key in asked:
+        if key in own and key != "weights" and own[key] != getattr(recipe, key):
+            raise TrainingError(f"{key} follows the weights of {source or recipe.weights}: {own[key]}", "leave it out")
+    return parse(recipe.model_dump() | own), found
+
+
+def _learnt(source: Path) -> Path | None:
+    """The folder that `source` is or, as a run's or an artifact's own weights, lies in: it has the preprocessing."""
+    described = {"weights.pt": "meta.json", "weights.safetensors": manifest.FILE}.get(source.name)
+    if source.is_file() and described and (source.parent / described).is_file():
+        return source.parent
+    return source if source.is_dir() else None
+
+
+def _follows(own: Recipe, asked: Collection[str]) -> dict[str, Any]:
+    """What a new run takes from the one that it starts from. Pooled networks take pictures of another size as well."""
+    keys = {"model": own.model, "input_size": own.input_size, "flip": own.flip, "weights": ""}
+    return {key: value for key, value in keys.items() if key not in asked or key in ("model", "weights")}
+
+
+def _named(recipe: Recipe) -> Weights:
+    """torchvision's by "DEFAULT", or a file; for torchvision's networks the preprocessing is torchvision's."""
+    published = _published(recipe)
+    spec = _spec_of(published, recipe) if published else None
+    if recipe.weights != "DEFAULT":
+        return Weights(recipe.weights, _read(Path(recipe.weights)), input=spec)
+    if published is None:
+        raise TrainingError(
+            f'nobody publishes weights of "{recipe.model}"', "--set weights=PATH, or a torchvision/ model"
+        )
+    file = Path(published.url).name
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # torch says "Downloading" where our one JSON document belongs
+            state: State = published.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network, or not the file that its name's hash says
+        raise TrainingError(
+            f"the weights of {recipe.model} are not here and cannot be downloaded: {error}",
+            f"fetch {file} elsewhere and --from {file}; --recipe few-photos or photos train from scratch",
+        ) from error
+    return Weights(f"torchvision's {file}", state, input=spec)
+
+
+def downloaded(recipe: Recipe) -> bool:
+    """Whether torchvision's weights of the recipe's model are in torch's cache."""
+    published = _published(recipe)
+    return published is not None and (Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name).is_file()
+
+
+def _published(recipe: Recipe) -> Any:
+    """torchvision's default weights of the model, None where it has none."""
+    import torchvision
+
+    if not recipe.model.startswith(registry.ZOO):
+        return None
+    return torchvision.models.get_model_weights(recipe.model.removeprefix(registry.ZOO)).DEFAULT
+
+
+def _spec_of(published: Any, recipe: Recipe) -> InputSpec:
+    """ImageNet's preprocessing as torchvision states it; the size stays the recipe's."""
+    preset = published.transforms()
+    # these two normalise anew, to -1..1, where they are made with weights; ours are filled afterwards
+    again = recipe.model.removeprefix(registry.ZOO) in ("googlenet", "inception_v3")
+    return InputSpec(
+        width=recipe.input_size,
+        height=recipe.input_size,
+        channels=3,
+        crop_fraction=preset.crop_size[0] / preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+        mean=(0.5, 0.5, 0.5) if again else tuple(preset.mean),
+        std=(0.5, 0.5, 0.5) if again else tuple(preset.std),
+    )
+
+
+def _read(path: Path) -> State:
+    """The tensors of a .safetensors or torch file, bare or under one of the usual keys. Raises TrainingError."""
+    if not path.is_file():
+        raise TrainingError(f'there is no weights file "{path}"', "a .pth, .pt or .safetensors file, or DEFAULT")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise TrainingError(f"{path} is damaged: {error}") from error
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the unpickler or zip reader meets
+        message = f"{path} is damaged, or holds more than tensors by name"
+        raise TrainingError(message, "torch.save(network.state_dict(), PATH) writes what can be read") from error
+    for key in ("network", "state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        message = f"{path} holds more than tensors by name"
+        raise TrainingError(message, "torch.save(network.state_dict(), PATH) writes what can be read")
+    return content

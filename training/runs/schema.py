@@ -1,0 +1,152 @@
+"""The JSON files of a run as they are read back: what is not as a run writes it is an error that names the file."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
+
+from app.artifact.decoder.decode import InputSpec
+from training.errors import TrainingError
+
+Text = InstanceOf[str]  # also of bytes that are no UTF-8, as a path may be; pydantic's own str takes none
+Splits = dict[Literal["train", "val", "test"], list[tuple[Text, Text, Text]]]
+
+
+class _Source(BaseModel):
+    source: Text
+
+
+class _Hardware(BaseModel):
+    cpu: str
+    instruction_set: str
+    threads: int
+    device: str
+    precision: str
+
+
+class _Choice(BaseModel):
+    recipe: Text
+    why: Text
+
+
+class _Meta(BaseModel):
+    """See provenance.describe. `recipe` and `asked` are read by `recipe.parse`."""
+
+    command: list[Text]
+    created: str
+    choice: _Choice | None = None
+    recipe: dict[str, Any]
+    asked: dict[str, Any]
+    weights: Text | None
+    labels: Annotated[list[Text], Field(min_length=2)]
+    input: InputSpec
+    data: _Source
+    versions: dict[str, str]
+    hardware: _Hardware
+    commit: str
+
+
+class _Epoch(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    epoch: Annotated[int, Field(ge=1)]
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_macro_f1: float
+    lr: float
+    seconds: float
+
+
+class _Tracked(BaseModel):
+    run_id: str
+
+
+_HISTORY = TypeAdapter(list[_Epoch])
+_SPLITS = TypeAdapter(Splits)
+
+
+def damaged(path: Path, why: object) -> TrainingError:
+    """A file of a run that is not what a run wrote, with what helps: most comes back from last.pt."""
+    return TrainingError(f"{path} is damaged: {why}", _remedy(path))
+
+
+def unreadable(path: Path, error: OSError) -> TrainingError:
+    """A file of a run that is not there, or not to be read."""
+    missing = isinstance(error, FileNotFoundError)
+    return TrainingError(
+        f"there is no {path}" if missing else f"{path} cannot be read: {error.strerror}", _remedy(path)
+    )
+
+
+def _remedy(path: Path) -> str:
+    """What helps where a file of a run is damaged or missing."""
+    if path.name in ("weights.pt", "metrics.jsonl"):
+        return f"sightglass train DATA --out {path.parent} --resume writes it"
+    if path.name == "last.pt":
+        return f"the run cannot go on, but its best epoch is in weights.pt: sightglass evaluate {path.parent}"
+    if path.name == "mlflow.json":
+        return "delete it to track the run anew"
+    return f"copy it from another place, or train anew: sightglass train DATA --out {path.parent} --force"
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """meta.json as plain values. Raises TrainingError."""
+    meta: dict[str, Any] = _valid(path, TypeAdapter(_Meta), _json(path, _text(path)))
+    return meta
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl. Raises TrainingError."""
+    return require_history(path, [_json(path, line) for line in _text(path).splitlines()])
+
+
+def require_history(path: Path, rows: Any) -> list[dict[str, Any]]:
+    """`rows`, if they are those of epochs. Raises TrainingError, which names the file that they are from."""
+    found: list[dict[str, Any]] = _valid(path, _HISTORY, rows)
+    return found
+
+
+def read_splits(path: Path, labels: tuple[str, ...]) -> dict[str, list[tuple[str, str, str]]]:
+    """Split -> rows of path, label, sha256. Raises TrainingError, also for a label that the run does not have."""
+    splits: dict[str, list[tuple[str, str, str]]] = _valid(path, _SPLITS, _json(path, _text(path)))
+    for name in ("train", "val"):
+        if not splits.get(name):
+            raise damaged(path, f"it has no {name} pictures")
+    unknown = {label for rows in splits.values() for _, label, _ in rows} - set(labels)
+    if unknown:
+        raise damaged(path, f'"{min(unknown)}" is no class of meta.json')
+    return splits
+
+
+def read_run_id(path: Path) -> str | None:
+    """The MLflow run that mlflow.json names; None without such a file. Raises TrainingError."""
+    if not path.exists():
+        return None
+    return str(_valid(path, TypeAdapter(_Tracked), _json(path, _text(path)))["run_id"])
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _json(path: Path, text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, "it is not JSON") from error
+
+
+def _valid(path: Path, kind: TypeAdapter[Any], content: Any) -> Any:
+    """`content` itself, which is what `kind` describes."""
+    try:
+        kind.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+    return content

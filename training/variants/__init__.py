@@ -1,0 +1,1 @@
+"""Which files does an artifact hold, and what proves each?"""

@@ -1,0 +1,92 @@
+"""What an artifact's manifest says: the model's input and output, what was measured, and where it comes from."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from app import machine
+from app.artifact import manifest
+from app.artifact.decoder.decode import InputSpec
+from app.artifact.decoder.geometry import Box
+from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
+from training.metrics.classification import Accuracy
+from training.models.layer_table import field_of
+from training.models.servable import Servable
+from training.report import Evidence
+from training.runs.checkpoint import Run
+from training.variants import gates
+from training.variants.gates import Verdict
+
+
+def describe(name: str, version: int, servable: Servable, rows: list[Verdict], evidence: Evidence) -> Manifest:
+    """The manifest, but for the files' checksums."""
+    run, evaluation, split = evidence.run, evidence.evaluation, evidence.split
+    kept = {row.name: row for row in rows if row.test and row.file}
+    heatmap = servable(torch.zeros((1, run.input.height, run.input.width, 3), dtype=torch.uint8)).heatmap
+    size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
+    return Manifest(
+        schema_version=manifest.schema_of(run.input),
+        name=name,
+        version=version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        labels=run.labels,
+        input=run.input,
+        temperature=servable.temperature,
+        heatmap=size,
+        heatmap_box=size and heatmap_box(servable.network.get_submodule("features"), run.input, size),
+        variants={variant: _variant(row, split) for variant, row in kept.items()},
+        default_variant="onnx-int8" if "onnx-int8" in kept else "onnx",
+        metrics=Metrics(
+            score=_score(evaluation.accuracy, split),
+            macro_f1=evaluation.macro_f1,
+            ece=evaluation.ece,
+            majority=evaluation.majority,
+        ),
+        machine=Machine(cpu=machine.cpu_model(), instruction_set=machine.instruction_set()),
+        provenance=_provenance(run),
+        files={},
+    )
+
+
+def heatmap_box(features: nn.Module, spec: InputSpec, size: tuple[int, int]) -> Box | None:
+    """Where the grid float[h, w] of the last features lies in the model's pixels, each place in the middle of what it
+    sees. None where a place sees everything.
+
+    With padded strides that is not where h x w even tiles would be: three of 2, with kernels of 3 and padding of 1,
+    shift a grid of 8-pixel places by 3.5 pixels.
+    """
+    field = field_of(features, spec.channels, spec.height, spec.width)
+    if field is None:
+        return None
+    (top, bottom), (left, right) = field.rows.extent(size[0]), field.columns.extent(size[1])
+    return left, top, right, bottom
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    meta = run.meta
+    return {
+        "recipe": run.recipe.model_dump(mode="json") | {"weights": Path(run.recipe.weights).name},
+        "data": {"source": Path(meta["data"]["source"]).name, "images": meta["data"]["images"]},
+        "trained": {key: meta[key] for key in ("created", "versions", "hardware", "commit")},
+        "best_epoch": run.best()["epoch"],
+        "seconds": round(sum(row["seconds"] for row in run.history())),
+    }
+
+
+def _variant(row: Verdict, split: str) -> Variant:
+    assert row.test is not None
+    return Variant(
+        file=row.file,
+        agreement=row.proof.agreement,
+        max_probability_difference=row.proof.difference,
+        tolerance=gates.tolerance(row.golden_difference, int8=row.name == "onnx-int8"),
+        cpu_ms_per_image={str(size): ms for size, ms in row.proof.cpu_ms.items()},
+        score=_score(row.test, split),
+    )
+
+
+def _score(result: Accuracy, split: str) -> Score:
+    return Score(split=split, n=result.n, accuracy=result.value, low=result.low, high=result.high)
