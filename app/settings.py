@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     """Images admitted and not yet answered, over all workers; beyond it, 429."""
     max_upload_bytes: Count = 10_000_000
     max_pixels: Annotated[int, Field(ge=1, le=MAX_PIXELS)] = 64_000_000
-    """Width times height of a picture, checked before it is decoded."""
+    """Width times height of an image, checked before it is decoded."""
     deadline_ms: Count = 30_000
     """From the end of a request's headers to its answer; beyond it, 504."""
     header_timeout_ms: Count = 20_000

@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--open-seconds", type=int, default=15, help="15, of each open loop; better 60, or 0 for none")
     parser.add_argument("--connections", type=int, nargs="+", default=plan.CONNECTIONS, help="1 8 32 64")
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 4, 8, 16), help="1 4 8 16, of the ceilings")
-    parser.add_argument("--pictures", nargs="+", choices=plan.PICTURES, default=list(plan.PICTURES))
+    parser.add_argument("--images", nargs="+", choices=plan.IMAGES, default=list(plan.IMAGES))
     parser.add_argument("--deadline-ms", type=int, default=deadline, help=f"{deadline}; a later 200 is no goodput")
     parser.add_argument("--json", type=Path, help="write the results here as well")
     return parser.parse_args()

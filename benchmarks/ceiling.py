@@ -21,7 +21,7 @@ COMPILED = "torch.compile"  # beside the artifact's own variants
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Of one kind of picture, variant and batch size; the milliseconds are an image's, of one process on one core.
+    """Of one kind of image, variant and batch size; the milliseconds are an image's, of one process on one core.
 
     `cpu_ms` is the CPU of the loop itself. The parts are timed apart, each with its code and data hot in the caches,
     so that together they come to less.
@@ -35,11 +35,11 @@ class Ceiling:
 
 
 def measure(
-    artifact: Path, variant: str, picture: bytes, batches: Sequence[int], seconds: float, cores: int
+    artifact: Path, variant: str, encoded: bytes, batches: Sequence[int], seconds: float, cores: int
 ) -> dict[int, Ceiling]:
     """By batch size, `cores` processes side by side for `seconds` each. Raises compiled.CannotCompile."""
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
-        loops = [pool.submit(_loops, artifact, variant, picture, batches, seconds) for _ in range(cores)]
+        loops = [pool.submit(_loops, artifact, variant, encoded, batches, seconds) for _ in range(cores)]
         each = [loop.result() for loop in loops]
     return {batch: _together([one[batch] for one in each]) for batch in batches}
 
@@ -49,17 +49,17 @@ def _together(each: list[Ceiling]) -> Ceiling:
     return Ceiling(**middle | {"per_second": sum(one.per_second for one in each)})
 
 
-def _loops(artifact: Path, variant: str, picture: bytes, batches: Sequence[int], seconds: float) -> dict[int, Ceiling]:
+def _loops(artifact: Path, variant: str, encoded: bytes, batches: Sequence[int], seconds: float) -> dict[int, Ceiling]:
     """In a process of its own."""
     engine, spec = _engine(artifact, variant, batches), manifest.load(artifact).input
-    load_ms = _time(lambda: _load(picture, spec), seconds / 4)[1] * 1e3
-    decode_ms = _time(lambda: decode(picture, spec), seconds / 4)[1] * 1e3
-    pixels = decode(picture, spec).pixels
+    load_ms = _time(lambda: _load(encoded, spec), seconds / 4)[1] * 1e3
+    decode_ms = _time(lambda: decode(encoded, spec), seconds / 4)[1] * 1e3
+    pixels = decode(encoded, spec).pixels
     resize_ms = max(0.0, decode_ms - load_ms)
 
     def at(batch: int) -> Ceiling:
         stacked = np.stack([pixels] * batch)
-        wall, cpu = _time(lambda: engine.run(np.stack([decode(picture, spec).pixels for _ in range(batch)])), seconds)
+        wall, cpu = _time(lambda: engine.run(np.stack([decode(encoded, spec).pixels for _ in range(batch)])), seconds)
         engine_ms = _time(lambda: engine.run(stacked), seconds / 4)[1] * 1e3 / batch
         return Ceiling(batch / wall, cpu * 1e3 / batch, load_ms, resize_ms, engine_ms)
 
@@ -74,9 +74,9 @@ def _engine(artifact: Path, variant: str, batches: Sequence[int]) -> Runs:
     return engines.load(variant, artifact / manifest.load(artifact).variants[variant].file, "cpu", 1)
 
 
-def _load(picture: bytes, spec: InputSpec) -> None:
+def _load(encoded: bytes, spec: InputSpec) -> None:
     """What decoding costs before anything is resized."""
-    with Image.open(io.BytesIO(picture)) as image:
+    with Image.open(io.BytesIO(encoded)) as image:
         image.draft(None, (2 * spec.width, 2 * spec.height))
         image.load()
 

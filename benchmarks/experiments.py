@@ -1,4 +1,4 @@
-"""The runs behind docs/training.md: folders made of CIFAR-10's pictures, and `sightglass` commands as users give them.
+"""The runs behind docs/training.md: folders made of CIFAR-10's images, and `sightglass` commands as users give them.
 
 CIFAR10 is a folder with train/<class>/* and test/<class>/*, OUT takes the folders, the runs and their scores. What is
 in OUT already is kept, so a call that was cut off goes on where it stopped. All tables take two hours of one core; two
@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 
 
 class Draw(NamedTuple):
-    """So many pictures of each class of CIFAR-10's `half`, after the first `skip` of those shuffled by `seed`."""
+    """So many images of each class of CIFAR-10's `half`, after the first `skip` of those shuffled by `seed`."""
 
     folder: str
     half: str
@@ -59,7 +59,7 @@ class Experiment(NamedTuple):
 
 
 def draws() -> list[Draw]:
-    """Every folder of pictures."""
+    """Every folder of images."""
     eight = [label for label in LABELS if label not in TWO]
     rest = dict.fromkeys(LABELS, 500)
     found = [
@@ -174,25 +174,25 @@ def _take(draw: Draw, cifar10: Path, out: Path) -> None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as name:
-        unfinished = Path(name) / "pictures"
+        unfinished = Path(name) / "images"
         for label, count in draw.counts.items():
-            pictures = sorted((cifar10 / draw.half / label).iterdir())
-            random.Random(f"{draw.seed} {label}").shuffle(pictures)
-            chosen = pictures[draw.skip : draw.skip + count]
+            images = sorted((cifar10 / draw.half / label).iterdir())
+            random.Random(f"{draw.seed} {label}").shuffle(images)
+            chosen = images[draw.skip : draw.skip + count]
             if len(chosen) < count:
-                raise SystemExit(f"{cifar10 / draw.half / label} has {len(pictures)} pictures, too few for {folder}")
+                raise SystemExit(f"{cifar10 / draw.half / label} has {len(images)} images, too few for {folder}")
             (unfinished / label).mkdir(parents=True)
-            for picture in chosen:
-                _copy(picture, unfinished / label / picture.name, draw.pixels)
+            for image in chosen:
+                _copy(image, unfinished / label / image.name, draw.pixels)
         if not folder.is_dir():  # another call may have been faster
             unfinished.rename(folder)
 
 
-def _copy(picture: Path, to: Path, pixels: int | None) -> None:
+def _copy(image: Path, to: Path, pixels: int | None) -> None:
     if not pixels:
-        shutil.copyfile(picture, to)
+        shutil.copyfile(image, to)
         return
-    with Image.open(picture) as small:
+    with Image.open(image) as small:
         small.resize((pixels, pixels), Image.Resampling.BICUBIC).save(to, quality=90)
 
 

@@ -11,7 +11,7 @@ import os
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.http.upload import read_picture
+from app.http.upload import read_image
 from app.limits.memory import keep_little_of_what_is_freed
 
 _BEST = b'{"class":"cat","probability":0.99}'
@@ -28,7 +28,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await _live(receive, send)
         return
     if scope["method"] == "POST":
-        await read_picture(dict(scope["headers"]), receive, 10_000_000, lambda _size: None)
+        await read_image(dict(scope["headers"]), receive, 10_000_000, lambda _size: None)
     await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
     await send({"type": "http.response.body", "body": _ANSWER})
 

@@ -157,7 +157,7 @@ def _loads(
     given = {"MODEL": artifact, "VARIANT": variant, "DEVICE": wanted.device, "PORT": "{port}", "WORKERS": workers}
     given["MAX_QUEUE"] = 1024  # or the workers refuse what the load generator deals to them unevenly
     environment = {f"SIGHTGLASS_{name}": str(value) for name, value in given.items()}
-    body, kind = multipart(plan.picture("500x375" if manifest.load(artifact).input.width > 64 else "32x32"))
+    body, kind = multipart(plan.image("500x375" if manifest.load(artifact).input.width > 64 else "32x32"))
     started, rows = time.monotonic(), []
     with servers.running(variant, ["-m", "app"], environment, folder / f"{variant}.log") as server:
         facts = {"workers": workers, "start_s": time.monotonic() - started}

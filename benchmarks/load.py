@@ -44,10 +44,10 @@ class Load:
         return self.requests / self.seconds
 
 
-def multipart(picture: bytes) -> tuple[bytes, str]:
+def multipart(image: bytes) -> tuple[bytes, str]:
     """The body that `curl -F file=@...` sends, and its Content-Type."""
     start = b'--%b\r\nContent-Disposition: form-data; name="file"; filename="p.jpg"\r\n' % _BOUNDARY
-    body = start + b"Content-Type: image/jpeg\r\n\r\n" + picture + b"\r\n--%b--\r\n" % _BOUNDARY
+    body = start + b"Content-Type: image/jpeg\r\n\r\n" + image + b"\r\n--%b--\r\n" % _BOUNDARY
     return body, f"multipart/form-data; boundary={_BOUNDARY.decode()}"
 
 

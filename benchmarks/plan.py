@@ -1,4 +1,4 @@
-"""What is measured: the pictures, the servers, and which of them meet how many connections."""
+"""What is measured: the images, the servers, and which of them meet how many connections."""
 
 import io
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from benchmarks.servers import Server, started
 from training.variants.golden import draw
 
 SMALL = "32x32"
-PICTURES = {SMALL: (32, 32, 90), "500x375": (500, 375, 85), "12 MP": (4032, 3024, 85)}
+IMAGES = {SMALL: (32, 32, 90), "500x375": (500, 375, 85), "12 MP": (4032, 3024, 85)}
 CONNECTIONS = (1, 8, 32, 64)
 FEW = (1, 32)
 SERVICE = "sightglass"
@@ -37,15 +37,15 @@ def few_of(connections: Sequence[int]) -> list[int]:
     return [each for each in connections if each in FEW] or list(connections[-1:])
 
 
-def closed_loops(picture: str, connections: Sequence[int]) -> list[Closed]:
-    """The rows of one picture."""
+def closed_loops(image: str, connections: Sequence[int]) -> list[Closed]:
+    """The rows of one image."""
     few = few_of(connections)
-    many = few if picture == "12 MP" else connections
+    many = few if image == "12 MP" else connections
     rows = [Closed(server, "multipart", each) for server in ("floor", SERVICE) for each in many]
     rows += [Closed(server, "raw", few[-1]) for server in ("floor", SERVICE)]
     rows += [Closed("sightglass fp32", "multipart", few[-1])]
     rows += [Closed("naive", "multipart", each) for each in few]
-    if picture == SMALL:
+    if image == SMALL:
         rows += [Closed(server, "multipart", each) for server in WORKERS for each in many]
     return rows
 
@@ -55,9 +55,9 @@ def variant_of(server: str) -> str:
     return VARIANTS.get(server, VARIANTS[SERVICE] if server in WORKERS else "")
 
 
-def picture(kind: str) -> bytes:
-    """A drawn picture with the grain of a photograph: without it, decoding would cost half."""
-    width, height, quality = PICTURES[kind]
+def image(kind: str) -> bytes:
+    """A drawn image with the grain of a photograph: without it, decoding would cost half."""
+    width, height, quality = IMAGES[kind]
     generator = np.random.default_rng(0)
     drawn = np.asarray(draw(width, height, generator)).astype(np.int16)
     grain = generator.normal(0, 6, drawn.shape).astype(np.int16)

@@ -22,7 +22,7 @@ from benchmarks.servers import Server
 class Key(NamedTuple):
     """What makes a row; `variant` of the service and the ceilings, 0 connections for the latter."""
 
-    picture: str
+    image: str
     server: str
     variant: str
     form: str
@@ -42,13 +42,13 @@ class Session:
 
     def measure(self) -> None:
         """One round."""
-        for kind in self._wanted.pictures:
-            picture = plan.picture(kind)
-            self._ceilings(kind, picture)
+        for kind in self._wanted.images:
+            image = plan.image(kind)
+            self._ceilings(kind, image)
             for loop in plan.closed_loops(kind, self._wanted.connections):
-                self._closed(kind, picture, loop)
+                self._closed(kind, image, loop)
             if kind == SMALL and self._wanted.open_seconds:
-                self._open(picture)
+                self._open(image)
 
     def rows(self) -> list[dict[str, Any]]:
         """The median of each row's `n` rounds, number by number."""
@@ -65,23 +65,23 @@ class Session:
         self._measured[key].append(measured)
         print(".", end="", file=sys.stderr, flush=True)
 
-    def _ceilings(self, kind: str, picture: bytes) -> None:
+    def _ceilings(self, kind: str, image: bytes) -> None:
         wanted, cores = self._wanted, machine.cores().usable
         variants = [*manifest.load(wanted.artifact).variants, ceiling.COMPILED]
         # torch's are there to compare the engines, and decoding is the same for all of them
         for variant in variants if kind == SMALL else [each for each in variants if each.startswith("onnx")]:
             seconds = wanted.seconds / 3  # a plain loop hardly varies
             try:
-                measured = ceiling.measure(wanted.artifact, variant, picture, wanted.batches, seconds, cores)
+                measured = ceiling.measure(wanted.artifact, variant, image, wanted.batches, seconds, cores)
             except CannotCompile as error:
                 self.not_run[f"ceiling {variant}"] = str(error)
                 continue
             for batch, each in measured.items():
                 self._add(Key(kind, "ceiling", variant, f"batch {batch}", 0), asdict(each))
 
-    def _closed(self, kind: str, picture: bytes, loop: Closed) -> None:
+    def _closed(self, kind: str, image: bytes, loop: Closed) -> None:
         server = self._servers[loop.server]
-        body, content = multipart(picture) if loop.form == "multipart" else (picture, "image/jpeg")
+        body, content = multipart(image) if loop.form == "multipart" else (image, "image/jpeg")
         closed_loop(server.url, body, content, loop.connections, 1, self._folder)  # warm
         server.settle()
         before = server.cpu_seconds()
@@ -101,13 +101,13 @@ class Session:
         }
         self._add(Key(kind, loop.server, plan.variant_of(loop.server), loop.form, loop.connections), row)
 
-    def _open(self, picture: bytes) -> None:
+    def _open(self, image: bytes) -> None:
         """At shares of what this round's closed loop has just shown to be the capacity."""
         if not shutil.which("h2load"):
             self.not_run["open loop"] = "h2load is not on PATH; Debian has it in nghttp2-client"
             return
         wanted, server, variant = self._wanted, self._servers[SERVICE], plan.variant_of(SERVICE)
-        body, content = multipart(picture)
+        body, content = multipart(image)
         closed = Key(SMALL, SERVICE, variant, "multipart", plan.few_of(wanted.connections)[-1])
         capacity = self._measured[closed][-1]["per_second"]
         for percent in plan.OPEN_PERCENT:

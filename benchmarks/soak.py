@@ -1,4 +1,4 @@
-"""`python -m benchmarks.soak`: whether memory grows with the number of requests, over pictures of all sorts."""
+"""`python -m benchmarks.soak`: whether memory grows with the number of requests, over images of all sorts."""
 
 import argparse
 import io
@@ -108,8 +108,8 @@ def _write(folder: Path) -> list[str]:
     sizes = itertools.cycle([(32, 32), (64, 48), (200, 150), (32, 32), (500, 375)])
     kinds = ["JPEG", "PNG", "JPEG", "WEBP", "JPEG", "GIF", "JPEG", "BMP", "JPEG", "TIFF"] * 5
     files = [_encoded(*next(sizes), kind, seed) for seed, kind in enumerate(kinds)]
-    files += [_encoded(2000, 1500, "JPEG", 1), files[0][:200], b"no picture"]
-    paths = [folder / f"picture-{number}" for number in range(len(files))]
+    files += [_encoded(2000, 1500, "JPEG", 1), files[0][:200], b"no image"]
+    paths = [folder / f"image-{number}" for number in range(len(files))]
     for path, file in zip(paths, files, strict=True):
         path.write_bytes(file)
     return [str(path) for path in paths]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.plan import PICTURES
+from benchmarks.plan import IMAGES
 
 Column = tuple[str, str, int, int]  # head, key of the row, width, digits
 _CLOSED: tuple[Column, ...] = (
@@ -45,18 +45,18 @@ def with_shares(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     best: dict[tuple[str, str], float] = {}
     for row in rows:
         if row["server"] == "ceiling":
-            key = row["picture"], row["variant"]
+            key = row["image"], row["variant"]
             best[key] = min(best.get(key, math.inf), row["cpu_ms"])
     ours = [row for row in rows if row["server"].startswith("sightglass") and "cpu_ms" in row]
     for row in ours:
-        row["share"] = best[row["picture"], row["variant"]] / row["cpu_ms"]
+        row["share"] = best[row["image"], row["variant"]] / row["cpu_ms"]
     return rows
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """Three tables: servers and ceilings by picture, parts of the ceilings, open loop; then what was not run."""
-    order = list(PICTURES)
-    rows = sorted(result["rows"], key=lambda row: (order.index(row["picture"]), row["connections"]))
+    """Three tables: servers and ceilings by image, parts of the ceilings, open loop; then what was not run."""
+    order = list(IMAGES)
+    rows = sorted(result["rows"], key=lambda row: (order.index(row["image"]), row["connections"]))
     ceilings = [row for row in rows if row["server"] == "ceiling"]
     opened = [row for row in rows if "offered" in row]
     return [
@@ -73,11 +73,11 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
     heads = " ".join(f"{head:>{width}}" for head, _, width, _ in columns)
-    table = [f"{'picture':8} {'server':21} {'form':9} {'conn':>4} {heads}"]
+    table = [f"{'image':8} {'server':21} {'form':9} {'conn':>4} {heads}"]
     for row in rows:
         name = f"{row['server']} {row['variant']}" if row["server"] == "ceiling" else row["server"]
         cells = " ".join(_cell(row.get(key), width, digits) for _, key, width, digits in columns)
-        table.append(f"{row['picture']:8} {name:21} {row['form']:9} {row['connections'] or '':>4} {cells}".rstrip())
+        table.append(f"{row['image']:8} {name:21} {row['form']:9} {row['connections'] or '':>4} {cells}".rstrip())
     return table
 
 

@@ -45,7 +45,7 @@ def digits_artifact(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def colours_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain folder of 3 classes of 60 pictures. Do not write into it; copy it."""
+    """A plain folder of 3 classes of 60 images. Do not write into it; copy it."""
     return colours.write(tmp_path_factory.mktemp("data") / "colours", each=60)
 
 

@@ -44,10 +44,10 @@ def test_every_model_trains_a_step_exports_and_serves(name: str, tmp_path: Path)
     assert {"torchscript", "onnx"} <= set(described.variants)
     assert (described.heatmap is not None) == registry.MODELS[name].heatmap
 
-    picture = next((data / "red").iterdir()).read_bytes()
+    image = next((data / "red").iterdir()).read_bytes()
     reference = EagerEngine(Servable(run.network(), run.input.mean, run.input.std, described.temperature))
-    expected = reference.run(decode(picture, run.input).pixels[None]).probabilities[0]
+    expected = reference.run(decode(image, run.input).pixels[None]).probabilities[0]
     with serving(artifact, tmp_path, VARIANT="onnx") as server:
-        answer = httpx2.post(f"{server.url}/predict?top_k=all", files={"file": picture}).json()
+        answer = httpx2.post(f"{server.url}/predict?top_k=all", files={"file": image}).json()
     found = {row["class"]: row["probability"] for row in answer["top_k"]}
     assert np.allclose([found[label] for label in run.labels], expected, atol=1e-4)

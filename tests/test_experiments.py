@@ -11,7 +11,7 @@ from training.recipes import recipe
 
 
 def drawn(draw: Draw, tmp_path: Path) -> dict[str, set[str]]:
-    """Class -> file names, of a drawing from 20 pictures a class."""
+    """Class -> file names, of a drawing from 20 images a class."""
     cifar10 = tmp_path / "cifar10"
     if not cifar10.is_dir():
         colours.write(cifar10 / "train", each=20)
@@ -20,7 +20,7 @@ def drawn(draw: Draw, tmp_path: Path) -> dict[str, set[str]]:
     return {folder.name: {file.name for file in folder.iterdir()} for folder in folders}
 
 
-def test_a_folder_has_as_many_pictures_of_a_class_as_asked_drawn_by_its_seed(tmp_path: Path) -> None:
+def test_a_folder_has_as_many_images_of_a_class_as_asked_drawn_by_its_seed(tmp_path: Path) -> None:
     counts = {"red": 5, "blue": 3}
     train = drawn(Draw("two/train", "train", counts), tmp_path)
     assert {label: len(names) for label, names in train.items()} == counts
@@ -30,8 +30,8 @@ def test_a_folder_has_as_many_pictures_of_a_class_as_asked_drawn_by_its_seed(tmp
     assert drawn(Draw("two/train", "train", {"green": 1}), tmp_path) == train, "what is there is kept"
 
 
-def test_too_few_pictures_are_an_error_and_leave_no_folder_behind(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="has 20 pictures, too few"):
+def test_too_few_images_are_an_error_and_leave_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="has 20 images, too few"):
         drawn(Draw("two/train", "train", {"red": 21}), tmp_path)
     assert list((tmp_path / "data").rglob("*.png")) == []
 

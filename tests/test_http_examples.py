@@ -65,7 +65,7 @@ def test_a_command_answers(command: str, url: str) -> None:
     assert answer in said(["bash", "-c", command], url)
 
 
-def test_the_python_client_answers_and_says_what_is_no_picture(url: str) -> None:
+def test_the_python_client_answers_and_says_what_is_no_image(url: str) -> None:
     first, _, _ = blocks("python")
     lines = said([sys.executable, "-W", "error", "-"], url, first).splitlines()
     assert re.fullmatch(r"cat 0\.9\d+ cifar10", lines[0])

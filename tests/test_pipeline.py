@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import serving
 from training.data.source import index
 
@@ -27,19 +27,19 @@ def sightglass(*words: object, **environment: str) -> subprocess.CompletedProces
     )
 
 
-def odd_pictures() -> list[tuple[str, bytes]]:
+def odd_images() -> list[tuple[str, bytes]]:
     """50 large, rotated, translucent and CMYK files."""
     files = []
     for seed in range(10):
-        photo = picture(800 + 37 * seed, 600 - 23 * seed, seed)
+        photo = drawing(800 + 37 * seed, 600 - 23 * seed, seed)
         translucent = photo.convert("RGBA")
         translucent.putalpha(Image.linear_gradient("L").resize(photo.size))
         files += [
-            (f"large{seed}.jpg", encode(picture(2400, 1600, seed), "JPEG")),
+            (f"large{seed}.jpg", encode(drawing(2400, 1600, seed), "JPEG")),
             (f"turned{seed}.jpg", encode(photo, "JPEG", orientation=1 + seed % 8)),
             (f"alpha{seed}.png", encode(translucent)),
             (f"cmyk{seed}.jpg", encode(photo.convert("CMYK"), "JPEG")),
-            (f"wide{seed}.png", encode(picture(1500, 90 + seed, seed))),
+            (f"wide{seed}.png", encode(drawing(1500, 90 + seed, seed))),
         ]
     return files
 
@@ -50,7 +50,7 @@ def folder_of_files(source: str, count: int, folder: Path) -> Path:
     samples = data.splits.get("test") or data.splits["all"]
     chosen = [samples[position * len(samples) // count] for position in range(count)]
     files = [(f"{data.labels[s.label]}/{Path(s.path).name}", data.read(s.path)) for s in chosen]
-    files += [(f"{data.labels[0]}/{name}", content) for name, content in odd_pictures()]
+    files += [(f"{data.labels[0]}/{name}", content) for name, content in odd_images()]
     for name, content in files:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +74,12 @@ def require_http_equals_evaluate(artifact: Path, folder: Path, tmp_path: Path) -
 
 
 def test_http_equals_evaluate_on_digits(digits_artifact: Path, tmp_path: Path) -> None:
-    require_http_equals_evaluate(digits_artifact, folder_of_files("digits", 500, tmp_path / "pictures"), tmp_path)
+    require_http_equals_evaluate(digits_artifact, folder_of_files("digits", 500, tmp_path / "images"), tmp_path)
 
 
 @pytest.mark.cifar10
 def test_http_equals_evaluate_on_cifar10(cifar10: Path, tmp_path: Path) -> None:
-    require_http_equals_evaluate(DEFAULT, folder_of_files(str(cifar10), 500, tmp_path / "pictures"), tmp_path)
+    require_http_equals_evaluate(DEFAULT, folder_of_files(str(cifar10), 500, tmp_path / "images"), tmp_path)
 
 
 @pytest.mark.cifar10
@@ -88,7 +88,7 @@ def test_the_default_artifact_is_as_accurate_as_it_says(cifar10: Path) -> None:
     for variant, described in manifest["variants"].items():
         scores = json.loads(sightglass("evaluate", DEFAULT, "--data", cifar10, "--variant", variant, "--json").stdout)
         assert scores["n"] == described["score"]["n"] == 5000
-        # another CPU may round an INT8 product differently and move a few pictures
+        # another CPU may round an INT8 product differently and move a few images
         assert abs(scores["accuracy"] - described["score"]["accuracy"]) <= (0.002 if variant == "onnx-int8" else 0.0004)
 
 

@@ -1,4 +1,4 @@
-"""Score a run or an artifact on pictures it was not trained on."""
+"""Score a run or an artifact on images it was not trained on."""
 
 import csv
 import io
@@ -88,7 +88,7 @@ def _evaluate_artifact(
     """A variant through its serving engine."""
     described = manifest.load(folder)
     if source is None:
-        raise TrainingError("an artifact carries no pictures", f"sightglass evaluate {folder} --data DATA")
+        raise TrainingError("an artifact carries no images", f"sightglass evaluate {folder} --data DATA")
     name = variant or described.default_variant
     if name not in described.variants:
         raise TrainingError(f'{folder} has no variant "{name}"', f"it has {', '.join(described.variants)}")
@@ -113,9 +113,7 @@ def _elsewhere(
     missing = len(recorded[split]) - len(chosen.splits[split])
     if missing:
         verb = "is" if missing == 1 else "are"
-        talk.fact(
-            "warn", f"{missing} of the {len(recorded[split])} pictures recorded as {split} {verb} not in {source}"
-        )
+        talk.fact("warn", f"{missing} of the {len(recorded[split])} images recorded as {split} {verb} not in {source}")
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""What a network has learnt and where it looks, as pictures and tables in one new folder."""
+"""What a network has learnt and where it looks, as images and tables in one new folder."""
 
 import csv
 import io
@@ -30,9 +30,9 @@ CLASSES = 10  # that are maximised at once
 
 @dataclass(frozen=True)
 class Wish:
-    """What to explain: picture files, a class and a layer (None: each picture's own answer, the last maps)."""
+    """What to explain: image files, a class and a layer (None: each image's own answer, the last maps)."""
 
-    pictures: Sequence[Path] = ()
+    images: Sequence[Path] = ()
     label: str | None = None
     layer: str | None = None
     steps: int = 200
@@ -40,41 +40,42 @@ class Wish:
 
 @dataclass
 class Findings:
-    """Everything but the pictures; `as_json` is explain.json."""
+    """Everything but the images; `as_json` is explain.json."""
 
     layers: list[Layer]
     filters: Filters | None = None
     activity: list[activations.Activity] = field(default_factory=list)
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
     maximised: list[dict[str, Any]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        document = asdict(self)
+        return {"pictures": document.pop("images"), **document}  # its key from before there was one word for it
 
 
 def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
     """Write the new folder `out`; nothing is left behind where a wish cannot be met.
 
-    Raises TrainingError for an unknown class or layer and for a picture that cannot be read.
+    Raises TrainingError for an unknown class or layer and for an image that cannot be read.
     """
     atomic.require_new(out)
     use_cores()
     label = None if wish.label is None else _number(wish.label, eager.labels)
-    pictures = [_read(path, eager) for path in wish.pictures]
+    images = [_read(path, eager) for path in wish.images]
     blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))
     with atomic.new_folder(out) as folder:
         found = Findings(table(eager.network, eager.input.channels, eager.input.width))
         _explain_filters(eager, found, folder)
-        if pictures:
+        if images:
             layer = wish.layer or activations.last_maps(eager.network, blank)
-            found.activity = activations.statistics(eager.network, torch.cat([each.x for each in pictures]))
-            for number, seen in enumerate(pictures, 1):
-                _explain_picture(eager, seen, f"{number:02}-{seen.path.stem}", layer, label, found, folder)
+            found.activity = activations.statistics(eager.network, torch.cat([each.x for each in images]))
+            for number, seen in enumerate(images, 1):
+                _explain_image(eager, seen, f"{number:02}-{seen.path.stem}", layer, label, found, folder)
         elif wish.layer:
             layer_of(eager.network, wish.layer)
-            raise TrainingError(f'layer "{wish.layer}" answers to pictures, and there are none', "name picture files")
+            raise TrainingError(f'layer "{wish.layer}" answers to images, and there are none', "name image files")
         if wish.steps:
             _maximise(eager, _asked(label, found, eager), wish.steps, found, folder, talk)
         _write_tables(found, folder)
@@ -110,7 +111,7 @@ def _explain_filters(eager: Eager, found: Findings, folder: Path) -> None:
     _save(figures.of_filters(found.filters, weights), "filters.png", found, folder)
 
 
-def _explain_picture(
+def _explain_image(
     eager: Eager, seen: Seen, name: str, layer: str, label: int | None, found: Findings, folder: Path
 ) -> None:
     probabilities = eager.probabilities(seen.x)[0]
@@ -126,7 +127,7 @@ def _explain_picture(
         "layer": layer,
         "grad_cam": heat.tolist(),
     }
-    found.pictures.append(row)
+    found.images.append(row)
     title = f"{seen.path.name}: {row['prediction']}, p = {row['probability']:.3f}"
     about = f"{row['class']}, p = {row['class_probability']:.3f}"
     overlay = figures.of_grad_cam(seen, eager.input, title, about, layer, heat)
@@ -155,7 +156,7 @@ def _asked(label: int | None, found: Findings, eager: Eager) -> list[int]:
     """The classes to maximise: the one asked for, or those that were explained, or the first ones."""
     if label is not None:
         return [label]
-    explained = dict.fromkeys(eager.labels.index(each["class"]) for each in found.pictures)
+    explained = dict.fromkeys(eager.labels.index(each["class"]) for each in found.images)
     return list(explained or range(len(eager.labels)))[:CLASSES]
 
 

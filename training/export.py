@@ -45,23 +45,23 @@ Writers = Mapping[str, tuple[str, Writer]]
 
 
 def export(
-    run: Run, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS, *, pictures: bool = True
+    run: Run, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS, *, images: bool = True
 ) -> Manifest:
     """Write the artifact `out` = .../NAME/VERSION; nothing is left behind where a gate refuses.
 
     Temperature and gates use val, INT8 calibration uses train, as does its gate where val is small, but other images of
     it; test is only measured, once per kept variant.
-    Without `pictures` the report holds none of test's.
+    Without `images` the report holds none of test's.
     Raises TrainingError, also while the run is trained, when weights, curves and report would be of different epochs;
     Refused where an fp32 variant is not the checkpoint.
     """
     name, version = _name_and_version(out)
     with locks.reading(run.folder):
-        return _export(run, out, name, version, source, talk, writers, pictures=pictures)
+        return _export(run, out, name, version, source, talk, writers, images=images)
 
 
 def _export(
-    run: Run, out: Path, name: str, version: int, source: str | None, talk: Talk, writers: Writers, *, pictures: bool
+    run: Run, out: Path, name: str, version: int, source: str | None, talk: Talk, writers: Writers, *, images: bool
 ) -> Manifest:
     run.history()  # the report needs it: damage is found before the work
     tracker = mlflow.connect(run.folder, talk, resumed=True)
@@ -73,21 +73,21 @@ def _export(
         calibration = splits["train"].take(np.arange(len(splits["train"])))
         loaded: dict[str, Runs] = {"checkpoint": EagerEngine(model.servable)}
         loaded |= _write(model.servable, calibration, folder, writers, talk)
-        images = _golden_images(run, model.servable)
-        rows = _judge(loaded, splits, images, writers)
+        stored = _golden_images(run, model.servable)
+        rows = _judge(loaded, splits, stored, writers)
         use_cores()  # again: TorchScript's engine has set its one thread for all of torch
-        evidence = _evidence(run, data, splits, model, images, pictures=pictures)
+        evidence = _evidence(run, data, splits, model, stored, images=images)
         rows = [_measure_once(row, loaded, evidence) for row in rows]
         described = describe(name, version, model.servable, rows, evidence)
-        described = _save(folder, described, images, rows, evidence)
+        described = _save(folder, described, stored, rows, evidence)
         seconds = _self_test_in_a_fresh_process(folder)
     for line in report.verdict(rows, described):
         talk.line(line)
     for name, sentence in (*report.reasons(rows, described), *report.fitted(evidence)):
         talk.fact(name, sentence)
     talk.fact("trust", str(evidence.evaluation.calibration))
-    talk.fact("golden", f"{count(len(images.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s")
-    holds = f"with pictures of {evidence.split}; --no-pictures leaves them out" if pictures else "without pictures"
+    talk.fact("golden", f"{count(len(stored.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s")
+    holds = f"with images of {evidence.split}; --no-images leaves them out" if images else "without images"
     talk.fact("report", f"{out / 'report.html'} ({holds})")
     tracker.register(out, described)
     return described
@@ -144,12 +144,12 @@ def _golden_images(run: Run, servable: Servable) -> Golden:
     return Golden(files, decoded, EagerEngine(servable).run(decoded).probabilities, contract="")
 
 
-def _judge(loaded: Mapping[str, Runs], splits: Mapping[str, Pixels], images: Golden, writers: Writers) -> list[Verdict]:
+def _judge(loaded: Mapping[str, Runs], splits: Mapping[str, Pixels], stored: Golden, writers: Writers) -> list[Verdict]:
     """One row per engine, the checkpoint first. A refused INT8 is only left out; a refused fp32 ends the export."""
     proofs = gates.measure(loaded, splits["val"], splits.get("judges"))
     rows = []
     for name, engine in loaded.items():
-        difference = float(np.abs(engine.run(images.pixels).probabilities - images.probabilities).max())
+        difference = float(np.abs(engine.run(stored.pixels).probabilities - stored.probabilities).max())
         why = "" if name == "checkpoint" else gates.objection(name, proofs, difference)
         if why and name != "onnx-int8":
             raise Refused(f"{name} refused: {why}", "the exported graph is not the checkpoint; nothing was written")
@@ -169,7 +169,7 @@ def _measure_once(row: Verdict, loaded: Mapping[str, Runs], evidence: report.Evi
 
 
 def _evidence(
-    run: Run, data: Data, splits: Mapping[str, Pixels], model: Calibrated, images: Golden, *, pictures: bool
+    run: Run, data: Data, splits: Mapping[str, Pixels], model: Calibrated, stored: Golden, *, images: bool
 ) -> report.Evidence:
     """What the checkpoint answers on all of the held-out split, test or else val, and on the golden images."""
     split = "test" if "test" in splits else "val"
@@ -184,22 +184,22 @@ def _evidence(
         evaluation=Evaluation.of(run.labels, held_out.labels, outputs.probabilities),
         outputs=outputs,
         val_logits=model.val_logits,
-        drawings=checkpoint.run(images.pixels),
+        drawings=checkpoint.run(stored.pixels),
         checkpoint=checkpoint,
         temperature=model.temperature,
-        pictures=pictures,
+        images=images,
     )
 
 
 def _save(
-    folder: Path, described: Manifest, images: Golden, rows: list[Verdict], evidence: report.Evidence
+    folder: Path, described: Manifest, stored: Golden, rows: list[Verdict], evidence: report.Evidence
 ) -> Manifest:
     """Everything beside the variants; the manifest last, with the checksum of every file."""
     run = evidence.run
     for row in rows:
         if row.objection:
             (folder / row.file).unlink()
-    replace(images, contract=described.contract).save(folder)
+    replace(stored, contract=described.contract).save(folder)
     (folder / "weights.safetensors").write_bytes(safetensors.torch.save(run.network().state_dict()))
     report.write(folder, described, rows, evidence)
     recorded = {name: [digest[:16] for digest in sums] for name, sums in run.checksums().items() if name != "train"}

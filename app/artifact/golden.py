@@ -30,7 +30,7 @@ class VariantMismatch(ArtifactError):
 
 @dataclass(frozen=True)
 class Golden:
-    """`files`: G encoded pictures. `pixels` uint8[G, H, W, 3] and `probabilities` float32[G, K] are what the export's
+    """`files`: G encoded images. `pixels` uint8[G, H, W, 3] and `probabilities` float32[G, K] are what the export's
     decoder and the eager checkpoint made of them. `contract`: see Manifest.contract."""
 
     files: tuple[bytes, ...]

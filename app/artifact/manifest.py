@@ -88,7 +88,7 @@ class Manifest(_Part):
     """Height and width of the class activation maps, where the model has them."""
     heatmap_box: tuple[float, float, float, float] | None = None
     """Left, top, right and bottom of their grid in the model's pixels, each place in the middle of what it sees: with
-    padded strides not the picture's edges. None: its edges."""
+    padded strides not the image's edges. None: its edges."""
     variants: dict[str, Variant]
     default_variant: str
     metrics: Metrics

@@ -1,4 +1,4 @@
-"""What is told of answered pictures, and the messages of an answer that is sent at once."""
+"""What is told of answered images, and the messages of an answer that is sent at once."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def whole(body: bytes, kind: bytes, *head: tuple[bytes, bytes]) -> tuple[Message
 
 
 def record(prediction: Prediction, bytes_in: int, trace: Trace) -> None:
-    """What the log and Server-Timing say of a request with one picture."""
+    """What the log and Server-Timing say of a request with one image."""
     geometry = prediction.decoded.geometry
     label, confidence = prediction.top_k[0]
     _fill(trace.stages, prediction)
@@ -33,7 +33,7 @@ def record(prediction: Prediction, bytes_in: int, trace: Trace) -> None:
 
 
 def record_together(predictions: Sequence[Prediction], bytes_in: int, trace: Trace) -> None:
-    """The same of pictures that went side by side: the request's stages are the slowest's."""
+    """The same of images that went side by side: the request's stages are the slowest's."""
     for prediction in predictions:
         stages: dict[str, float] = {}
         _fill(stages, prediction)
@@ -47,7 +47,7 @@ def record_together(predictions: Sequence[Prediction], bytes_in: int, trace: Tra
 
 
 def observe(prediction: Prediction, bytes_in: int, metrics: Metrics) -> None:
-    """What the metrics say of one picture; its stages are the request's, see `Trace`."""
+    """What the metrics say of one image; its stages are the request's, see `Trace`."""
     geometry = prediction.decoded.geometry
     metrics.observe_prediction(*prediction.top_k[0], bytes_in, geometry.width * geometry.height)
 

@@ -13,7 +13,7 @@ _INFLATED_BYTES = 64 * 1024  # 0.2 ms
 _MAGIC = b"\x1f\x8b"
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _NAMES = {b"gzip": "gzip", b"x-gzip": "gzip", b"deflate": "deflate"}
-_MOST_INFLATION = 100  # beyond an upload's size: pictures inflate to a few times as much, and zlib's limit is 1,032
+_MOST_INFLATION = 100  # beyond an upload's size: images inflate to a few times as much, and zlib's limit is 1,032
 
 
 async def slices(receive: Receive) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""What becomes of each picture, whichever route it came by."""
+"""What becomes of each image, whichever route it came by."""
 
 from typing import Self
 
@@ -15,7 +15,7 @@ _OUTCOMES = {
 
 
 class Counted:
-    """A context: each picture exactly once in images_total, as `answered` if all goes well, and in queue_images from
+    """A context: each image exactly once in images_total, as `answered` if all goes well, and in queue_images from
     when it is there."""
 
     def __init__(self, metrics: Metrics, images: int = 1, answered: str = "predicted", arriving: bool = False) -> None:
@@ -49,5 +49,5 @@ class Counted:
 
 
 def outcome_of(problem: Problem) -> str:
-    """What becomes of a picture that ends with it."""
+    """What becomes of an image that ends with it."""
     return _OUTCOMES.get(problem.code, "invalid")

@@ -34,7 +34,7 @@ class File:
     received: bytearray = field(default_factory=bytearray)
 
     def content(self, max_bytes: int) -> bytes:
-        """The encoded picture, once: it is not kept here. Raises Problem: empty_body, upload_too_large."""
+        """The encoded image, once: it is not kept here. Raises Problem: empty_body, upload_too_large."""
         if self.size > max_bytes:
             raise too_large(self.size, max_bytes)
         if not self.size:

@@ -1,4 +1,4 @@
-"""What OpenAPI says that no signature does: pictures as bodies, headers, examples, and errors from their table."""
+"""What OpenAPI says that no signature does: images as bodies, headers, examples, and errors from their table."""
 
 import re
 from http import HTTPStatus
@@ -105,7 +105,7 @@ CARD = [
 METRICS = '# TYPE sightglass_images_total counter\nsightglass_images_total{outcome="predicted"} 1027.0\n'
 # By code, what the example says beside what the table has; the title is the detail of the others.
 _SAID: dict[str, Document] = {
-    "empty_body": {"detail": "Send the picture as the body, or as the multipart field `file`."},
+    "empty_body": {"detail": "Send the image as the body, or as the multipart field `file`."},
     "bad_field": {"detail": "Expected one file in the field `file`, but there are several."},
     "bad_parameter": {"detail": "top_k=11: this model has 10 labels; 1 to 10, or `all`."},
     "upload_too_large": {
@@ -118,7 +118,7 @@ _SAID: dict[str, Document] = {
         "accepted": ["JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF"],
     },
     "unsupported_encoding": {"detail": "Content-Encoding: br: this service takes gzip, deflate or none."},
-    "queue_full": {"detail": "128 pictures are waiting; try again."},
+    "queue_full": {"detail": "128 images are waiting; try again."},
     "unauthorized": {"detail": "Send a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`."},
     "internal_error": {"detail": "The service failed on this request; its log has the details."},
     "not_ready": {"detail": "The engine failed; /health and the log have the details."},
@@ -141,7 +141,7 @@ _HEADERS = {
     "Retry-After": "In how many seconds to come again.",
 }
 _NUMBERS = {"Retry-After"}
-_TAGS = {"pictures": "What is in a picture.", "service": "What is served, and how it fares."}
+_TAGS = {"pictures": "What is in an image.", "service": "What is served, and how it fares."}
 
 
 def problems(*statuses: int) -> dict[int | str, Document]:
@@ -240,5 +240,5 @@ def _complete_answers(path: str, answers: Document) -> None:
                 content.get("examples", {}).pop(code, None)
         headers = answer.setdefault("headers", {})
         headers["X-Request-ID"] = _header("X-Request-ID")
-        if str(status) == "200" and "504" in answers and path != _SIDE_BY_SIDE:  # a picture went through the pipeline
+        if str(status) == "200" and "504" in answers and path != _SIDE_BY_SIDE:  # an image went through the pipeline
             headers["Server-Timing"] = _header("Server-Timing")

@@ -1,4 +1,4 @@
-"""What several routes are asked alike: a picture, how many labels, and by when."""
+"""What several routes are asked alike: an image, how many labels, and by when."""
 
 import re
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from starlette.types import Scope
 from app.errors import Problem
 from app.http.openapi import BINARY
 
-PICTURE: dict[str, Any] = {
+IMAGE: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "One JPEG, PNG, WebP, BMP, GIF or TIFF, known by its bytes; as a form or as the body itself.",
@@ -31,7 +31,7 @@ _NUMBER = re.compile("[0-9]{1,9}")
 TopK = Annotated[str | None, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
 Timeout = Annotated[
     int | None,
-    Header(ge=1, alias="X-Request-Timeout-Ms", description="The picture is dropped if its turn comes later than that."),
+    Header(ge=1, alias="X-Request-Timeout-Ms", description="The image is dropped if its turn comes later than that."),
 ]
 
 

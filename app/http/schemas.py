@@ -114,14 +114,14 @@ def batch_json(results: Sequence[bytes], served: Served) -> bytes:
 
 
 class Size(_Schema):
-    """Of the picture as displayed (EXIF applied), in pixels."""
+    """Of the image as displayed (EXIF applied), in pixels."""
 
     width: int
     height: int
 
 
 class Box(_Schema):
-    """In pixels of the picture as displayed; it can stick out of the picture."""
+    """In pixels of the image as displayed; it can stick out of the image."""
 
     left: float
     top: float
@@ -130,7 +130,7 @@ class Box(_Schema):
 
 
 class ExplanationResponse(_Schema):
-    """The answer of /explain: the grid `heatmap`, row 0 at the top, lies evenly over `box`, in pixels of the picture.
+    """The answer of /explain: the grid `heatmap`, row 0 at the top, lies evenly over `box`, in pixels of the image.
 
     Its unit is the class's logit: what speaks for the class is positive. `class-activation`: the numbers' mean is the
     logit. `occlusion`: by how much the logit falls with that place covered. `strongest` is the greatest number that any
@@ -223,7 +223,7 @@ class CardSection(_Schema):
 
 
 class SampleDocument(_Schema):
-    """A picture to try: `path` below the service's own, and what the checkpoint said of it at the export."""
+    """An image to try: `path` below the service's own, and what the checkpoint said of it at the export."""
 
     path: str
     media_type: str

@@ -1,4 +1,4 @@
-"""The picture of a request: a multipart field `file` or the raw body, in memory and never larger than the limit."""
+"""The image of a request: a multipart field `file` or the raw body, in memory and never larger than the limit."""
 
 import asyncio
 import re
@@ -22,8 +22,8 @@ _FILE_HEAD = re.compile(
 )
 
 
-async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int, hold: Hold) -> bytes:
-    """The encoded picture. A multipart body is taken apart; any other body is the picture, whatever its type says.
+async def read_image(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int, hold: Hold) -> bytes:
+    """The encoded image. A multipart body is taken apart; any other body is the image, whatever its type says.
 
     `hold` is told the size of each piece as it comes, and may raise.
 
@@ -34,19 +34,19 @@ async def read_picture(headers: Mapping[bytes, bytes], receive: Receive, max_byt
     multipart = content_type[:19].lower() == b"multipart/form-data"
     allowed = max_bytes + _FORM_OVERHEAD_BYTES if multipart else max_bytes
     pieces = await _body(headers, receive, allowed, max_bytes, hold)
-    picture = _only_file_at_sight(content_type, pieces) if multipart else b"".join(pieces)
-    if picture is None:
+    image = _only_file_at_sight(content_type, pieces) if multipart else b"".join(pieces)
+    if image is None:
         hold(sum(map(len, pieces)))  # the parser holds it twice more
-        picture = await _form_file(content_type, pieces, max_bytes)
-    if not picture:
-        raise Problem("empty_body", "Send the picture as the body, or as the multipart field `file`.")
-    if len(picture) > max_bytes:
-        raise too_large(len(picture), max_bytes)
-    return picture
+        image = await _form_file(content_type, pieces, max_bytes)
+    if not image:
+        raise Problem("empty_body", "Send the image as the body, or as the multipart field `file`.")
+    if len(image) > max_bytes:
+        raise too_large(len(image), max_bytes)
+    return image
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int, hold: Hold) -> bytes:
-    """The body, whatever its type. `hold` and the problems are those of `read_picture`."""
+    """The body, whatever its type. `hold` and the problems are those of `read_image`."""
     return b"".join(await _body(headers, receive, max_bytes, max_bytes, hold))
 
 

@@ -1,4 +1,4 @@
-"""Many callers' pictures in, few engine runs out, each caller gets its own row."""
+"""Many callers' images in, few engine runs out, each caller gets its own row."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from app.engines import EngineError, Outputs, Runs
 
 logger = logging.getLogger("sightglass")
-_STOPPED = "the service stopped before this picture's turn"
+_STOPPED = "the service stopped before this image's turn"
 
 
 class Answer(NamedTuple):
-    """One picture's row: probabilities and logits float32[K], heatmap float32[K, h, w] or None; times in seconds."""
+    """One image's row: probabilities and logits float32[K], heatmap float32[K, h, w] or None; times in seconds."""
 
     probabilities: NDArray[np.float32]
     logits: NDArray[np.float32]
@@ -96,7 +96,7 @@ class Batcher:
         return len(self._queue)
 
     async def submit(self, pixels: NDArray[np.uint8]) -> Answer:
-        """uint8[H, W, 3] -> its Answer. Cancelling the caller takes the picture out of the queue.
+        """uint8[H, W, 3] -> its Answer. Cancelling the caller takes the image out of the queue.
 
         Raises EngineError where the engine failed on its batch, or nobody empties the queue any more.
         """
@@ -135,7 +135,7 @@ class Batcher:
             _fail(batch, error)
 
     async def _one_by_one(self, batch: list[_Waiting], error: EngineError) -> EngineError | None:
-        """One picture's trouble is not the others', and what is too much at once may do in turn. After two that fail,
+        """One image's trouble is not the others', and what is too much at once may do in turn. After two that fail,
         when none has worked, it is the engine: the error is returned for all."""
         failed, worked = 0, False
         for item in batch:
@@ -165,7 +165,7 @@ class Batcher:
         return None
 
     async def _gather(self, batch: list[_Waiting]) -> None:
-        """Fill the batch with what is queued, but not with pictures whose callers have left."""
+        """Fill the batch with what is queued, but not with images whose callers have left."""
         await self._until(1)
         if self._delay_seconds:
             with suppress(TimeoutError):

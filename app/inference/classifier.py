@@ -1,4 +1,4 @@
-"""One request: bytes -> decoded pixels -> a place in the queue -> this picture's row -> labels with probabilities."""
+"""One request: bytes -> decoded pixels -> a place in the queue -> this image's row -> labels with probabilities."""
 
 import asyncio
 import functools
@@ -59,7 +59,7 @@ class Classifier:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     async def predict(self, data: bytes, top_k: int) -> Prediction:
-        """Classify one encoded picture; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""
+        """Classify one encoded image; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""
         started = time.perf_counter()
         decoded = await self._decode(data)
         decode_seconds = time.perf_counter() - started
@@ -68,14 +68,14 @@ class Classifier:
         return Prediction(ranked, decoded, answer, decode_seconds)
 
     async def _decode(self, data: bytes) -> Decoded:
-        """A small picture at once, any other in a decoder's thread."""
+        """A small image at once, any other in a decoder's thread."""
         spec, max_pixels = self.served.manifest.input, self._max_pixels
         if len(data) <= _SMALL_FILE_BYTES and (decoded := decode_quick(data, spec, max_pixels, _SMALL_BYTES)):
             return decoded
         return await self.in_thread(data, lambda data, claim: decode(data, spec, max_pixels, claim))
 
     async def display(self, data: bytes, longest_side: int, draw: Callable[[NDArray[np.uint8], Claim], bytes]) -> bytes:
-        """What `draw` makes, in a decoder's thread, of the picture as displayed: uint8[h, w, 3]."""
+        """What `draw` makes, in a decoder's thread, of the image as displayed: uint8[h, w, 3]."""
         return await self.in_thread(
             data, lambda data, claim: draw(display(data, longest_side, self._max_pixels, claim), claim)
         )
@@ -99,7 +99,7 @@ class Classifier:
         return "" if self.batcher.alive else "The queue is no longer emptied."
 
     def why_not_ready(self) -> str:
-        """Why pictures are not answered; empty while they are."""
+        """Why images are not answered; empty while they are."""
         return self.why_not_live() or self.batcher.failure
 
     async def try_again(self) -> None:

@@ -1,4 +1,4 @@
-"""A class's heat map and the picture that it lies over."""
+"""A class's heat map and the image that it lies over."""
 
 import io
 import math
@@ -21,11 +21,11 @@ _INFERNO = (
     *("000004", "0c0826", "240c4f", "420a68", "5d126e", "781c6d", "932667", "ae305c"),
     *("c73e4c", "dd513a", "ed6925", "f8850f", "fca50a", "fac62d", "f2e661", "fcffa4"),
 )
-_OPAQUE = 0.65  # where the heat is greatest: the picture is seen through it
+_OPAQUE = 0.65  # where the heat is greatest: the image is seen through it
 _LEVEL = 1  # of zlib: 6 per cent more bytes than level 3, in two thirds of the time
 _REACH = 2  # places to each side that bicubic interpolation looks at
 _DIM = 0.6  # of the brightness, where the model did not look
-# What drawing takes at most per pixel: picture, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
+# What drawing takes at most per pixel: image, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
 _BYTES_PER_PIXEL = 28
 
 
@@ -48,7 +48,7 @@ class Explanation:
 
     `maps`: float32[K, h, w], of every class, in units of its logit: class activations (Zhou et al. 2016,
     arXiv:1512.04150), whose mean is the logit, or how much the logit falls with each place covered. Row 0 is at the top
-    of `box`, where the grid lies in the picture as displayed, in its pixels; it can stick out of what the model saw.
+    of `box`, where the grid lies in the image as displayed, in its pixels; it can stick out of what the model saw.
     """
 
     label: str
@@ -84,12 +84,12 @@ class Explanation:
 
 
 def overlay(
-    explanation: Explanation, picture: NDArray[np.uint8], claim: Callable[[int], AbstractContextManager[object]]
+    explanation: Explanation, image: NDArray[np.uint8], claim: Callable[[int], AbstractContextManager[object]]
 ) -> bytes:
-    """A PNG of the picture as displayed, uint8[h, w, 3]: heat over the box, and what is outside of it dimmed."""
-    height, width, _ = picture.shape
+    """A PNG of the image as displayed, uint8[h, w, 3]: heat over the box, and what is outside of it dimmed."""
+    height, width, _ = image.shape
     with claim(height * width * _BYTES_PER_PIXEL):
-        shown = Image.fromarray(picture)
+        shown = Image.fromarray(image)
         box = _within(explanation.geometry.seen, shown.size)
         warm = _heated(shown.crop(box), explanation)
         if warm.size != shown.size:
@@ -103,14 +103,14 @@ def overlay(
 
 
 def _within(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels, at least one, of a picture that was reduced to `size`."""
+    """The box in whole pixels, at least one, of an image that was reduced to `size`."""
     across, down = size[0] / geometry.width, size[1] / geometry.height
     left, top = min(size[0] - 1, round(geometry.left * across)), min(size[1] - 1, round(geometry.top * down))
     right, bottom = round(geometry.right * across), round(geometry.bottom * down)
     return left, top, max(left + 1, right), max(top + 1, bottom)
 
 
-def _heated(picture: Image.Image, explanation: Explanation) -> Image.Image:
+def _heated(image: Image.Image, explanation: Explanation) -> Image.Image:
     """The evidence, smooth between the middles of its places, as colour that covers the more the more there is."""
     evidence, seen = explanation.evidence(), explanation.geometry.seen
     rows, columns = evidence.shape
@@ -120,10 +120,10 @@ def _heated(picture: Image.Image, explanation: Explanation) -> Image.Image:
     saw = np.array([(seen.left - left) * across, (seen.top - top) * down])
     saw_to = np.array([(seen.right - left) * across, (seen.bottom - top) * down])
     beyond = max(0.0, *-saw, *(saw_to - [columns, rows]))
-    # with the outermost places repeated: where the kernel is cut off, Pillow puts the peak at the picture's edge
+    # with the outermost places repeated: where the kernel is cut off, Pillow puts the peak at the image's edge
     margin = _REACH + math.ceil(beyond)
     wide = Image.fromarray(np.pad(evidence * 255, margin, mode="edge"))
-    heat = wide.resize(picture.size, Image.Resampling.BICUBIC, (*(saw + margin), *(saw_to + margin))).convert("L")
+    heat = wide.resize(image.size, Image.Resampling.BICUBIC, (*(saw + margin), *(saw_to + margin))).convert("L")
     colours = heat.copy()
     colours.putpalette(_palette())
-    return Image.composite(colours.convert("RGB"), picture, heat.point(_opacity()))
+    return Image.composite(colours.convert("RGB"), image, heat.point(_opacity()))

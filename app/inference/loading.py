@@ -10,7 +10,7 @@ from app.artifact.golden import Golden, VariantMismatch
 from app.artifact.manifest import ArtifactError, Manifest
 from app.engines import EngineError, LibraryMissing, Runs
 
-# Measured for docs/performance.md: one picture's time in the event loop, and a worker with room for pictures.
+# Measured for docs/performance.md: one image's time in the event loop, and a worker with room for images.
 _HTTP_MS, _WORKER_BYTES, _MOST_WORKERS = 0.5, 300_000_000, 8
 
 
@@ -77,7 +77,7 @@ def start(folder: Path, variant: str = "auto", device: str = "auto", threads: in
 def workers_for(folder: Path, variant: str, device: str, threads: int | None) -> int:
     """How many processes serve this artifact best here: one a core where the network is small, else one with threads.
 
-    Python runs one thread of a process at a time, so that one process answers about 2,200 small pictures a second;
+    Python runs one thread of a process at a time, so that one process answers about 2,200 small images a second;
     a network that takes much longer gains nothing from a second process, and is held in memory once for each.
     Raises ArtifactError.
     """

@@ -1,4 +1,4 @@
-"""Where a class's logit comes from, asked of any network: cover a part of the picture and look what is lost."""
+"""Where a class's logit comes from, asked of any network: cover a part of the image and look what is lost."""
 
 import asyncio
 import math
@@ -11,15 +11,15 @@ from app.artifact.decoder.decode import InputSpec
 from app.artifact.decoder.geometry import Size
 from app.inference.batcher import Batcher
 
-PLACES = 8  # down and across: 64 more pictures for the engine
-# Of a batch: an explanation takes as long as it takes, and pictures to classify find room in the same engine run.
+PLACES = 8  # down and across: 64 more images for the engine
+# Of a batch: an explanation takes as long as it takes, and images to classify find room in the same engine run.
 _SHARE = 4
 
 
 class Occlusion:
     """A grey patch slid over the model's pixels (Zeiler and Fergus 2014, arXiv:1311.2901).
 
-    The patch has the mean colour of the training pictures, which says nothing either way, and is two places wide, so
+    The patch has the mean colour of the training images, which says nothing either way, and is two places wide, so
     that neighbours overlap. All explanations of a worker together have at most a quarter of a batch in its queue.
     """
 
@@ -34,7 +34,7 @@ class Occlusion:
     ) -> NDArray[np.float32]:
         """uint8[H, W, 3] and its logits float32[K] -> by how much each falls with each place covered: float32[K, h, w].
 
-        h and w are 8, or the picture's size if that is less. Of `margins`, pixels of padding at either side, above and
+        h and w are 8, or the image's size if that is less. Of `margins`, pixels of padding at either side, above and
         below, nothing is covered: there 0 is lost. Raises EngineError.
         """
         height, width, _ = pixels.shape

@@ -13,7 +13,7 @@ _RECENT = 100  # answers: what the service rate is the mean of, with the latest 
 
 
 class Admission:
-    """Places for pictures from the end of their upload until their answer. `admitted`: how many are taken.
+    """Places for images from the end of their upload until their answer. `admitted`: how many are taken.
 
     Who holds a place before its upload is there can keep everybody out and send nothing; so an upload holds memory
     alone, as much as has come, and gives that up too when it stands still and others need it.
@@ -38,7 +38,7 @@ class Admission:
 
     @contextmanager
     def upload(self, give_up: Callable[[], None], long: bool = False) -> Iterator["Upload"]:
-        """A lone picture from before its upload is read until its answer. `give_up` ends its request.
+        """A lone image from before its upload is read until its answer. `give_up` ends its request.
 
         `long`: it takes longer than a prediction; such have at most a quarter of the places, so that the others turn.
         Raises Problem when no place is free, so that nobody uploads for nothing; what is free now may not be later.
@@ -54,7 +54,7 @@ class Admission:
 
     @contextmanager
     def admit(self, images: int) -> Iterator[None]:
-        """Places for pictures that are there already. Raises Problem when too few are left."""
+        """Places for images that are there already. Raises Problem when too few are left."""
         self.check(images)
         since = time.perf_counter()
         self.admitted += images
@@ -71,13 +71,13 @@ class Admission:
         if long and self._long >= max(1, self.max_queue // 4):
             raise Problem("queue_full", f"{self._long} explanations are in progress; try again.", self._later())
         if self.admitted + images > self.max_queue:
-            raise Problem("queue_full", f"{self.admitted} pictures are waiting; try again.", self._later())
+            raise Problem("queue_full", f"{self.admitted} images are waiting; try again.", self._later())
 
     def first_turn(self, size: int, give_up: Callable[[], None]) -> Turn:
-        """As `upload`, for a batch whose first picture has at most `size` bytes; it waits for the rest of its turns."""
+        """As `upload`, for a batch whose first image has at most `size` bytes; it waits for the rest of its turns."""
         while not (turn := self.turns.first(size, give_up)):
             if not (self.turns.arrivals.give_up_stillest() or self.arrivals.give_up_stillest()):
-                full = "As many pictures are waiting as batches may add to; try again."
+                full = "As many images are waiting as batches may add to; try again."
                 raise Problem("queue_full", full, self._later())
         return turn
 
@@ -93,7 +93,7 @@ class Admission:
                 raise Problem("queue_full", refused, {**self._later(), **CLOSE})
 
     def enter(self, long: bool) -> None:
-        """A place for a picture whose upload is complete. Raises Problem when there is none."""
+        """A place for an image whose upload is complete. Raises Problem when there is none."""
         self.check(1, long)
         self.admitted += 1
         self._long += long
@@ -125,7 +125,7 @@ class Admission:
 
 
 class Upload:
-    """One lone picture's memory while it comes, and then its place. `since`: when it was complete."""
+    """One lone image's memory while it comes, and then its place. `since`: when it was complete."""
 
     def __init__(self, admission: Admission, give_up: Callable[[], None], long: bool) -> None:
         self.since = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The pictures of a batch wait for their turn: a place in the queue, and memory to receive the next one in."""
+"""The images of a batch wait for their turn: a place in the queue, and memory to receive the next one in."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ COPIES = 2  # of an upload while it comes: its pieces, and the file joined of th
 
 
 class Turn:
-    """One picture's place and memory, from before its upload is read until it is answered; then to be closed."""
+    """One image's place and memory, from before its upload is read until it is answered; then to be closed."""
 
     def __init__(self, turns: "Turns", held: int, give_up: Callable[[], None]) -> None:
         self.since = time.perf_counter()
@@ -46,17 +46,17 @@ class Turn:
 
 
 class Turns:
-    """Batches have at most half of the places and of the memory: the rest is there for lone pictures, which nobody
-    makes wait. What comes free goes to the batch that has waited longest, before any picture that comes later.
+    """Batches have at most half of the places and of the memory: the rest is there for lone images, which nobody
+    makes wait. What comes free goes to the batch that has waited longest, before any image that comes later.
 
-    Who waits here holds only pictures that are complete and end by themselves, so that nobody waits for ever.
+    Who waits here holds only images that are complete and end by themselves, so that nobody waits for ever.
     """
 
     def __init__(
         self, fits: Callable[[int], bool], count: Callable[[int, int], None], places: int, upload_bytes: int
     ) -> None:
         """`fits`: whether the queue has a place and this much memory; `count` is told changes of both. The other two
-        are what there is for batches and lone pictures together."""
+        are what there is for batches and lone images together."""
         self._fits = fits
         self._count = count
         self._places, self._bytes = max(1, places // 2), upload_bytes // 2

@@ -1,4 +1,4 @@
-"""The memory that pictures may take, from the container's limit: without it one large photo kills a small container."""
+"""The memory that images may take, from the container's limit: without it one large photo kills a small container."""
 
 import ctypes
 import sys
@@ -15,15 +15,15 @@ _DECODING = 0.6
 _UPLOADS = 0.3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES = 4 * 2**20
-_LEAST_BYTES = 16_000_000  # free for pictures; with less, ordinary ones are refused
+_LEAST_BYTES = 16_000_000  # free for images; with less, ordinary ones are refused
 
 
 class Abandoned(Exception):
-    """Nobody waits for the picture any more; nobody hears this either."""
+    """Nobody waits for the image any more; nobody hears this either."""
 
 
 class Memory:
-    """Shared by all requests of a worker. `decoding_bytes` and `upload_bytes` are what pictures may take altogether."""
+    """Shared by all requests of a worker. `decoding_bytes` and `upload_bytes` are what images may take altogether."""
 
     def __init__(self, free_bytes: int) -> None:
         """`free_bytes`: what may be allocated on top of what the process holds now."""
@@ -42,7 +42,7 @@ class Memory:
         free = (limit - processes * taken) // workers
         if free < _LEAST_BYTES:
             raise SettingsError(
-                f"{workers} worker{'s' if workers > 1 else ''} of {taken / 1e6:.0f} MB, and room for pictures, "
+                f"{workers} worker{'s' if workers > 1 else ''} of {taken / 1e6:.0f} MB, and room for images, "
                 f"do not fit into {limit / 1e6:.0f} MB of memory"
             )
         return cls(free)
@@ -55,13 +55,13 @@ class Memory:
         """
         if needed > self.decoding_bytes:
             raise TooManyPixels(
-                f"this picture needs {needed / 1e6:.0f} MB to decode; "
+                f"this image needs {needed / 1e6:.0f} MB to decode; "
                 f"of its memory limit the service has {self.decoding_bytes / 1e6:.0f} MB for that"
             )
         with (
             self._turn,
             self._freed,
-        ):  # without turns, small pictures that keep coming would hold a large one up for ever
+        ):  # without turns, small images that keep coming would hold a large one up for ever
             while not self._freed.wait_for(lambda: self._free >= needed, timeout=0.1):
                 if abandoned():
                     raise Abandoned
@@ -77,7 +77,7 @@ class Memory:
 def keep_little_of_what_is_freed() -> None:
     """Tell glibc that blocks from 4 MB up go back to the system when they are freed, and an arena's end beyond 4 MB.
 
-    By default the first bound rises to 32 MB with use: pictures of which nothing is left then stay resident, 50 MB
+    By default the first bound rises to 32 MB with use: images of which nothing is left then stay resident, 50 MB
     a thread. With a bound of 1 MB every upload of 1.5 MB is given new pages, 400 page faults a request.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):

@@ -1,1 +1,1 @@
-"""What people are told of a model: its card, its report's figures, and pictures to try it with."""
+"""What people are told of a model: its card, its report's figures, and images to try it with."""

@@ -23,7 +23,7 @@ def plain(text: str) -> str:
 
 
 def _seen(text: str) -> str:
-    """What has no picture, or no place in YAML, as the escape that Python writes for it."""
+    """What has no image, or no place in YAML, as the escape that Python writes for it."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

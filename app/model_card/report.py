@@ -14,7 +14,7 @@ class _Part(BaseModel):
 
 
 class ClassScore(_Part):
-    """One label of the evaluation; `confused` is what its pictures are most often called instead, or empty."""
+    """One label of the evaluation; `confused` is what its images are most often called instead, or empty."""
 
     label: str
     n: int
@@ -47,7 +47,7 @@ class Line(_Part):
 
 
 class Unfamiliar(_Part):
-    """A score of the logits above which a picture is unfamiliar, and how many familiar ones that calls so."""
+    """A score of the logits above which an image is unfamiliar, and how many familiar ones that calls so."""
 
     method: str
     threshold: float

@@ -1,4 +1,4 @@
-"""Pictures to try the service with: some of the golden ones, which every artifact carries."""
+"""Images to try the service with: some of the golden ones, which every artifact carries."""
 
 import io
 from dataclasses import dataclass

@@ -18,11 +18,11 @@ def of(served: Served, report: Report) -> list[CardSection]:
     return [
         _section("Model", f"An image classifier of {len(manifest.labels)} classes.", rows=_model(manifest)),
         _section("What it is for", _UNSTATED, *_limits(manifest)),
-        _section("Classes", *_classes_text(report), head=["class", "pictures", "recall", "most often called"],
+        _section("Classes", *_classes_text(report), head=["class", "images", "recall", "most often called"],
                  rows=_classes(manifest, report)),
         _section("How it was measured", rows=_measured(manifest, report)),
         _section("Confidence", *_confidence(manifest, report)),
-        _section("What it sees of a picture", preprocessing(manifest.input)),
+        _section("What it sees of an image", preprocessing(manifest.input)),
         _section("Variants", *_gates(manifest, report), head=["variant", "accuracy", "agrees", "ms/image", "verdict"],
                  rows=_variants(manifest, report)),
         _section("Data", rows=_data(manifest)),
@@ -32,15 +32,15 @@ def of(served: Served, report: Report) -> list[CardSection]:
 
 
 def preprocessing(spec: InputSpec) -> str:
-    """What the decoder does to a picture, in words."""
+    """What the decoder does to an image, in words."""
     share = percent(spec.crop_fraction)
     kept = "" if spec.crop_fraction == 1 else f", of which the middle {share} of each side is kept"
     shape = "square" if spec.width == spec.height else f"{spec.width}:{spec.height}"
     colours = "RGB" if spec.channels == 3 else "grey (Rec. 601 luma)"
     fitted = {
         "crop": f"the largest centred {shape} crop",
-        "squash": "the whole picture, whatever its shape",
-        "pad": f"the whole picture, with grey (114 of 255) around it to make it {shape}",
+        "squash": "the whole image, whatever its shape",
+        "pad": f"the whole image, with grey (114 of 255) around it to make it {shape}",
     }
     unseen = "" if spec.fit != "crop" and not kept else " What lies outside is not seen."
     return (
@@ -63,14 +63,14 @@ def _model(manifest: Manifest) -> Iterable[list[str]]:
 
 
 def _limits(manifest: Manifest) -> Iterable[str]:
-    yield "One of the classes is answered for every picture, also for one that shows none of them."
+    yield "One of the classes is answered for every image, also for one that shows none of them."
     wrong = 1 - manifest.metrics.score.accuracy
-    yield f"Of pictures like those of its test, {percent(wrong)} are answered wrongly."
+    yield f"Of images like those of its test, {percent(wrong)} are answered wrongly."
 
 
 def _classes_text(report: Report) -> Iterable[str]:
     if report.evaluation:
-        yield f"Recall: the share of a class's pictures that are answered with it, on {report.evaluation.split}."
+        yield f"Recall: the share of a class's images that are answered with it, on {report.evaluation.split}."
 
 
 def _classes(manifest: Manifest, report: Report) -> Iterable[list[str]]:
@@ -91,7 +91,7 @@ def _measured(manifest: Manifest, report: Report) -> Iterable[list[str]]:
     most = f'"{report.evaluation.majority_label}"' if report.evaluation else "the most frequent class"
     yield [f"always {most}", percent(metrics.majority)]
     unseen = " that no decision looked at" if score.split == "test" else ""
-    yield ["measured on", f"{score.split}, {score.n:,} pictures{unseen}"]
+    yield ["measured on", f"{score.split}, {score.n:,} images{unseen}"]
     if report.probable_wrong_labels:
         yield ["probably wrong labels", f"{report.probable_wrong_labels} of them"]
 
@@ -106,7 +106,7 @@ def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
         right = "" if line.accuracy is None else f", of which {percent(line.accuracy)} are right"
         yield (
             f"Suggested line: below {percent(line.confidence)} let a person look; "
-            f"{percent(line.coverage)} of the test's pictures lie above it{right}."
+            f"{percent(line.coverage)} of the test's images lie above it{right}."
         )
     elif report.fitted:
         yield "A line below which a person should look: none that the images of val could show to help."
@@ -114,8 +114,8 @@ def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
         yield "A line below which a person should look: not stated."
     if unfamiliar := report.unfamiliar:
         yield (
-            f"Unfamiliar pictures: {unfamiliar.method} of the logits above {unfamiliar.threshold:.2f}; "
-            f"that calls {percent(unfamiliar.false_alarm_rate)} of the test's own pictures unfamiliar."
+            f"Unfamiliar images: {unfamiliar.method} of the logits above {unfamiliar.threshold:.2f}; "
+            f"that calls {percent(unfamiliar.false_alarm_rate)} of the test's own images unfamiliar."
         )
 
 
@@ -138,7 +138,7 @@ def _data(manifest: Manifest) -> Iterable[list[str]]:
     data = _part(manifest.provenance, "data")
     yield ["source", str(data.get("source", _UNSTATED))]
     for split, count in _part(data, "images").items():
-        yield [split, f"{count:,} pictures" if isinstance(count, int) else str(count)]
+        yield [split, f"{count:,} images" if isinstance(count, int) else str(count)]
     yield ["licence", _UNSTATED]
 
 

@@ -73,7 +73,7 @@ class Infer:
         """With and without the version."""
 
         def infer(inference_header_content_length: Length = None, x_request_timeout_ms: Timeout = None) -> Any:
-            """Classify pictures; docs/protocol.md lists requests and clients."""
+            """Classify images; docs/protocol.md lists requests and clients."""
             raise NotImplementedError
 
         documentation: dict[str, Any] = {
@@ -107,7 +107,7 @@ class Infer:
                 request = await self._parse(model, headers, content)
                 del content
                 values = response.count_values(request, model)
-                if others := len(request.pictures) - 1:
+                if others := len(request.images) - 1:
                     places.enter_context(Counted(self._metrics, others))
                     places.enter_context(self._classifier.admission.admit(others))
                 predictions = await self._predict(request)
@@ -131,31 +131,31 @@ class Infer:
         return await self._classifier.in_thread(content, read)
 
     async def _predict(self, request: InferRequest) -> list[Prediction]:
-        """Each picture's, in order; the first that cannot be had ends it for all."""
-        if len(request.pictures) == 1:
-            return [await self._one(request.pictures[0], 0, 1)]
+        """Each image's, in order; the first that cannot be had ends it for all."""
+        if len(request.images) == 1:
+            return [await self._one(request.images[0], 0, 1)]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = []
-                for place, picture in enumerate(request.pictures):
-                    tasks.append(group.create_task(self._one(picture, place, len(request.pictures))))
-                    if isinstance(picture, bytes):
+                for place, image in enumerate(request.images):
+                    tasks.append(group.create_task(self._one(image, place, len(request.images))))
+                    if isinstance(image, bytes):
                         await asyncio.sleep(0)  # small files are decoded in the event loop: others go in between
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _one(self, picture: bytes | NDArray[np.uint8], place: int, images: int) -> Prediction:
-        if isinstance(picture, bytes):
+    async def _one(self, image: bytes | NDArray[np.uint8], place: int, images: int) -> Prediction:
+        if isinstance(image, bytes):
             try:
-                return await self._classifier.predict(picture, 1)
+                return await self._classifier.predict(image, 1)
             except ImageError as error:
                 if images == 1:
                     raise
                 raise type(error)(f"element {place}: {error}") from error
-        result = await self._classifier.batcher.submit(picture)
-        height, width, _ = picture.shape
-        whole = Decoded(picture, Geometry(width, height, 0, 0, width, height), "pixels")
+        result = await self._classifier.batcher.submit(image)
+        height, width, _ = image.shape
+        whole = Decoded(image, Geometry(width, height, 0, 0, width, height), "pixels")
         return Prediction(rank(result.probabilities, self._classifier.served.manifest.labels, 1), whole, result, 0.0)
 
     async def _encode(

@@ -22,7 +22,7 @@ _VERSION = "/versions/{version}"
 def path_of(models: Mapping[str, Model]) -> dict[str, Any]:
     """What OpenAPI says of `{model}` in a path."""
     schema = {"type": "string", "enum": list(models)}
-    text = "The network by its pixels, or by encoded pictures."
+    text = "The network by its pixels, or by encoded images."
     return {"parameters": [{"name": "model", "in": "path", "required": True, "description": text, "schema": schema}]}
 
 
@@ -54,13 +54,13 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
 
     @routes.get("/health/ready", responses=protocol_errors(503))
     async def ready() -> JSONResponse:
-        """Whether pictures are answered."""
+        """Whether images are answered."""
         trouble = why_not_ready(classifier, drain)
         return _health({"ready": not trouble}, trouble)
 
     @routes.post("/repository/index")
     async def index() -> list[dict[str, str]]:
-        """The models: one network, by its pixels and by encoded pictures."""
+        """The models: one network, by its pixels and by encoded images."""
         trouble = why_not_ready(classifier, drain)
         state = {"state": "UNAVAILABLE" if trouble else "READY", "reason": trouble}
         return [{"name": model.name, "version": model.version, **state} for model in models.values()]
@@ -75,19 +75,19 @@ def _add_models(routes: APIRouter, classifier: Classifier, drain: Drain, models:
     @routes.get("/models/{model}", responses=protocol_errors(404), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION, include_in_schema=False)
     async def metadata(request: Request) -> dict[str, Any]:
-        """The model's input and outputs; the first side of each shape, -1, is the number of pictures."""
+        """The model's input and outputs; the first side of each shape, -1, is the number of images."""
         return model_at(request.path_params, models).metadata()
 
     @routes.get("/models/{model}/config", responses=protocol_errors(404), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION + "/config", include_in_schema=False)
     async def config(request: Request) -> dict[str, Any]:
-        """The same as Triton's clients ask for it, and how many pictures one request may have."""
+        """The same as Triton's clients ask for it, and how many images one request may have."""
         return model_at(request.path_params, models).config(classifier.admission.most_of_a_request)
 
     @routes.get("/models/{model}/ready", responses=protocol_errors(404, 503), openapi_extra=documented)
     @routes.get("/models/{model}" + _VERSION + "/ready", include_in_schema=False)
     async def model_ready(request: Request) -> JSONResponse:
-        """Whether the model's pictures are answered."""
+        """Whether the model's images are answered."""
         model, trouble = model_at(request.path_params, models), why_not_ready(classifier, drain)
         return _health({"name": model.name, "ready": not trouble}, trouble)
 

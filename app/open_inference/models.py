@@ -1,4 +1,4 @@
-"""The two models that the protocol's clients see of what is served: its pixels, and encoded pictures."""
+"""The two models that the protocol's clients see of what is served: its pixels, and encoded images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ _CONFIG_TYPES = {"UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRING", "FP32": "TYPE_FP
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output; the first of `shape` is -1, the number of pictures."""
+    """One input or output; the first of `shape` is -1, the number of images."""
 
     name: str
     datatype: str
@@ -25,7 +25,7 @@ class Tensor:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
     def config(self) -> dict[str, Any]:
-        """As Triton's model configuration describes it, without the number of pictures."""
+        """As Triton's model configuration describes it, without the number of images."""
         return {"name": self.name, "data_type": _CONFIG_TYPES[self.datatype], "dims": list(self.shape[1:])}
 
 

@@ -1,4 +1,4 @@
-"""An inference request: a body to pictures and to what the client wants of their answers."""
+"""An inference request: a body to images and to what the client wants of their answers."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from app.open_inference.tensors import refuse
 
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 HEADER_LENGTH = b"inference-header-content-length"
-Pictures = list[bytes] | NDArray[np.uint8]
+Images = list[bytes] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One output; `classes`: how many `value:index:label` a picture instead of the numbers, or 0."""
+    """One output; `classes`: how many `value:index:label` an image instead of the numbers, or 0."""
 
     name: str
     binary: bool
@@ -30,10 +30,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """`pictures`: encoded files, or uint8[N, H, W, 3]; N >= 1."""
+    """`images`: encoded files, or uint8[N, H, W, 3]; N >= 1."""
 
     id: str | None
-    pictures: Pictures
+    images: Images
     outputs: tuple[Wanted, ...]
 
 
@@ -51,7 +51,7 @@ def json_length(headers: Mapping[bytes, bytes], body_bytes: int) -> int:
 def parse(model: Model, body: bytes, length: int, max_images: int) -> InferRequest:
     """The request whose first `length` bytes are JSON; without any the rest is the input itself.
 
-    Raises Problem, before the pictures are read where they are more than `max_images`.
+    Raises Problem, before the images are read where they are more than `max_images`.
     """
     if not body:
         raise Problem("empty_body", "Send the request as the body.")
@@ -65,21 +65,21 @@ def parse(model: Model, body: bytes, length: int, max_images: int) -> InferReque
     inputs = content.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         refuse(f"`inputs` must be a list of one object, the input `{model.input.name}`.")
-    return InferRequest(request_id, _pictures(inputs[0], model, memoryview(body)[length:], max_images), outputs)
+    return InferRequest(request_id, _images_of(inputs[0], model, memoryview(body)[length:], max_images), outputs)
 
 
 def _content(text: bytes) -> dict[str, Any]:
     try:
         content = json_numbers.loads(text)
     except (ValueError, RecursionError) as error:
-        hint = "a bare picture needs `Inference-Header-Content-Length: 0`"
+        hint = "a bare image needs `Inference-Header-Content-Length: 0`"
         refuse(f"The request is no JSON ({error}); {hint}.")
     if not isinstance(content, dict):
         refuse("The request is no JSON object.")
     return content
 
 
-def _pictures(given: dict[str, Any], model: Model, rest: memoryview, max_images: int) -> Pictures:
+def _images_of(given: dict[str, Any], model: Model, rest: memoryview, max_images: int) -> Images:
     """Of the one input: its JSON `data`, or all that comes after the JSON."""
     wanted = model.input
     if given.get("name") != wanted.name:

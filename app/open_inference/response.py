@@ -1,4 +1,4 @@
-"""The pictures' answers as the protocol's response: JSON, then the outputs that were asked for as bytes."""
+"""The images' answers as the protocol's response: JSON, then the outputs that were asked for as bytes."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ _MOST_TEXTS = 2**18  # numbers in JSON, or classes in either form: a third to ha
 def count_values(request: InferRequest, model: Model) -> int:
     """How many numbers the answer is made of. Raises Problem where too many of them become text."""
     sizes = {output.name: int(np.prod(output.shape[1:])) for output in model.outputs}
-    images = len(request.pictures)
+    images = len(request.images)
     texts = [each.classes or sizes[each.name] for each in request.outputs if each.classes or not each.binary]
     if (count := images * sum(texts)) > _MOST_TEXTS:
         hint = f"at most {_MOST_TEXTS} are sent: ask for binary_data without classification"
@@ -61,7 +61,7 @@ def _output(wanted: Wanted, values: NDArray[np.float32], labels: Sequence[str]) 
 
 
 def _classes(values: NDArray[np.float32], labels: Sequence[str], count: int) -> list[str]:
-    """`value:index:label` of each picture's largest values, row by row; of equals the first, as in /predict."""
+    """`value:index:label` of each image's largest values, row by row; of equals the first, as in /predict."""
     best = np.argsort(-values, axis=1, kind="stable")[:, :count]
     return [
         f"{row[place]!s}:{place}:{labels[place]}" for row, places in zip(values, best, strict=True) for place in places

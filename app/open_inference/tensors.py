@@ -1,4 +1,4 @@
-"""One input tensor, as JSON or as bytes, to pictures; everything is checked against the shape that was announced."""
+"""One input tensor, as JSON or as bytes, to images; everything is checked against the shape that was announced."""
 
 import binascii
 import math
@@ -19,7 +19,7 @@ _MOST = 2**31
 
 
 def images_in(tensor: Tensor, shape: Any, max_images: int) -> int:
-    """The number of pictures that a shape announces. Raises Problem where it is not the tensor's."""
+    """The number of images that a shape announces. Raises Problem where it is not the tensor's."""
     dimensions = isinstance(shape, list) and all(type(side) is int and 0 <= side < _MOST for side in shape)
     if not dimensions or len(shape) != len(tensor.shape) or tuple(shape[1:]) != tensor.shape[1:]:
         wanted = ", ".join(["N", *(str(side) for side in tensor.shape[1:])])
@@ -30,10 +30,10 @@ def images_in(tensor: Tensor, shape: Any, max_images: int) -> int:
 
 
 def of_json(tensor: Tensor, data: Any, images: int) -> list[bytes] | NDArray[np.uint8]:
-    """From `data`: numbers, nested or flat; of encoded pictures base64, because JSON has no bytes. Raises Problem."""
+    """From `data`: numbers, nested or flat; of encoded images base64, because JSON has no bytes. Raises Problem."""
     if tensor.name == ENCODED:
         if not isinstance(data, list) or len(data) != images or not all(isinstance(each, str) for each in data):
-            refuse(f"`{ENCODED}` needs {images} strings, each a picture in base64.")
+            refuse(f"`{ENCODED}` needs {images} strings, each an image in base64.")
         return [_of_base64(each) for each in data]
     shape = (images, *tensor.shape[1:])
     count = math.prod(shape)
@@ -56,22 +56,22 @@ def of_binary(tensor: Tensor, data: memoryview, images: int) -> list[bytes] | ND
 
 
 def raw(tensor: Tensor, body: bytes, max_images: int) -> list[bytes] | NDArray[np.uint8]:
-    """A body that is the tensor and nothing else: one encoded picture, or as many pictures' pixels as it holds."""
+    """A body that is the tensor and nothing else: one encoded image, or as many images' pixels as it holds."""
     if tensor.name == ENCODED:
         return [body]
     images, rest = divmod(len(body), math.prod(tensor.shape[1:]))
     if rest:
-        refuse(f"{len(body)} bytes are no whole number of pictures of {math.prod(tensor.shape[1:])} bytes.")
+        refuse(f"{len(body)} bytes are no whole number of images of {math.prod(tensor.shape[1:])} bytes.")
     _check_count(images, max_images)
     return of_binary(tensor, memoryview(body), images)
 
 
 def _check_count(images: int, max_images: int) -> None:
     if not images:
-        refuse("There is no picture in it.")
+        refuse("There is no image in it.")
     if images > max_images:
         limit = f"at most {max_images} a request (half of each worker's share of SIGHTGLASS_MAX_QUEUE)"
-        refuse(f"{images} pictures; this service takes {limit}.")
+        refuse(f"{images} images; this service takes {limit}.")
 
 
 def _elements(data: memoryview, images: int) -> list[bytes]:

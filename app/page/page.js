@@ -1,4 +1,4 @@
-// The page: pictures in, answers out. The state is `items` and `current`; what changes it ends in a paint.
+// The page: images in, answers out. The state is `items` and `current`; what changes it ends in a paint.
 const $ = (id) => document.getElementById(id);
 const main = $("main");
 const number = (key) => Number(main.dataset[key]);
@@ -79,7 +79,7 @@ function awaitHealth(reason) {
   recovery ??= (async () => {
     for (let wait = 2000; reason; wait = Math.min(1.5 * wait, 30000)) {
       reason = (await health()) || reason;
-      $("banner").textContent = `Not ready: ${reason} Pictures are kept and sent when it is.`;
+      $("banner").textContent = `Not ready: ${reason} Images are kept and sent when it is.`;
       show($("banner"), true);
       await sleep(wait);
       reason = await health();
@@ -123,11 +123,11 @@ function askKey() {
   });
 }
 
-// ---- pictures
+// ---- images
 
 function add(files, origin) {
   const added = [...files].map((file) => (
-    { file, name: file.name || "picture", origin, url: URL.createObjectURL(file), state: "waiting", note: "", maps: {} }
+    { file, name: file.name || "image", origin, url: URL.createObjectURL(file), state: "waiting", note: "", maps: {} }
   ));
   if (!added.length) return;
   $("trouble").textContent = "";
@@ -213,14 +213,14 @@ function clear() {
   $("file").focus();
 }
 
-// ---- one picture's answer
+// ---- one image's answer
 
 const HEIC = " iPhone: Settings, Camera, Formats, Most Compatible.";
 
 function select(item) {
   current = item;
   for (const other of items) other.card?.classList.toggle("current", other === item && items.length > 1);
-  show($("picture"), item);
+  show($("image"), item);
   show($("clear"), item);
   $("stage").classList.toggle("busy", Boolean(item));
   show($("result"), item);
@@ -310,7 +310,7 @@ function padded(side, target, scale) {
   return target * side / (target - 2 * padding);
 }
 
-function paintPicture() {
+function paintImage() {
   const image = $("shown");
   $("frame").style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
   image.classList.toggle("tiny", image.naturalWidth < 160);
@@ -381,7 +381,7 @@ async function explain(item, label, signal, note) {
   return response.json();
 }
 
-// The chosen class; the first time for a picture, the list is made of its own answer and then the other labels.
+// The chosen class; the first time for an image, the list is made of its own answer and then the other labels.
 async function heatClass(item, signal) {
   if (listedFor !== item) {
     const response = await send("model", null, signal, () => {});
@@ -406,7 +406,7 @@ function drawHeat({ class: label, picture, box, heatmap, strongest, method }) {
   const inside = (place, size) => Math.min(size - 1, Math.max(0, place - margin));
   for (let place = 0; place < cells.width * cells.height; place += 1) {
     const value = heatmap[inside(Math.floor(place / cells.width), rows)][inside(place % cells.width, columns)];
-    // only what speaks for the class, in parts of what the picture has for any, or every class would glow
+    // only what speaks for the class, in parts of what the image has for any, or every class would glow
     const grey = strongest > 0 ? 255 * Math.max(0, value) / strongest : 0;
     cells.data.set([grey, grey, grey, 255], 4 * place);
   }
@@ -427,13 +427,13 @@ function drawHeat({ class: label, picture, box, heatmap, strongest, method }) {
   pen.putImageData(pixels, 0, 0);
 
   const where = most > 0 ? `strongest at ${placeOf(heatmap, most)}` : "nothing speaks for it";
-  const share = most > 0 && most < strongest ? `, ${percent(most / strongest)} of this picture's strongest evidence` : "";
+  const share = most > 0 && most < strongest ? `, ${percent(most / strongest)} of this image's strongest evidence` : "";
   canvas.setAttribute("aria-label", `Heat map of ${label}: ${where}`);
   show(canvas, true);
   $("heat-said").textContent = `${label}: ${where}${share} (${method.replace("-", " ")}, ${columns} × ${rows}).`;
 }
 
-// A grey value becomes its colour; the less there is, the more of the picture is left to see.
+// A grey value becomes its colour; the less there is, the more of the image is left to see.
 function colour(data, at) {
   const value = data[at] / 255 * (INFERNO.length - 1);
   const low = Math.min(Math.floor(value), INFERNO.length - 2);
@@ -466,14 +466,14 @@ const CODE = {
   python({ name, origin, type }, url, key) {
     const read = origin ? `urllib.request.urlopen(${JSON.stringify(origin)}).read()` : `open(${JSON.stringify(name)}, "rb").read()`;
     const header = key ? ', "Authorization": f"Bearer {os.environ[\'SIGHTGLASS_API_KEY\']}"' : "";
-    return `import json, ${key ? "os, " : ""}urllib.request\n\npicture = ${read}\nheaders = {"Content-Type": ${JSON.stringify(type)}${header}}\n`
-      + `request = urllib.request.Request(${JSON.stringify(url)}, picture, headers)\nprint(json.load(urllib.request.urlopen(request)))\n`;
+    return `import json, ${key ? "os, " : ""}urllib.request\n\nimage = ${read}\nheaders = {"Content-Type": ${JSON.stringify(type)}${header}}\n`
+      + `request = urllib.request.Request(${JSON.stringify(url)}, image, headers)\nprint(json.load(urllib.request.urlopen(request)))\n`;
   },
   js({ name, origin, type }, url, key) {
     const read = origin ? `await (await fetch(${JSON.stringify(origin)})).blob()` : `await fs.openAsBlob(${JSON.stringify(name)})`;
     const header = key ? ", Authorization: `Bearer ${process.env.SIGHTGLASS_API_KEY}`" : "";
-    return `${origin ? "" : 'import fs from "node:fs";\n\n'}const picture = ${read};\nconst headers = { "Content-Type": ${JSON.stringify(type)}${header} };\n`
-      + `const response = await fetch(${JSON.stringify(url)}, { method: "POST", body: picture, headers });\nconsole.log(await response.json());\n`;
+    return `${origin ? "" : 'import fs from "node:fs";\n\n'}const image = ${read};\nconst headers = { "Content-Type": ${JSON.stringify(type)}${header} };\n`
+      + `const response = await fetch(${JSON.stringify(url)}, { method: "POST", body: image, headers });\nconsole.log(await response.json());\n`;
   },
 };
 
@@ -491,7 +491,7 @@ async function copyCode(language) {
   }
 }
 
-// ---- several pictures
+// ---- several images
 
 function makeCard(item) {
   const image = make("img", { alt: "", loading: "lazy", decoding: "async", src: item.url });
@@ -532,7 +532,7 @@ function paintSeveral() {
   }
   const done = items.filter((item) => item.answer && item.state === "done");
   const failed = items.filter((item) => item.state === "failed" || item.state === "stopped");
-  $("several-title").textContent = `${plural(items.length, "picture")}: ${done.length} classified`
+  $("several-title").textContent = `${plural(items.length, "image")}: ${done.length} classified`
     + (failed.length ? `, ${failed.length} not` : "");
   if (done.length + failed.length === items.length) say($("several-title").textContent);
   paintFilter(done, failed);
@@ -663,7 +663,7 @@ function paste(event) {
     location.hash = "#classify";
     add(files);
   } else if (!isTyping(event.target)) {
-    $("trouble").textContent = "The clipboard holds no picture.";
+    $("trouble").textContent = "The clipboard holds no image.";
   }
 }
 
@@ -675,7 +675,7 @@ async function pasteButton() {
       if (type) files.push(new File([await entry.getType(type)], `pasted.${type.replace("image/", "")}`, { type }));
     }
     if (files.length) add(files);
-    else $("trouble").textContent = "The clipboard holds no picture.";
+    else $("trouble").textContent = "The clipboard holds no image.";
   } catch {
     $("trouble").textContent = "The browser did not let this page read the clipboard; the paste key works without asking.";
   }
@@ -689,7 +689,7 @@ function escape() {
   if ($("keys").open || stop()) return;
   if (items.length > 1 && performance.now() - clearAsked > 3000) {
     clearAsked = performance.now();
-    $("trouble").textContent = `Esc again clears ${plural(items.length, "picture")}.`;
+    $("trouble").textContent = `Esc again clears ${plural(items.length, "image")}.`;
   } else if (items.length) {
     $("trouble").textContent = "";
     clear();
@@ -724,7 +724,7 @@ function listen() {
   $("paste").onclick = pasteButton;
   $("clear").onclick = clear;
   $("retry").onclick = () => retry(current);
-  $("shown").onload = paintPicture;
+  $("shown").onload = paintImage;
   $("shown").onerror = () => current && cannotShow(current);
   $("heat-on").onchange = paintHeat;
   $("heat-class").onchange = paintHeat;

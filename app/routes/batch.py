@@ -72,7 +72,7 @@ def route(
             await send(message)
 
     def predict_batch(top_k: TopK = None, x_request_timeout_ms: Timeout = None) -> BatchResponse:
-        """Classify many pictures: one result or one error a file, in the order of the form.
+        """Classify many images: one result or one error a file, in the order of the form.
 
         A file is classified while the next ones are received. The deadline is that of the whole request.
         """
@@ -175,11 +175,11 @@ class _Batch:
 
     async def _predict(self, file: File) -> bytes:
         try:
-            picture = file.content(self._max_upload_bytes)
-            prediction = await self._classifier.predict(picture, self._top_k)
+            image = file.content(self._max_upload_bytes)
+            prediction = await self._classifier.predict(image, self._top_k)
         except asyncio.CancelledError:
             if self._over is None:
                 raise
             raise self._over from None
-        observe_file(prediction, len(picture), self._metrics)
+        observe_file(prediction, len(image), self._metrics)
         return schemas.file_json(file.name, prediction)

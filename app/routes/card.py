@@ -34,7 +34,7 @@ def router(served: Served, measured: Report) -> APIRouter:
 
     @routes.get("/model/report.json", response_class=FileResponse, responses=_REPORT | problems(404))
     async def figures() -> FileResponse:
-        """The export's figures, without any of the test's pictures."""
+        """The export's figures, without any of the test's images."""
         if report.FILE not in served.manifest.files:
             raise Problem("not_found", "This artifact has no report.")
         return FileResponse(served.folder / report.FILE, media_type="application/json")

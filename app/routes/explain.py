@@ -1,4 +1,4 @@
-"""POST /explain: the heat map of one class over the picture."""
+"""POST /explain: the heat map of one class over the image."""
 
 import difflib
 import functools
@@ -18,9 +18,9 @@ from app.http.asgi_route import PlainRoute
 from app.http.exchange import Counted
 from app.http.middleware import trace_of
 from app.http.openapi import BINARY, EXPLANATION, example, problems
-from app.http.parameters import PICTURE, Timeout, query_of
+from app.http.parameters import IMAGE, Timeout, query_of
 from app.http.schemas import ExplanationResponse
-from app.http.upload import read_picture
+from app.http.upload import read_image
 from app.inference import heatmap
 from app.inference.classifier import Classifier, Prediction
 from app.inference.heatmap import LONGEST_SIDE, Explanation, Method
@@ -31,7 +31,7 @@ from app.telemetry.metrics import Metrics
 _JSON, _PNG = "application/json", "image/png"
 _OVERLAY: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": f"The numbers; or, where Accept prefers it, the picture as displayed, at most {LONGEST_SIDE} "
+        "description": f"The numbers; or, where Accept prefers it, the image as displayed, at most {LONGEST_SIDE} "
         "pixels a side, with the class's heat over what the model looked at and the rest dimmed.",
         "content": {**example(EXPLANATION)["content"], _PNG: BINARY},
     }
@@ -56,31 +56,31 @@ def route(
         admission, counted = classifier.admission, Counted(metrics, answered="explained", arriving=True)
         with counted, admission.upload(patience.end_for_others, long=True) as upload, patience:
             with trace.stage("receive"):
-                picture = await read_picture(headers, receive, max_upload_bytes, upload.hold)
+                image = await read_image(headers, receive, max_upload_bytes, upload.hold)
             upload.complete()
             counted.arrived()
             patience.watch(scope["state"].get("closed"))
-            prediction = await classifier.predict(picture, top_k=1)
+            prediction = await classifier.predict(image, top_k=1)
             started = time.perf_counter()
             explained = await _explain(prediction, label or prediction.top_k[0][0], manifest, occlusion)
             if form == _PNG:
                 draw = functools.partial(heatmap.overlay, explained)
-                body = await classifier.display(picture, LONGEST_SIDE, draw)
+                body = await classifier.display(image, LONGEST_SIDE, draw)
             else:
                 body = schemas.explanation_json(explained, prediction, classifier.served)
             seconds = time.perf_counter() - started
-        record(prediction, len(picture), trace)
+        record(prediction, len(image), trace)
         trace.stages["explain"] = seconds
         trace.facts.update(explained=explained.label, explanation=explained.method)
         for message in whole(body, form.encode(), (b"vary", b"accept")):
             await send(message)
 
     def explain(label: Label = None, x_request_timeout_ms: Timeout = None) -> ExplanationResponse:
-        """Say where in the picture the evidence for a class lies."""
+        """Say where in the image the evidence for a class lies."""
         raise NotImplementedError
 
     errors = problems(400, 406, 413, 415, 422, 429, 500, 503, 504)
-    return PlainRoute("/explain", answer, explain, methods=["POST"], responses=_OVERLAY | errors, openapi_extra=PICTURE)
+    return PlainRoute("/explain", answer, explain, methods=["POST"], responses=_OVERLAY | errors, openapi_extra=IMAGE)
 
 
 async def _explain(prediction: Prediction, label: str, manifest: Manifest, occlusion: Occlusion) -> Explanation:

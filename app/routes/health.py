@@ -11,7 +11,7 @@ from app.inference.classifier import Classifier
 
 
 def why_not_ready(classifier: Classifier, drain: Drain) -> str:
-    """Why pictures are better sent elsewhere; empty while they are welcome."""
+    """Why images are better sent elsewhere; empty while they are welcome."""
     return classifier.why_not_ready() or ("Stopping." if drain.draining else "")
 
 
@@ -31,7 +31,7 @@ def router(classifier: Classifier, drain: Drain) -> APIRouter:
     @routes.get("/health", responses=answers)
     @routes.get("/health/ready", responses=answers)
     async def ready(response: Response) -> Health:
-        """Whether to send pictures: the self-test passed, the engine works, and the service is not about to stop."""
+        """Whether to send images: the self-test passed, the engine works, and the service is not about to stop."""
         return answer(response, why_not_ready(classifier, drain))
 
     @routes.get("/health/live", responses=answers)

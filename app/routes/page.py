@@ -81,7 +81,7 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
         "page.css": _File.of((_FILES / "page.css").read_bytes(), "text/css; charset=utf-8"),
     }
     page = _File.of(_page(served, measured, max_upload_bytes, files).encode(), "text/html; charset=utf-8")
-    pictures = samples.choose(served.folder, served.manifest.labels)
+    images = samples.choose(served.folder, served.manifest.labels)
 
     @routes.get("/")
     async def root(request: Request) -> Response:
@@ -91,14 +91,14 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
 
     @routes.get("/page/samples")
     async def listed() -> list[SampleDocument]:
-        return [_described(number, picture) for number, picture in enumerate(pictures)]
+        return [_described(number, image) for number, image in enumerate(images)]
 
     @routes.get("/page/samples/{number}")
     async def sample(number: int) -> Response:
-        if not 0 <= number < len(pictures):
-            raise Problem("not_found", f"There are {len(pictures)} samples, from 0.")
+        if not 0 <= number < len(images):
+            raise Problem("not_found", f"There are {len(images)} samples, from 0.")
         headers = _HEADERS | {"Cache-Control": "no-cache"}  # another model has others
-        return Response(pictures[number].data, headers=headers, media_type=pictures[number].media_type)
+        return Response(images[number].data, headers=headers, media_type=images[number].media_type)
 
     @routes.get("/page/{name}")
     async def file(name: str, request: Request) -> Response:
@@ -110,12 +110,12 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
     return routes
 
 
-def _described(number: int, picture: Sample) -> SampleDocument:
+def _described(number: int, image: Sample) -> SampleDocument:
     return SampleDocument(
         path=f"page/samples/{number}",
-        media_type=picture.media_type,
-        prediction=picture.label,
-        probability=picture.probability,
+        media_type=image.media_type,
+        prediction=image.label,
+        probability=image.probability,
     )
 
 
@@ -149,7 +149,7 @@ def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[s
 def _hint(served: Served, base: str) -> str:
     return (
         f"Sightglass serves {served.manifest.name} {served.manifest.version}.\n"
-        f"POST a picture ({', '.join(ACCEPTED)}) to {base}predict:\n\n"
+        f"POST an image ({', '.join(ACCEPTED)}) to {base}predict:\n\n"
         f"  curl -F file=@cat.jpg {base}predict\n\n"
         f"The API: {base}docs   the model: {base}model   health: {base}health\n"
     )

@@ -8,9 +8,9 @@ from app.http.asgi_route import PlainRoute
 from app.http.exchange import Counted
 from app.http.middleware import trace_of
 from app.http.openapi import PREDICTION, example, problems
-from app.http.parameters import PICTURE, Timeout, TopK, labels_of, query_of
+from app.http.parameters import IMAGE, Timeout, TopK, labels_of, query_of
 from app.http.schemas import PredictionResponse
-from app.http.upload import read_picture
+from app.http.upload import read_image
 from app.inference.classifier import Classifier
 from app.limits.deadline import Patience
 from app.telemetry.metrics import Metrics
@@ -30,18 +30,18 @@ def route(classifier: Classifier, metrics: Metrics, max_upload_bytes: int, deadl
         admission, counted = classifier.admission, Counted(metrics, arriving=True)
         with counted, admission.upload(patience.end_for_others) as upload, patience:
             with trace.stage("receive"):
-                picture = await read_picture(headers, receive, max_upload_bytes, upload.hold)
+                image = await read_image(headers, receive, max_upload_bytes, upload.hold)
             upload.complete()
             counted.arrived()
             patience.watch(scope["state"].get("closed"))
-            prediction = await classifier.predict(picture, top_k)
-        record(prediction, len(picture), trace)
-        observe(prediction, len(picture), metrics)
+            prediction = await classifier.predict(image, top_k)
+        record(prediction, len(image), trace)
+        observe(prediction, len(image), metrics)
         for message in whole(schemas.prediction_json(prediction, classifier.served), b"application/json"):
             await send(message)
 
     def predict(top_k: TopK = None, x_request_timeout_ms: Timeout = None) -> PredictionResponse:
-        """Classify one picture."""
+        """Classify one image."""
         raise NotImplementedError
 
-    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ANSWERS, openapi_extra=PICTURE)
+    return PlainRoute("/predict", answer, predict, methods=["POST"], responses=_ANSWERS, openapi_extra=IMAGE)

@@ -147,7 +147,7 @@ def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None", bo
         "start",
         f"{manifest.name} {manifest.version}, {served.variant} on {served.engine.device}; "
         f"{threads} thread{'s' if threads > 1 else ''} a worker ({chosen.threads_reason}); "
-        f"at most {chosen.max_upload_bytes / 1e6:g} MB and {chosen.max_pixels / 1e6:g} MP a picture, "
+        f"at most {chosen.max_upload_bytes / 1e6:g} MB and {chosen.max_pixels / 1e6:g} MP an image, "
         f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; {described(exposure, bound.where)}",
         model=manifest.name,
         version=manifest.version,

@@ -52,7 +52,7 @@ class _Predicted(NamedTuple):
 class Metrics:
     """One worker's metrics; `exposition` adds up all workers'.
 
-    What is counted and observed waits for `write`. `in_progress`, `queued`: requests being answered, pictures admitted
+    What is counted and observed waits for `write`. `in_progress`, `queued`: requests being answered, images admitted
     and not yet answered.
     """
 
@@ -71,14 +71,14 @@ class Metrics:
         self._in_progress = self._gauge("http_requests_in_progress", "Requests being answered.", "livesum")
         problems = self._counter("problems", "Error responses.", "code")
         self._problems = {code: problems.labels(code) for code in PROBLEMS}
-        images = self._counter("images", "Pictures, each counted once.", "outcome")
+        images = self._counter("images", "Images, each counted once.", "outcome")
         self._images = {outcome: images.labels(outcome) for outcome in OUTCOMES}
         stages = self._histogram("stage_duration_seconds", "Time in a stage.", _SHORT_SECONDS, "stage")
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
-        self._queued = self._gauge("queue_images", "Pictures admitted and not yet answered.", "livesum")
-        self._batch_size = self._histogram("batch_size", "Pictures per engine run.", (1, 2, 4, 8, 16, 32, 64))
+        self._queued = self._gauge("queue_images", "Images admitted and not yet answered.", "livesum")
+        self._batch_size = self._histogram("batch_size", "Images per engine run.", (1, 2, 4, 8, 16, 32, 64))
         self._engine_busy = self._counter("engine_busy_seconds", "Time in the engine; its rate is the utilisation.")
-        self._upload_bytes = self._histogram("upload_size_bytes", "Size of the encoded picture.", _BYTES)
+        self._upload_bytes = self._histogram("upload_size_bytes", "Size of the encoded image.", _BYTES)
         self._pixels = self._histogram("image_pixels", "Width times height as displayed.", _PIXELS)
         predictions = self._counter("predictions", "Answers by top-1 label.", "class")
         # more labels than that would be more series than a Prometheus wants of one service
@@ -86,7 +86,7 @@ class Metrics:
         self._other_predictions = predictions
         self._confidence = self._histogram("prediction_confidence_ratio", "Top-1 probability.", _CONFIDENCE)
         self._keys: dict[str, Counter] = {}
-        self.ready = self._gauge("ready", "1 while pictures are answered.", "livemin")
+        self.ready = self._gauge("ready", "1 while images are answered.", "livemin")
         self._cpu_seen = 0.0
         self._worker_gauges()
         self._describe(served, queue_capacity)
@@ -111,11 +111,11 @@ class Metrics:
         self._stage_seconds.append(seconds)
 
     def observe_prediction(self, label: str, confidence: float, bytes_in: int, pixels: int) -> None:
-        """One picture that was answered with a prediction; explanations, asked for of the odd ones, are none."""
+        """One image that was answered with a prediction; explanations, asked for of the odd ones, are none."""
         self._predicted.append(_Predicted(label, confidence, bytes_in, pixels))
 
     def count_outcome(self, outcome: str, images: int = 1) -> None:
-        """What became of so many pictures; of OUTCOMES."""
+        """What became of so many images; of OUTCOMES."""
         self._counted[self._images[outcome]] += images
 
     def observe_batch(self, size: int, seconds: float) -> None:

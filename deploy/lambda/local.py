@@ -235,12 +235,12 @@ def main() -> None:
     """Print how long a cold start and a warm request take."""
     parser = argparse.ArgumentParser(description="Time cold starts and warm requests of a built package.")
     parser.add_argument("package", type=Path)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--python", default=sys.executable, help="of the version that the package was built for")
     parser.add_argument("--cold", type=int, default=7, help="how many cold starts")
     parser.add_argument("--warm", type=int, default=200, help="how many warm requests")
     wanted = parser.parse_args()
-    event = request("POST", "/predict", wanted.picture.read_bytes())
+    event = request("POST", "/predict", wanted.image.read_bytes())
     inits, colds, warms, resident = [], [], [], 0
     for _ in range(wanted.cold):
         with (

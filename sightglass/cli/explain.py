@@ -22,9 +22,9 @@ _NAMES = {"prediction", "class"}
 
 def explain(
     target: Annotated[str, typer.Argument(metavar="RUN|ARTIFACT|MODEL|LIST", help='LIST: "3,2,1 3,1,1", see below.')],
-    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures to explain; they need --out.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A new folder for pictures and tables.")] = None,
-    class_: Annotated[str | None, typer.Option("--class", help="Default: each picture's own prediction.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help="Images to explain; they need --out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder for images and tables.")] = None,
+    class_: Annotated[str | None, typer.Option("--class", help="Default: each image's own prediction.")] = None,
     layer: Annotated[str | None, typer.Option(help="Of Grad-CAM and feature maps; default: the last maps.")] = None,
     steps: Annotated[int, typer.Option(min=0, max=LONGEST, help="Of activation maximisation; 0 leaves it out.")] = 200,
     input_size: Annotated[
@@ -37,13 +37,13 @@ def explain(
 ) -> None:
     """Show what a network has learnt and where it looks.
 
-    With --out: first-layer filters, Grad-CAM and feature maps of the pictures, what maximises a class, and tables.
+    With --out: first-layer filters, Grad-CAM and feature maps of the images, what maximises a class, and tables.
     Without: each layer's output size, stride, receptive field and parameters. That also works for a model of
     `sightglass models`, and for a list of kernel,stride,padding[,dilation] of each layer.
     """
     if out is None:
-        if pictures or class_ or layer:
-            raise TrainingError("pictures, --class and --layer are about what goes to --out", "--out FOLDER")
+        if images or class_ or layer:
+            raise TrainingError("images, --class and --layer are about what goes to --out", "--out FOLDER")
         _print_layers(_layers(target, input_size), as_json)
         return
     from training import explain as explaining
@@ -52,7 +52,7 @@ def explain(
     if input_size is not None:
         raise TrainingError("a run or an artifact has its own input size", "leave --input-size out")
     talk = talk_of(quiet, no_progress)
-    wish = explaining.Wish(pictures or [], class_, layer, steps)
+    wish = explaining.Wish(images or [], class_, layer, steps)
     found = explaining.explain(eager.load(Path(target)), wish, out, talk)
     if as_json:
         print_json({"target": target, "out": str(out)} | found.as_json())
@@ -112,11 +112,11 @@ def _print_findings(found: "Findings") -> None:
     if found.filters:
         echo_fact("filters", _about_filters(found.filters))
     names = distinct(
-        row[key] for rows in (found.pictures, found.maximised) for row in rows for key in _NAMES & row.keys()
+        row[key] for rows in (found.images, found.maximised) for row in rows for key in _NAMES & row.keys()
     )
-    for row in found.pictures:
+    for row in found.images:
         answer = f"{names[row['prediction']]} {row['probability']:.4f}"
-        echo_fact("picture", f"{row['file']}: {answer}, explained: {names[row['class']]}")
+        echo_fact("image", f"{row['file']}: {answer}, explained: {names[row['class']]}")
     for row in found.maximised:
         echo_fact("maximum", f"{names[row['class']]}: logit {row['logit_before']:.1f} to {row['logit']:.1f}")
     if found.activity:

@@ -17,7 +17,7 @@ from sightglass.cli.options import say_next as _next
 from sightglass.cli.options import talk_of as _talk
 from training.console.terminal import WIDTH, columns, count, escaped, wrapped
 
-FIVE_STEPS = """From a folder of pictures to a service, in five steps:
+FIVE_STEPS = """From a folder of images to a service, in five steps:
 
   sightglass train photos --out runs/photos              photos/<class>/*.jpg
   sightglass evaluate runs/photos
@@ -25,7 +25,7 @@ FIVE_STEPS = """From a folder of pictures to a service, in five steps:
   sightglass serve --model exports/photos/1
   curl -F file=@cat.jpg localhost:8000/predict
 
-`sightglass --help` lists every command. No pictures at hand? Use `digits` in place of `photos`.
+`sightglass --help` lists every command. No images at hand? Use `digits` in place of `photos`.
 """
 
 app = typer.Typer(
@@ -70,7 +70,7 @@ def train(
     no_progress: NoProgress = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network on a folder of labelled pictures; leaves a run folder."""
+    """Train a network on a folder of labelled images; leaves a run folder."""
     from training import locks
 
     locks.require_free(out)  # before torch is imported, which takes seconds
@@ -99,7 +99,7 @@ def train(
 @app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(metavar="RUN|ARTIFACT")],
-    data: Annotated[str | None, typer.Option(help="Pictures to score on; default: the run's own.")] = None,
+    data: Annotated[str | None, typer.Option(help="Images to score on; default: the run's own.")] = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test; default: test, or all of a plain folder.")
     ] = None,
@@ -144,8 +144,10 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument()],
     out: Annotated[Path, typer.Option(help="exports/NAME/VERSION; must not exist.")],
-    data: Annotated[str | None, typer.Option(help="Where the run's pictures are now, if they moved.")] = None,
-    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Leave your pictures out of report.html.")] = False,
+    data: Annotated[str | None, typer.Option(help="Where the run's images are now, if they moved.")] = None,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", "--no-pictures", help="Leave your images out of report.html.")
+    ] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
     as_json: AsJson = False,
@@ -155,7 +157,7 @@ def export(
     from training.runs.checkpoint import Run
 
     talk = _talk(quiet, no_progress)
-    manifest = exporting.export(Run.open(run), out, data, talk, pictures=not no_pictures)
+    manifest = exporting.export(Run.open(run), out, data, talk, images=not no_images)
     _next(talk, "serve", "--model", str(out))
     if quiet and not as_json:
         echo(f"{out}: {', '.join(manifest.variants)}; default {manifest.default_variant}")

@@ -38,7 +38,7 @@ def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False)
 
 
 def predict(
-    words: Annotated[list[str], typer.Argument(metavar="[ARTIFACT] FILE", help="Pictures; - reads one from stdin.")],
+    words: Annotated[list[str], typer.Argument(metavar="[ARTIFACT] FILE", help="Images; - reads one from stdin.")],
     url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Of a running service, in place of ARTIFACT: http://localhost:8000."),
@@ -67,7 +67,7 @@ def _misused(words: list[str], url: str | None, variant: str) -> str:
     if url is None:
         if words[0].startswith(("http://", "https://")):
             return f"a service is named with --url: sightglass predict --url {words[0]} FILE..."
-        return "" if len(words) > 1 else "sightglass predict ARTIFACT FILE...: the pictures are missing"
+        return "" if len(words) > 1 else "sightglass predict ARTIFACT FILE...: the images are missing"
     if variant != "auto":
         return "--variant is of an ARTIFACT; a service has one of its own"
     if Path(words[0], "manifest.json").exists():

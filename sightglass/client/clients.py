@@ -13,7 +13,7 @@ import httpx2
 from sightglass.client.errors import ClientError
 from sightglass.client.responses import Explanation, Health, Model, Prediction
 from sightglass.client.retry import Call, Service
-from sightglass.client.uploads import Line, Picture, read
+from sightglass.client.uploads import Image, Line, read
 
 T = TypeVar("T")
 TopK = int | Literal["all"]
@@ -28,13 +28,13 @@ class _Calls:
         self._service = Service(url, api_key)
         self._timeout = timeout
 
-    def _predict(self, picture: bytes, top_k: TopK | None, timeout: float | None) -> Call[Prediction]:
+    def _predict(self, image: bytes, top_k: TopK | None, timeout: float | None) -> Call[Prediction]:
         query, seconds = {"top_k": top_k}, self._timeout if timeout is None else timeout
-        return Call(self._service, "/predict", Prediction.of, seconds, picture=picture, query=query)
+        return Call(self._service, "/predict", Prediction.of, seconds, image=image, query=query)
 
-    def _explain(self, picture: bytes, label: str | None, timeout: float | None) -> Call[Explanation]:
+    def _explain(self, image: bytes, label: str | None, timeout: float | None) -> Call[Explanation]:
         query, seconds = {"class": label}, self._timeout if timeout is None else timeout
-        return Call(self._service, "/explain", Explanation.of, seconds, picture=picture, query=query)
+        return Call(self._service, "/explain", Explanation.of, seconds, image=image, query=query)
 
     def _health(self, timeout: float) -> Call[Health]:
         return Call(self._service, "/health", Health.of, timeout, accepted=(200, 503))
@@ -54,29 +54,29 @@ class Client(_Calls):
         timeout: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """`timeout`: seconds for each picture, with all its attempts and the waits between them. `ssl_context`: for an
+        """`timeout`: seconds for each image, with all its attempts and the waits between them. `ssl_context`: for an
         authority that the system does not know. Raises ValueError for what is no address or no key.
         """
         super().__init__(url, api_key, timeout)
         self._http = httpx2.Client(verify=ssl_context or True, limits=_NO_LIMITS)
 
-    def predict(self, picture: Picture, *, top_k: TopK | None = None, timeout: float | None = None) -> Prediction:
-        """Classify one encoded picture: bytes, a path, or a file open for reading bytes. Raises ClientError."""
-        return self._make(self._predict(read(picture), top_k, timeout))
+    def predict(self, image: Image, *, top_k: TopK | None = None, timeout: float | None = None) -> Prediction:
+        """Classify one encoded image: bytes, a path, or a file open for reading bytes. Raises ClientError."""
+        return self._make(self._predict(read(image), top_k, timeout))
 
-    def explain(self, picture: Picture, *, label: str | None = None, timeout: float | None = None) -> Explanation:
-        """What speaks for `label` in the picture; default: for the predicted one. Raises ClientError."""
-        return self._make(self._explain(read(picture), label, timeout))
+    def explain(self, image: Image, *, label: str | None = None, timeout: float | None = None) -> Explanation:
+        """What speaks for `label` in the image; default: for the predicted one. Raises ClientError."""
+        return self._make(self._explain(read(image), label, timeout))
 
     def predict_many(
         self,
-        pictures: Iterable[Picture],
+        images: Iterable[Image],
         *,
         top_k: TopK | None = None,
         concurrency: int = 8,
         timeout: float | None = None,
     ) -> Iterator[Prediction | ClientError]:
-        """For each picture, in order, its prediction or its error; at most `concurrency` are held in memory at once.
+        """For each image, in order, its prediction or its error; at most `concurrency` are held in memory at once.
 
         Who stops early does not wait for those on their way: they end in their threads, at the latest with `timeout`;
         only the end of the program waits for that.
@@ -87,17 +87,17 @@ class Client(_Calls):
             if stopped.wait(seconds):
                 raise concurrent.futures.CancelledError
 
-        def one(picture: Picture) -> Prediction | ClientError:
+        def one(image: Image) -> Prediction | ClientError:
             try:
-                return self._make(self._predict(read(picture), top_k, timeout), pause)
+                return self._make(self._predict(read(image), top_k, timeout), pause)
             except ClientError as error:
                 return error
 
         line: Line[concurrent.futures.Future[Prediction | ClientError]] = Line(concurrency)
         pool = concurrent.futures.ThreadPoolExecutor(concurrency, thread_name_prefix="predict")
         try:
-            for picture in pictures:
-                line.pending.append(pool.submit(one, picture))
+            for image in images:
+                line.pending.append(pool.submit(one, image))
                 yield from (future.result() for future in line.leave())
                 while line.full():
                     concurrent.futures.wait(line.running(), return_when=concurrent.futures.FIRST_COMPLETED)
@@ -157,37 +157,37 @@ class AsyncClient(_Calls):
         super().__init__(url, api_key, timeout)
         self._http = httpx2.AsyncClient(verify=ssl_context or True, limits=_NO_LIMITS)
 
-    async def predict(self, picture: Picture, *, top_k: TopK | None = None, timeout: float | None = None) -> Prediction:
+    async def predict(self, image: Image, *, top_k: TopK | None = None, timeout: float | None = None) -> Prediction:
         """See Client.predict."""
-        return await self._make(self._predict(await asyncio.to_thread(read, picture), top_k, timeout))
+        return await self._make(self._predict(await asyncio.to_thread(read, image), top_k, timeout))
 
-    async def explain(self, picture: Picture, *, label: str | None = None, timeout: float | None = None) -> Explanation:
+    async def explain(self, image: Image, *, label: str | None = None, timeout: float | None = None) -> Explanation:
         """See Client.explain."""
-        return await self._make(self._explain(await asyncio.to_thread(read, picture), label, timeout))
+        return await self._make(self._explain(await asyncio.to_thread(read, image), label, timeout))
 
     async def predict_many(
         self,
-        pictures: Iterable[Picture],
+        images: Iterable[Image],
         *,
         top_k: TopK | None = None,
         concurrency: int = 8,
         timeout: float | None = None,
     ) -> AsyncIterator[Prediction | ClientError]:
-        """See Client.predict_many. Nothing moves on while `pictures` makes the loop wait for the next one.
+        """See Client.predict_many. Nothing moves on while `images` makes the loop wait for the next one.
 
         Who stops early cancels those on their way.
         """
 
-        async def one(picture: Picture) -> Prediction | ClientError:
+        async def one(image: Image) -> Prediction | ClientError:
             try:
-                return await self.predict(picture, top_k=top_k, timeout=timeout)
+                return await self.predict(image, top_k=top_k, timeout=timeout)
             except ClientError as error:
                 return error
 
         line: Line[asyncio.Task[Prediction | ClientError]] = Line(concurrency)
         try:
-            for picture in pictures:
-                line.pending.append(asyncio.create_task(one(picture)))
+            for image in images:
+                line.pending.append(asyncio.create_task(one(image)))
                 while line.full():
                     await asyncio.wait(line.running(), return_when=asyncio.FIRST_COMPLETED)
                     for task in line.leave():

@@ -39,4 +39,4 @@ class UnexpectedAnswer(ClientError):
 
 
 class UnreadableFile(ClientError):
-    """The picture could not be read on this side; `code` is `unreadable_file`."""
+    """The image could not be read on this side; `code` is `unreadable_file`."""

@@ -55,7 +55,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a picture as it is displayed, in its pixels."""
+    """Of an image as it is displayed, in its pixels."""
 
     width: int
     height: int
@@ -63,7 +63,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a heat map lies in the picture, in the picture's pixels."""
+    """Where a heat map lies in the image, in the image's pixels."""
 
     left: float
     top: float
@@ -73,7 +73,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer of POST /explain: what speaks for `label`, float[h][w] over `box` of the picture, row 0 at its top.
+    """The answer of POST /explain: what speaks for `label`, float[h][w] over `box` of the image, row 0 at its top.
 
     `strongest` is the greatest number of any class's map: draw a map in parts of it.
     """

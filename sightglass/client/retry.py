@@ -73,36 +73,36 @@ class Call(Generic[T]):
         read: Callable[[Any, str], T],
         seconds: float,
         *,
-        picture: bytes | None = None,
+        image: bytes | None = None,
         query: Mapping[str, Any] | None = None,
         accepted: tuple[int, ...] = (200,),
     ) -> None:
         """`seconds`: for everything, from now on. `read`: the result of an accepted answer's JSON and request id."""
         if not 0 < seconds < math.inf:
             raise ValueError(f"timeout={seconds}: seconds, above 0")
-        self.method = "GET" if picture is None else "POST"
+        self.method = "GET" if image is None else "POST"
         self.url = httpx2.URL(service.url + path, params={k: v for k, v in (query or {}).items() if v is not None})
-        self.picture = picture
+        self.image = image
         self._read, self._accepted, self._seconds = read, accepted, seconds
         self._deadline = time.monotonic() + min(seconds, _LONGEST_SECONDS)
         self._attempts = 0
         self._request_id = uuid.uuid4().hex  # the same for each attempt: one name in every log
         self._headers = {**service.headers, "X-Request-ID": self._request_id}
-        if picture is not None:
+        if image is not None:
             self._headers["Content-Type"] = "application/octet-stream"
 
     def attempt(self) -> dict[str, Any]:
         """The arguments of httpx2's `stream` for another attempt, in the time that is left."""
         left = max(0.001, self._deadline - time.monotonic())
         headers = self._headers
-        if self.picture is not None:  # the service drops what nobody waits for any more
+        if self.image is not None:  # the service drops what nobody waits for any more
             headers = {**headers, "X-Request-Timeout-Ms": str(math.ceil(left * 1000))}
         timeout = httpx2.Timeout(left, connect=min(left, _CONNECT_SECONDS), pool=None)
         return {
             "method": self.method,
             "url": self.url,
             "headers": headers,
-            "content": self.picture,
+            "content": self.image,
             "timeout": timeout,
         }
 

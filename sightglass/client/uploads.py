@@ -1,4 +1,4 @@
-"""The pictures that callers give, and the line in which many of them stand."""
+"""The images that callers give, and the line in which many of them stand."""
 
 import os
 from collections import deque
@@ -8,21 +8,21 @@ from typing import BinaryIO, Generic, Protocol, TypeVar
 
 from sightglass.client.errors import UnreadableFile
 
-Picture = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+Image = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 _AHEAD = 1000  # results that may wait for the one before them
 
 
-def read(picture: Picture) -> bytes:
+def read(image: Image) -> bytes:
     """Its bytes. Raises UnreadableFile."""
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return bytes(picture)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
     try:
-        content = Path(picture).read_bytes() if isinstance(picture, str | os.PathLike) else picture.read()
+        content = Path(image).read_bytes() if isinstance(image, str | os.PathLike) else image.read()
     except OSError as error:
         why = f"{error.filename}: {error.strerror}." if error.filename else str(error)
         raise UnreadableFile(why, "unreadable_file") from error
     if not isinstance(content, bytes):
-        raise TypeError("a picture is bytes: open its file with mode 'rb'")
+        raise TypeError("an image is bytes: open its file with mode 'rb'")
     return content
 
 
@@ -38,7 +38,7 @@ class Line(Generic[P]):
 
     def __init__(self, concurrency: int) -> None:
         if concurrency < 1:
-            raise ValueError(f"concurrency={concurrency}: pictures at once, from 1")
+            raise ValueError(f"concurrency={concurrency}: images at once, from 1")
         self.pending: deque[P] = deque()
         self._concurrency = concurrency
 

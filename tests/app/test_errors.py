@@ -83,7 +83,7 @@ def test_every_code_is_a_stable_word_with_a_title_of_its_own(code: str) -> None:
 # --- exceptions ---------------------------------------------------------------------------------------------------
 
 EXCEPTIONS: dict[str, tuple[Exception, str, str]] = {
-    "a problem": (Problem("queue_full", "128 pictures are waiting."), "queue_full", "128 pictures are waiting."),
+    "a problem": (Problem("queue_full", "128 images are waiting."), "queue_full", "128 images are waiting."),
     "unsupported": (UnsupportedImage("the file is HEIC"), "unsupported_image", "The file is HEIC."),
     "too many pixels": (TooManyPixels("400 MP; the limit is 64 MP"), "too_many_pixels", "400 MP; the limit is 64 MP."),
     "broken": (BrokenImage("the GIF cannot be decoded"), "undecodable_image", "The GIF cannot be decoded."),

@@ -15,7 +15,7 @@ from app.engines import EngineError, Outputs, Runs
 from app.http.schemas import Health
 from app.inference import loading
 from app.main import create_app
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
 
 class MoodyEngine:
@@ -46,7 +46,7 @@ def test_an_engine_that_fails_makes_the_service_unready_until_it_works_again(
     moody: tuple[TestClient, MoodyEngine],
 ) -> None:
     client, engine = moody
-    file = encode(picture())
+    file = encode(drawing())
     assert client.post("/predict", content=file).status_code == 200
     engine.mood = EngineError("the device is gone")
     failed = client.post("/predict", content=file)
@@ -71,8 +71,8 @@ def test_a_bug_in_the_engine_leaves_nobody_waiting_and_the_service_unready(
 ) -> None:
     client, engine = moody
     engine.mood = KeyError("a bug")
-    assert client.post("/predict", content=encode(picture())).status_code == 503
-    assert client.post("/predict", content=encode(picture())).status_code == 503
+    assert client.post("/predict", content=encode(drawing())).status_code == 503
+    assert client.post("/predict", content=encode(drawing())).status_code == 503
     assert client.get("/health/live").status_code == 503
 
 

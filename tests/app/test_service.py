@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, connect, metrics, problem, serving
 
 
 def test_a_form_and_a_raw_body_give_the_same_answer(client: httpx2.Client) -> None:
-    file = encode(picture())
+    file = encode(drawing())
     form = client.post("/predict", files={"file": ("cat.png", file)})
     raw = client.post("/predict", content=file)
     assert form.status_code == raw.status_code == 200
@@ -31,7 +31,7 @@ def test_a_form_and_a_raw_body_give_the_same_answer(client: httpx2.Client) -> No
 
 
 def test_all_probabilities_are_ranked_and_sum_to_one(client: httpx2.Client) -> None:
-    answer = client.post("/predict?top_k=all", content=encode(picture())).json()
+    answer = client.post("/predict?top_k=all", content=encode(drawing())).json()
     probabilities = [each["probability"] for each in answer["top_k"]]
     assert len(probabilities) == 10
     assert probabilities == sorted(probabilities, reverse=True)
@@ -40,12 +40,12 @@ def test_all_probabilities_are_ranked_and_sum_to_one(client: httpx2.Client) -> N
 
 @pytest.mark.parametrize("top_k", ["0", "11", "-1", "abc", "1.5", "", "0000000051", "5" + "0" * 5000])
 def test_a_bad_top_k_is_a_bad_parameter(client: httpx2.Client, top_k: str) -> None:
-    problem(client.post("/predict", params={"top_k": top_k}, content=encode(picture())), 400, "bad_parameter")
+    problem(client.post("/predict", params={"top_k": top_k}, content=encode(drawing())), 400, "bad_parameter")
 
 
-def test_odd_but_good_pictures_are_answered(client: httpx2.Client) -> None:
-    image = picture(60, 60)
-    frames = [image.convert("P"), picture(60, 60, seed=1).convert("P")]
+def test_odd_but_good_images_are_answered(client: httpx2.Client) -> None:
+    image = drawing(60, 60)
+    frames = [image.convert("P"), drawing(60, 60, seed=1).convert("P")]
     good = {
         "1x1": encode(Image.new("RGB", (1, 1), "red")),
         "animated GIF": encode(frames[0], "GIF", save_all=True, append_images=frames[1:]),
@@ -62,14 +62,14 @@ def test_odd_but_good_pictures_are_answered(client: httpx2.Client) -> None:
 
 
 def test_sixteen_bits_give_the_answer_of_eight(client: httpx2.Client) -> None:
-    grey = picture(60, 60).convert("L")
+    grey = drawing(60, 60).convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     answers = [client.post("/predict", content=encode(image)).json() for image in (grey, deep)]
     assert answers[0] == answers[1]
 
 
 def test_neither_name_nor_type_decides_what_a_file_is(client: httpx2.Client) -> None:
-    file = encode(picture(), "JPEG")
+    file = encode(drawing(), "JPEG")
     expected = client.post("/predict", content=file).json()
     assert client.post("/predict", files={"file": ("cat.txt", file, "text/plain")}).json() == expected
     for kind in ("application/json", "image/png", "application/x-www-form-urlencoded"):
@@ -92,7 +92,7 @@ def test_a_request_id_is_kept_or_made(client: httpx2.Client) -> None:
 
 
 def test_server_timing_names_the_stages(client: httpx2.Client) -> None:
-    timing = client.post("/predict", content=encode(picture())).headers["server-timing"]
+    timing = client.post("/predict", content=encode(drawing())).headers["server-timing"]
     assert [entry.split(";")[0] for entry in timing.split(", ")] == ["receive", "decode", "queue", "inference"]
 
 
@@ -141,8 +141,8 @@ def test_one_log_line_a_request_tells_what_happened_and_not_who(digits_artifact:
     ):
         trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
         headers = {"X-Request-ID": "the-one", "traceparent": trace}
-        client.post("/predict", files={"file": ("secret.png", encode(picture(64, 48)))}, headers=headers)
-        client.post("/predict", content=b"no picture")
+        client.post("/predict", files={"file": ("secret.png", encode(drawing(64, 48)))}, headers=headers)
+        client.post("/predict", content=b"no image")
         client.get("/health")
     lines = [json.loads(line) for line in server.lines()]
     good, bad = [line for line in lines if line["event"] == "request"]
@@ -163,13 +163,13 @@ def test_a_slow_client_keeps_nobody_out_and_has_504(digits_artifact: Path, tmp_p
     with serving(digits_artifact, tmp_path, MAX_QUEUE=1, DEADLINE_MS=4000) as server, connect(server) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff")
         with httpx2.Client(base_url=server.url) as client:
-            assert client.post("/predict", content=encode(picture())).status_code == 200
+            assert client.post("/predict", content=encode(drawing())).status_code == 200
             reply = slow.recv(10_000)
             while b"}" not in reply:
                 reply += slow.recv(10_000)
             assert b" 504 " in reply.splitlines()[0]
             assert b"deadline_exceeded" in reply
-            assert client.post("/predict", content=encode(picture())).status_code == 200
+            assert client.post("/predict", content=encode(drawing())).status_code == 200
 
 
 def test_a_client_that_leaves_frees_its_place(digits_artifact: Path, tmp_path: Path) -> None:
@@ -183,14 +183,14 @@ def test_a_client_that_leaves_frees_its_place(digits_artifact: Path, tmp_path: P
         with connect(server) as leaving:
             leaving.sendall(head + file.getvalue())
             began = time.monotonic()
-            while client.post("/predict", content=encode(picture())).status_code == 200:
+            while client.post("/predict", content=encode(drawing())).status_code == 200:
                 assert time.monotonic() - began < 30
-        while client.post("/predict", content=encode(picture())).status_code == 429:
+        while client.post("/predict", content=encode(drawing())).status_code == 429:
             pass
-        assert client.post("/predict", content=encode(picture())).status_code == 200
+        assert client.post("/predict", content=encode(drawing())).status_code == 200
 
 
-def test_pictures_of_clients_that_have_left_are_not_decoded(digits_artifact: Path, tmp_path: Path) -> None:
+def test_images_of_clients_that_have_left_are_not_decoded(digits_artifact: Path, tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (5000, 5000)).save(file, "JPEG", progressive=True)  # 0.2 s to decode
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file.getvalue())}\r\n\r\n".encode()
@@ -212,10 +212,10 @@ def test_behind_a_proxy_that_strips_a_prefix_every_address_has_it(digits_artifac
     ):
         assert str(problem(client.get("/nothing"), 404, "not_found")["type"]).startswith(f"{server.url}/vision/docs")
         assert "/vision/static-offline-docs/" in client.get("/docs").text
-        assert client.post("/predict", content=encode(picture())).status_code == 200
+        assert client.post("/predict", content=encode(drawing())).status_code == 200
 
 
-def test_a_picture_of_two_megabytes_needs_no_temporary_folder(digits_artifact: Path, tmp_path: Path) -> None:
+def test_an_image_of_two_megabytes_needs_no_temporary_folder(digits_artifact: Path, tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     noise.save(buffer, "PNG")
@@ -229,7 +229,7 @@ def test_a_picture_of_two_megabytes_needs_no_temporary_folder(digits_artifact: P
 
 
 def test_a_client_that_resets_its_connection_leaves_no_traceback(server: Server) -> None:
-    file = encode(picture())
+    file = encode(drawing())
     request = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode() + file
     for number in range(200):
         with connect(server) as connection:
@@ -241,7 +241,7 @@ def test_a_client_that_resets_its_connection_leaves_no_traceback(server: Server)
 
 
 def test_an_answer_leaves_in_one_packet(server: Server) -> None:
-    file = encode(picture())
+    file = encode(drawing())
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode()
     with connect(server) as connection:
         for _ in range(20):

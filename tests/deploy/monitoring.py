@@ -10,7 +10,7 @@ import httpx2
 import promql_parser as promql
 import yaml
 
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
 ROOT = Path(__file__).parents[2]
 ARTIFACT = ROOT / "exports/cifar10/1"
@@ -21,7 +21,7 @@ ALERTS = {rule["alert"]: rule for rule in yaml.safe_load((PROMETHEUS / "alerts.y
 DASHBOARD = json.loads((GRAFANA / "dashboards/sightglass.json").read_text())
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
 JOB = CONFIG["scrape_configs"][0]["job_name"]
-DEADLINE_MS = 1000  # a stalled upload takes this long to become a 504; a picture on a busy machine must not
+DEADLINE_MS = 1000  # a stalled upload takes this long to become a 504; an image on a busy machine must not
 
 
 class Query(NamedTuple):
@@ -62,9 +62,9 @@ def selectors(expr: promql.Expr) -> list[promql.VectorSelector]:
 
 
 def some_traffic(url: str) -> None:
-    """A picture, no picture, no such path, and an upload that stalls until its deadline: a 504, which is also a 5xx."""
-    assert httpx2.post(f"{url}/predict", content=encode(picture())).status_code == 200
-    assert httpx2.post(f"{url}/predict", content=b"no picture").status_code == 415
+    """An image, no image, no such path, and an upload that stalls until its deadline: a 504, which is also a 5xx."""
+    assert httpx2.post(f"{url}/predict", content=encode(drawing())).status_code == 200
+    assert httpx2.post(f"{url}/predict", content=b"no image").status_code == 415
     assert httpx2.get(f"{url}/nothing").status_code == 404
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as stalled:

@@ -34,7 +34,7 @@ from tests.serving import Server, serving
 pytestmark = NEEDS_KUBECTL
 
 
-# what torch with CUDA holds before the first picture: an estimate, for want of a GPU here
+# what torch with CUDA holds before the first image: an estimate, for want of a GPU here
 TORCH_CUDA_BYTES = 2_500_000_000
 DECODING_BYTES_PER_PIXEL = 14  # a PNG with transparency; app.artifact.decoder.decode
 
@@ -170,7 +170,7 @@ def test_the_proxy_takes_what_the_service_takes_and_not_much_more(documents: lis
         assert largest <= int(annotations[name].removesuffix("m")) * 2**20 < 2 * largest, name
 
 
-def test_memory_is_enough_to_decode_the_largest_picture(
+def test_memory_is_enough_to_decode_the_largest_image(
     documents: list[Document], values: Settings, server: Server
 ) -> None:
     at_rest = TORCH_CUDA_BYTES if values.device == "cuda" else server.resident_bytes()

@@ -25,13 +25,13 @@ from tests.deploy.lambda_events import (
     http_api,
     template_settings,
 )
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, serving
 
 PAYLOAD_LIMIT_BYTES = 6 * 2**20  # of Lambda, for a synchronous invocation
 
 
-def test_the_memory_holds_the_largest_picture_that_the_template_lets_in() -> None:
+def test_the_memory_holds_the_largest_image_that_the_template_lets_in() -> None:
     given = re.search(r"MemorySize: (\d+)", (SOURCE / "template.yaml").read_text())
     assert given
     memory = Memory(int(given[1]) * 2**20 - 105_000_000)  # what the function holds at rest
@@ -51,15 +51,15 @@ REQUESTS: dict[str, tuple[Any, ...]] = {
     "a form": ("POST", "/predict", *form(JPEG)),
     "a raw body": ("POST", "/predict", JPEG),
     "a raw body as curl sends it": ("POST", "/predict", JPEG, "application/x-www-form-urlencoded"),
-    "a PNG with every byte value": ("POST", "/predict", encode(picture(300, 200)), "image/png"),
+    "a PNG with every byte value": ("POST", "/predict", encode(drawing(300, 200)), "image/png"),
     "three labels": ("POST", "/predict", JPEG, "image/jpeg", "top_k=3"),
     "all labels": ("POST", "/predict", *form(JPEG), "top_k=all"),
     "too many labels": ("POST", "/predict", JPEG, "image/jpeg", "top_k=11"),
-    "no picture": ("POST", "/predict", b"this is no picture", "image/jpeg"),
-    "half a picture": ("POST", "/predict", JPEG[: len(JPEG) // 2]),
-    "another field": ("POST", "/predict", *form(JPEG, field="picture")),
+    "no image": ("POST", "/predict", b"this is no image", "image/jpeg"),
+    "half an image": ("POST", "/predict", JPEG[: len(JPEG) // 2]),
+    "another field": ("POST", "/predict", *form(JPEG, field="image")),
     "no end": ("POST", "/predict", form(JPEG)[0][:-60], form(JPEG)[1]),
-    "too large a picture": ("POST", "/predict", bytes(4_500_001)),
+    "too large an image": ("POST", "/predict", bytes(4_500_001)),
     "no body": ("POST", "/predict"),
     "an unknown path": ("GET", "/nothing"),
     "another method": ("GET", "/predict"),
@@ -118,7 +118,7 @@ def test_what_the_template_accepts_fits_into_an_event(function: Any, kind: Any) 
     assert answer(function, event)["statusCode"] == 200
 
 
-def test_a_picture_above_the_limit_but_within_an_event_is_told_the_limit(function: Any) -> None:
+def test_an_image_above_the_limit_but_within_an_event_is_told_the_limit(function: Any) -> None:
     limit = int(template_settings()["MAX_UPLOAD_BYTES"])
     for body in ((bytes(limit + 1), "image/jpeg"), form(bytes(limit + 1)), form(bytes(limit + 100_000))):
         event = http_api("POST", "/predict", *body)
@@ -172,8 +172,8 @@ def test_a_broken_event_fails_alone_and_the_next_is_answered(function: Any) -> N
         assert answer(function, http_api("POST", "/predict", JPEG))["statusCode"] == 200
 
 
-def test_a_picture_that_came_as_text_is_no_picture(function: Any) -> None:
-    """What API Gateway does to a picture whose Content-Type says that it is text: nothing can be made of it again."""
+def test_an_image_that_came_as_text_is_no_image(function: Any) -> None:
+    """What API Gateway does to an image whose Content-Type says that it is text: nothing can be made of it again."""
     event = http_api("POST", "/predict", JPEG, "text/plain")
     damaged = event | {"body": JPEG.decode(errors="replace"), "isBase64Encoded": False}
     response = answer(function, damaged)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.lambda_events import DEFAULT, JPEG, KINDS, answer, form, http_api, local, rest_api
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
 # --- one process, many events -------------------------------------------------------------------------------------
 
@@ -22,7 +22,7 @@ def test_fifty_invocations_start_the_service_once_and_keep_its_memory(function: 
     events = [
         kind("POST", "/predict", *body)
         for kind in KINDS.values()
-        for body in (form(JPEG), (JPEG,), (b"no picture",), (encode(picture(1200, 900), "JPEG"),))
+        for body in (form(JPEG), (JPEG,), (b"no image",), (encode(drawing(1200, 900), "JPEG"),))
     ]
     expected = [answer(function, event)["body"] for event in events[:2]]
     before, seconds = function.resident_bytes(), []
@@ -52,7 +52,7 @@ def test_a_stage_in_the_path_is_the_root_path(package: Path, libraries: Path, tm
 
 
 def test_the_deadline_is_the_services_own(package: Path, libraries: Path, tmp_path: Path) -> None:
-    large = encode(picture(2400, 1600))
+    large = encode(drawing(2400, 1600))
     with local.started(package, tmp_path, libraries, {"DEADLINE_MS": 1}) as function:
         for _ in range(3):
             response = answer(function, http_api("POST", "/predict", large))

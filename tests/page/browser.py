@@ -86,6 +86,6 @@ def drawn(page: Page, canvas: str) -> NDArray[np.uint8]:
 
 
 def answered(page: Page) -> str:
-    """Wait for the answer of the picture that is shown; its heading."""
+    """Wait for the answer of the image that is shown; its heading."""
     page.wait_for_selector("#found:not([hidden])")
     return page.inner_text("#answer")

@@ -1,4 +1,4 @@
-"""`python -m tests.page.screenshots`: the pictures of docs/images, from the service as it is."""
+"""`python -m tests.page.screenshots`: the images of docs/images, from the service as it is."""
 
 import io
 import tempfile
@@ -16,7 +16,7 @@ IMAGES = CAT.parent / "docs/images"
 
 
 def main() -> None:
-    """One answer with its heat map, several pictures, and a phone; each in both colour schemes."""
+    """One answer with its heat map, several images, and a phone; each in both colour schemes."""
     IMAGES.mkdir(exist_ok=True)
     with (
         chromium() as browser,
@@ -28,7 +28,7 @@ def main() -> None:
                 _explained(page)
                 _save(page, f"page-{scheme}", 690)
                 choose(page, *MANY)
-                expect(page.locator("#several-title")).to_have_text("7 pictures: 6 classified, 1 not")
+                expect(page.locator("#several-title")).to_have_text("7 images: 6 classified, 1 not")
                 page.locator(".open").first.click()
                 expect(page.locator("#heat")).to_be_visible()
                 page.evaluate("document.activeElement.blur()")

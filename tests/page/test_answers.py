@@ -1,4 +1,4 @@
-"""One picture in the browser, from each place that a picture can come from, and everything that is said about it."""
+"""One image in the browser, from each place that an image can come from, and everything that is said about it."""
 
 import json
 import re
@@ -19,8 +19,8 @@ from app.artifact.decoder.decode import decode
 from app.artifact.decoder.geometry import Fit
 from app.settings import DEFAULT_MODEL
 from tests.app.artifacts import reseal
+from tests.images import drawing, encode
 from tests.page.browser import CAT, answered, choose, drawn, tab
-from tests.pictures import encode, picture
 from tests.serving import Server, serving
 
 
@@ -63,7 +63,7 @@ def test_a_chosen_file_is_sent_as_it_is_and_its_numbers_are_the_services(page: P
     assert re.search(r"\d+ ms there and back; .*decode \d.*queue \d.*model \d", page.inner_text("#timing"))
 
 
-def test_a_picture_in_the_clipboard_is_pasted_anywhere(page: Page) -> None:
+def test_an_image_in_the_clipboard_is_pasted_anywhere(page: Page) -> None:
     page.evaluate(
         """async (bytes) => {
             const blob = new Blob([new Uint8Array(bytes)], {type: "image/png"});
@@ -78,13 +78,13 @@ def test_a_picture_in_the_clipboard_is_pasted_anywhere(page: Page) -> None:
     assert answered(page).startswith("cat ")
 
 
-def test_text_in_the_clipboard_is_said_to_be_no_picture(page: Page) -> None:
+def test_text_in_the_clipboard_is_said_to_be_no_image(page: Page) -> None:
     page.evaluate("navigator.clipboard.writeText('a text')")
     page.keyboard.press("Control+V")
-    expect(page.locator("#trouble")).to_have_text("The clipboard holds no picture.")
+    expect(page.locator("#trouble")).to_have_text("The clipboard holds no image.")
 
 
-def test_a_dropped_picture_is_classified(page: Page) -> None:
+def test_a_dropped_image_is_classified(page: Page) -> None:
     carried = page.evaluate_handle(
         """(bytes) => {
             const carried = new DataTransfer();
@@ -150,7 +150,7 @@ def test_tiff_is_classified_although_no_browser_shows_it(page: Page) -> None:
 
 def test_an_unsure_answer_is_not_written_in_bold(page: Page, service: Server) -> None:
     file = next(
-        data for seed in range(100) if predicted(service, data := encode(picture(seed=seed)))["confidence"] <= 0.5
+        data for seed in range(100) if predicted(service, data := encode(drawing(seed=seed)))["confidence"] <= 0.5
     )
     choose(page, ("clouds.png", file))
     assert answered(page).startswith("Perhaps ")
@@ -237,7 +237,7 @@ def test_a_class_that_little_speaks_for_stays_dark_as_in_the_png(page: Page, ser
     page.select_option("#heat-class", "truck")
     expect(page.locator("#heat")).to_have_attribute("aria-label", re.compile("Heat map of truck"))
     assert int(drawn(page, "#heat")[..., :3].max()) < glowing * (share + 0.4)  # colours rise faster than the evidence
-    expect(page.locator("#heat-said")).to_contain_text(f", {100 * share:.1f} % of this picture's strongest evidence")
+    expect(page.locator("#heat-said")).to_contain_text(f", {100 * share:.1f} % of this image's strongest evidence")
 
 
 def test_without_javascript_the_form_still_posts(browser: Browser, service: Server) -> None:

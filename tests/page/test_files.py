@@ -118,7 +118,7 @@ def test_what_the_page_says_of_a_model_is_text_whatever_it_holds(digits: Served)
     assert html.count("<script") == 1
 
 
-def test_samples_are_golden_pictures_that_the_service_answers_as_they_say(client: httpx2.Client) -> None:
+def test_samples_are_golden_images_that_the_service_answers_as_they_say(client: httpx2.Client) -> None:
     golden = Golden.load(DEFAULT_MODEL)
     listed = client.get("/page/samples").json()
     assert 3 <= len(listed) <= 5
@@ -185,7 +185,7 @@ def test_a_provenance_of_any_shape_is_shown_as_it_is(digits: Served) -> None:
     odd = digits.manifest.model_copy(update={"provenance": provenance})
     parts = {section.title: section for section in sections.of(dataclasses.replace(digits, manifest=odd), Report())}
     data_rows = dict(parts["Data"].rows)
-    assert [data_rows[split] for split in data["images"]] == ["some", "None", "1,234 pictures"]
+    assert [data_rows[split] for split in data["images"]] == ["some", "None", "1,234 images"]
     assert dict(parts["Training"].rows)["best epoch"] == "last"
 
 
@@ -200,7 +200,7 @@ def test_a_card_without_a_report_makes_nothing_up(digits: Served) -> None:
     assert markdown.card(bare, list(parts.values()))
 
 
-def test_pictures_in_the_documentation_are_there_and_small() -> None:
+def test_images_in_the_documentation_are_there_and_small() -> None:
     root = FOLDER.parent.parent
     for document in (root / "README.md", root / "docs/page.md"):
         named = re.findall(r'(?:src|srcset)="([^"]+)"', document.read_text())
@@ -233,7 +233,7 @@ def test_any_name_is_itself_in_the_cards_metadata(digits: Served, source: str, r
     assert yaml.safe_load(head)["model-index"][0]["results"][0]["dataset"]["name"] == read
 
 
-def test_the_report_can_be_taken_away_without_the_tests_pictures(client: httpx2.Client) -> None:
+def test_the_report_can_be_taken_away_without_the_tests_images(client: httpx2.Client) -> None:
     assert client.get("/model/report.json").json()["evaluation"]["n"] == 5000
     assert client.get("/model/report.html").status_code == 404
 

@@ -56,7 +56,7 @@ def test_single_letters_work_until_they_are_switched_off_and_never_while_typing(
 
 def test_arrows_walk_through_the_cards_and_enter_opens_one(page: Page) -> None:
     choose(page, *CLOUDS)
-    expect(page.locator("#several-title")).to_have_text("5 pictures: 5 classified")
+    expect(page.locator("#several-title")).to_have_text("5 images: 5 classified")
     page.focus(".open")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -67,16 +67,16 @@ def test_arrows_walk_through_the_cards_and_enter_opens_one(page: Page) -> None:
     assert focused(page) == "answer"
 
 
-def test_escape_clears_one_picture_at_once_and_several_when_it_is_pressed_again(page: Page) -> None:
+def test_escape_clears_one_image_at_once_and_several_when_it_is_pressed_again(page: Page) -> None:
     choose(page, CAT)
     answered(page)
     page.keyboard.press("Escape")
     assert page.is_hidden("#result")
     assert focused(page) == "file"
     choose(page, *CLOUDS)
-    expect(page.locator("#several-title")).to_have_text("5 pictures: 5 classified")
+    expect(page.locator("#several-title")).to_have_text("5 images: 5 classified")
     page.keyboard.press("Escape")
-    assert page.inner_text("#trouble") == "Esc again clears 5 pictures."
+    assert page.inner_text("#trouble") == "Esc again clears 5 images."
     assert page.locator(".item").count() == 5
     page.keyboard.press("Escape")
     assert page.locator(".item").count() == 0

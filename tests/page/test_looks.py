@@ -34,7 +34,7 @@ def error(page: Page) -> None:
 
 def several(page: Page) -> None:
     choose(page, *MANY)
-    expect(page.locator("#several-title")).to_have_text("6 pictures: 5 classified, 1 not")
+    expect(page.locator("#several-title")).to_have_text("6 images: 5 classified, 1 not")
 
 
 def card(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""Many pictures in the browser: none hides another, and what is shown can be taken away."""
+"""Many images in the browser: none hides another, and what is shown can be taken away."""
 
 import csv
 import io
@@ -9,20 +9,20 @@ from typing import Any
 import httpx2
 from playwright.sync_api import Browser, Page, expect
 
+from tests.images import drawing, encode
 from tests.page.browser import CAT, choose, tab
 from tests.page.running import Running
-from tests.pictures import encode, picture
 from tests.serving import Server
 
-CLOUDS = [(f"clouds-{seed}.png", encode(picture(seed=seed))) for seed in range(5)]
+CLOUDS = [(f"clouds-{seed}.png", encode(drawing(seed=seed))) for seed in range(5)]
 BROKEN = ("broken.png", CLOUDS[0][1][:100])
 MANY = [CLOUDS[0], BROKEN, *CLOUDS[1:]]
 
 
 def several(page: Page) -> dict[str, str]:
-    """Seven pictures with a broken one among them; file name -> what its card says, in the order of the cards."""
+    """Seven images with a broken one among them; file name -> what its card says, in the order of the cards."""
     choose(page, *MANY, CAT)
-    expect(page.locator("#several-title")).to_have_text("7 pictures: 6 classified, 1 not")
+    expect(page.locator("#several-title")).to_have_text("7 images: 6 classified, 1 not")
     return cards(page)
 
 
@@ -31,7 +31,7 @@ def cards(page: Page) -> dict[str, str]:
     return {each.locator("span").last.inner_text(): each.locator("b").inner_text() for each in shown.all()}
 
 
-def test_a_broken_picture_hides_no_other_and_says_why_in_its_own_card(page: Page, service: Server) -> None:
+def test_a_broken_image_hides_no_other_and_says_why_in_its_own_card(page: Page, service: Server) -> None:
     said = several(page)
     assert list(said) == [*[name for name, _data in MANY], "cat.jpg"]
     for name, data in CLOUDS:
@@ -93,15 +93,15 @@ def test_at_most_four_requests_are_on_their_way(browser: Browser, moody: Running
         page.evaluate("fetch('health')")  # a round trip: a fifth request would have been seen by now
         assert len(on_their_way) == 4
         moody.engine.gate.set()
-        expect(page.locator("#several-title")).to_have_text("6 pictures: 6 classified")
+        expect(page.locator("#several-title")).to_have_text("6 images: 6 classified")
 
 
-def test_a_card_opens_its_picture(page: Page) -> None:
+def test_a_card_opens_its_image(page: Page) -> None:
     said = several(page)
     page.locator(".open", has_text="clouds-3.png").click()
     expect(page.locator("#shown")).to_have_attribute("alt", "clouds-3.png")
     assert said["clouds-3.png"].split()[0] in page.inner_text("#answer")
     expect(page.locator(".item.current")).to_have_count(1)
     page.locator(".open", has_text="broken.png").click()
-    assert page.inner_text("#answer") == "The picture cannot be decoded"
+    assert page.inner_text("#answer") == "The image cannot be decoded"
     assert page.inner_text("#failure-id").startswith("undecodable_image, request ")

@@ -52,7 +52,7 @@ def test_a_full_queue_is_waited_for_as_long_as_the_service_says(browser: Browser
         assert answered(page).startswith("cat ")
 
 
-def test_a_picture_is_kept_while_the_service_is_not_ready_and_sent_when_it_is(browser: Browser, moody: Running) -> None:
+def test_an_image_is_kept_while_the_service_is_not_ready_and_sent_when_it_is(browser: Browser, moody: Running) -> None:
     with tab(browser, f"{moody.url}/") as page:
         expect(page.locator("#state")).to_have_text("ready")
         moody.engine.mood = EngineError("The device is gone.")
@@ -84,7 +84,7 @@ def test_a_lost_connection_is_waited_for(page: Page) -> None:
         expect(page.locator("#banner")).to_be_hidden()
 
 
-def test_escape_stops_a_request_and_the_picture_can_be_sent_again(browser: Browser, moody: Running) -> None:
+def test_escape_stops_a_request_and_the_image_can_be_sent_again(browser: Browser, moody: Running) -> None:
     with tab(browser, f"{moody.url}/") as page:
         moody.engine.gate.clear()
         with page.expect_event("requestfailed"):  # aborted, so that the service drops it too

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import metrics
 from tests.smoke.docker import ROOT, docker
 from tests.test_readme import README
@@ -81,7 +81,7 @@ def test_the_container_has_the_limits_of_the_file_and_the_service_sees_them(
 
 def test_two_replicas_are_replaced_under_load_without_a_failed_request(compose: tuple[str, ...]) -> None:
     docker(*compose, "--profile", "smoke", "up", "--build", "--detach", "--wait", "replica-1", "replica-2", "haproxy")
-    url, file, enough = address("haproxy", 8080), encode(picture(), "JPEG"), threading.Event()
+    url, file, enough = address("haproxy", 8080), encode(drawing(), "JPEG"), threading.Event()
     statuses: list[int] = []
 
     def client(keep_alive: bool) -> int:

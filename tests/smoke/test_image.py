@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import FORMATS, encode, picture
+from tests.images import FORMATS, drawing, encode
 from tests.smoke.docker import IMAGE, container, docker, until
 
 TIGHT = (
@@ -98,10 +98,10 @@ def test_a_photo_is_classified_without_a_network_a_writable_file_system_or_a_cap
 def test_every_accepted_file_type_is_decoded_by_what_the_image_kept_of_pillow(kind: str) -> None:
     with container("--network", "none") as one:
         one.wait_until_healthy()
-        assert one.python(CLASSIFY, encode(picture(), kind)).count("200 ") == 2
+        assert one.python(CLASSIFY, encode(drawing(), kind)).count("200 ") == 2
 
 
-def test_pictures_too_large_for_the_memory_limit_are_refused_and_the_service_lives() -> None:
+def test_images_too_large_for_the_memory_limit_are_refused_and_the_service_lives() -> None:
     """Each of these killed it before decoding claimed its memory; 250 kB of PNG was enough."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (350, 450, 3), np.uint8))
     bombs = [
@@ -127,7 +127,7 @@ def test_pictures_too_large_for_the_memory_limit_are_refused_and_the_service_liv
 
 
 @pytest.mark.parametrize(("memory", "threads"), [("256m", 2), ("512m", 8)])
-def test_a_storm_of_pictures_that_just_fit_and_just_do_not_kills_no_container(memory: str, threads: int) -> None:
+def test_a_storm_of_images_that_just_fit_and_just_do_not_kills_no_container(memory: str, threads: int) -> None:
     """38 bytes of WebP killed 256 MB in a second: its canvases came before its size was known, and never went back."""
     storm = [
         encode(Image.new("RGB", (2880, 2880), (10, 200, 30)), "WEBP", lossless=True, method=0),
@@ -142,9 +142,9 @@ def test_a_storm_of_pictures_that_just_fit_and_just_do_not_kills_no_container(me
     with container(*options, *PUBLISHED) as one:
         one.wait_until_healthy()
         with ThreadPoolExecutor(24) as pool, httpx2.Client(base_url=one.url(), timeout=120) as client:
-            for pictures in (storm[:1], storm):
+            for images in (storm[:1], storm):
                 answers = list(
-                    pool.map(lambda file: client.post("/predict", content=file), pictures * (140 // len(pictures)))
+                    pool.map(lambda file: client.post("/predict", content=file), images * (140 // len(images)))
                 )
                 assert {answer.status_code for answer in answers} <= {200, 422, 429}
         state = one.inspect()["State"]
@@ -152,7 +152,7 @@ def test_a_storm_of_pictures_that_just_fit_and_just_do_not_kills_no_container(me
         assert not state["OOMKilled"]
 
 
-def test_a_container_too_small_for_any_picture_does_not_start() -> None:
+def test_a_container_too_small_for_any_image_does_not_start() -> None:
     with container("--memory", "96m", "--memory-swap", "96m") as one:
         until(lambda: not one.inspect()["State"]["Running"], 60, one.logs)
         assert one.inspect()["State"]["ExitCode"] == 1
@@ -181,7 +181,7 @@ def test_uploads_beyond_the_memory_limit_wait_outside() -> None:
         assert state["Running"]
         assert not state["OOMKilled"]
         with httpx2.Client(base_url=one.url(), timeout=30) as client:
-            until(lambda: client.post("/predict", content=encode(picture())).status_code == 200, 30, one.logs)
+            until(lambda: client.post("/predict", content=encode(drawing())).status_code == 200, 30, one.logs)
 
 
 def test_a_container_of_one_cpu_uses_one_thread_and_says_so() -> None:
@@ -221,7 +221,7 @@ def test_an_unready_service_is_unhealthy_with_a_reason() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_under_load_loses_no_accepted_request(workers: int) -> None:
     """16 clients with keep-alive connections and 4 that open one for every request, until each is told to go."""
-    file, all_began = encode(picture(), "JPEG"), threading.Barrier(21)
+    file, all_began = encode(drawing(), "JPEG"), threading.Barrier(21)
     url = ""
 
     def client(keep_alive: bool) -> int:

@@ -1,4 +1,4 @@
-"""Pictures whose class is the colour of their noise: learnt in a second, and lost when channels are swapped."""
+"""Images whose class is the colour of their noise: learnt in a second, and lost when channels are swapped."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ("blue", "green", "red")
-# The digits recipe is the smallest one; these make it fit 16 x 16 colour pictures.
+# The digits recipe is the smallest one; these make it fit 16 x 16 colour images.
 SETTINGS = ["channels=3", "epochs=3", "batch_size=32", "val_fraction=0.3"]
 
 

@@ -1,4 +1,4 @@
-"""Scores of runs and artifacts: on which pictures, of which classes and by which variant."""
+"""Scores of runs and artifacts: on which images, of which classes and by which variant."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def test_the_runs_own_data_by_name_are_its_own_splits(digits_run: Path) -> None:
 
 
 def test_moved_data_are_cut_into_the_recorded_splits(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
-    """Else pictures that the network was trained on would count as test pictures."""
+    """Else images that the network was trained on would count as test images."""
     moved = shutil.copytree(colours_data, tmp_path / "moved")
     found = score(colours_run, moved, "test")
     assert found.pixels.samples == score(colours_run).pixels.samples
@@ -53,10 +53,10 @@ def test_what_is_missing_of_moved_data_is_counted(
     (moved / score(colours_run).pixels.samples[0].path).unlink()
     said = sightglass("evaluate", colours_run, "--data", moved, "--split", "test", "--json")
     assert json.loads(said.out)["n"] == 17
-    assert "1 of the 18 pictures recorded as test is not in" in said.err
+    assert "1 of the 18 images recorded as test is not in" in said.err
 
 
-def test_a_copy_of_a_picture_counts_neither_twice_nor_as_missing(
+def test_a_copy_of_an_image_counts_neither_twice_nor_as_missing(
     colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
 ) -> None:
     moved = shutil.copytree(colours_data, tmp_path / "moved")
@@ -75,7 +75,7 @@ def test_what_could_not_be_read_when_it_was_recorded_is_not_missed(
     assert score(colours_run, moved, "test").pixels.samples == score(colours_run).pixels.samples
 
 
-@pytest.mark.parametrize("files", [(), ("cat.jpg",)], ids=["empty", "pictures without class folders"])
+@pytest.mark.parametrize("files", [(), ("cat.jpg",)], ids=["empty", "images without class folders"])
 def test_a_folder_without_class_folders_is_a_plain_error(
     files: tuple[str, ...], colours_run: Path, tmp_path: Path
 ) -> None:
@@ -154,7 +154,7 @@ def test_data_of_other_classes_are_an_error(target: str, request: pytest.Fixture
         score(request.getfixturevalue(target), "digits")
 
 
-def test_changed_pictures_are_not_scored_as_the_runs_own(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+def test_changed_images_are_not_scored_as_the_runs_own(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
     run, data = shutil.copytree(colours_run, tmp_path / "run"), shutil.copytree(colours_data, tmp_path / "data")
     meta = json.loads((run / "meta.json").read_text())
     meta["data"]["source"] = str(data)
@@ -194,7 +194,7 @@ def test_an_artifact_scores_what_its_manifest_says(digits_artifact: Path, by_var
 
 
 def test_an_artifact_needs_data(digits_artifact: Path) -> None:
-    with pytest.raises(TrainingError, match="an artifact carries no pictures") as refusal:
+    with pytest.raises(TrainingError, match="an artifact carries no images") as refusal:
         score(digits_artifact)
     assert f"sightglass evaluate {digits_artifact} --data" in refusal.value.hint
 
@@ -247,11 +247,11 @@ def test_what_was_trained_on_is_said_and_how_to_leave_it_out(
     assert "was trained on" not in sightglass("evaluate", colours_run).err
 
 
-def test_unreadable_pictures_are_said_and_left_out(
+def test_unreadable_images_are_said_and_left_out(
     colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
 ) -> None:
     other = shutil.copytree(colours_data, tmp_path / "other")
-    (other / "red" / "notes.jpg").write_text("no picture")
+    (other / "red" / "notes.jpg").write_text("no image")
     said = sightglass("evaluate", colours_run, "--data", other, "--json")
     assert "skipped 1 unreadable file, the first: red/notes.jpg" in said.err
     assert json.loads(said.out)["n"] == 180

@@ -61,7 +61,7 @@ def test_an_artifacts_suspects_are_those_before_its_temperature(digits_run: Path
     assert score(digits_run).temperature == 1
 
 
-def test_labels_without_a_picture_come_last(digits_run: Path) -> None:
+def test_labels_without_an_image_come_last(digits_run: Path) -> None:
     found = score(digits_run)
     rows = found.evaluation.per_class
     absent = tuple(replace(row, label=f"{row.label} absent", n=0, f1=0.0) for row in rows[:2])
@@ -165,7 +165,7 @@ def test_out_holds_the_json_that_is_printed(written: Path, digits_run: Path, sig
     assert json.loads((written / "evaluation.json").read_text()) == printed
 
 
-def test_predictions_csv_has_a_row_per_picture_with_all_probabilities(written: Path, digits_run: Path) -> None:
+def test_predictions_csv_has_a_row_per_image_with_all_probabilities(written: Path, digits_run: Path) -> None:
     found = score(digits_run)
     table = rows(written)
     assert [row["path"] for row in table] == [sample.path for sample in found.pixels.samples]
@@ -178,7 +178,7 @@ def test_predictions_csv_has_a_row_per_picture_with_all_probabilities(written: P
 
 
 def test_suspects_csv_has_the_labels_to_check_first(colours_artifact: Path, colours_data: Path, tmp_path: Path) -> None:
-    """Two blue pictures lie among the red ones."""
+    """Two blue images lie among the red ones."""
     data = shutil.copytree(colours_data, tmp_path / "data")
     for name in ("000.png", "001.png"):
         (data / "blue" / name).rename(data / "red" / f"blue-{name}")
@@ -219,7 +219,7 @@ def test_scores_are_scikit_learns_on_the_same_predictions(written: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["confusion", "reliability", "curves"])
-def test_plots_are_pictures(name: str, written: Path) -> None:
+def test_plots_are_images(name: str, written: Path) -> None:
     with Image.open(written / f"{name}.png") as image:
         image.load()
         assert image.format == "PNG"

@@ -1,4 +1,4 @@
-"""`sightglass explain`: what it writes, what it prints, and where heat lies on a rotated picture."""
+"""`sightglass explain`: what it writes, what it prints, and where heat lies on a rotated image."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from app.artifact.decoder.decode import Geometry, decode
 from tests.commands import Sightglass
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from training.interpretation import canvas
 from training.interpretation.activations import maps_of
 from training.interpretation.gradcam import grad_cam
@@ -26,8 +26,8 @@ FILES = {"filters.png", "maximised.png", "layers.csv", "activations.csv", "expla
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(400, 240), (30, 44)], ids=["large", "small"])
-def test_the_box_on_the_displayed_picture_holds_what_the_model_gets(orientation: int, size: tuple[int, int]) -> None:
-    content = encode(picture(*size, seed=2), orientation=orientation)
+def test_the_box_on_the_displayed_image_holds_what_the_model_gets(orientation: int, size: tuple[int, int]) -> None:
+    content = encode(drawing(*size, seed=2), orientation=orientation)
     spec = eager.load(EMBEDDED).input.model_copy(update={"crop_fraction": 0.8})
     decoded = decode(content, spec)
     shown, at = canvas.displayed(content, spec, decoded)
@@ -44,7 +44,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_heat_lies_on_the_displayed_picture_where_the_model_looked(colours_run: Path, orientation: int) -> None:
+def test_heat_lies_on_the_displayed_image_where_the_model_looked(colours_run: Path, orientation: int) -> None:
     """As displayed, one quarter is red and the rest blue: red's Grad-CAM must glow there, whatever the file's turn."""
     upright = Image.new("RGB", (120, 90), (40, 40, 180))
     upright.paste((180, 40, 40), (75, 0, 105, 45))
@@ -72,9 +72,9 @@ def test_a_hot_place_glows_in_its_own_cell_of_the_box_and_nowhere_else() -> None
     assert (columns.min() > 180, columns.max() < 240, rows.max() < 90) == (True, True, True)
 
 
-def test_it_writes_pictures_and_tables(sightglass: Sightglass, digits_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(encode(picture(50, 40)))
-    (tmp_path / "b.jpg").write_bytes(encode(picture(40, 60), "JPEG", orientation=6))
+def test_it_writes_images_and_tables(sightglass: Sightglass, digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(drawing(50, 40)))
+    (tmp_path / "b.jpg").write_bytes(encode(drawing(40, 60), "JPEG", orientation=6))
     out = tmp_path / "new" / "out"
     said = sightglass("explain", digits_run, tmp_path / "a.png", tmp_path / "b.jpg", "--out", out, "--steps", 2)
     assert said.code == 0, said.err
@@ -90,7 +90,7 @@ def test_it_writes_pictures_and_tables(sightglass: Sightglass, digits_run: Path,
         registry.build("residual-cnn", 1, 10, 32)
     )
     kinds = [line.split()[0] for line in said.out.splitlines() if not line.startswith(" ")]
-    assert kinds[:4] == ["filters", "picture", "picture", "maximum"]
+    assert kinds[:4] == ["filters", "image", "image", "maximum"]
     assert said.err.startswith(f"saved    {out}: filters.png")
 
 
@@ -98,7 +98,7 @@ def test_json_is_one_document_about_any_class_and_layer(
     sightglass: Sightglass, digits_artifact: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "a.png"
-    file.write_bytes(encode(picture(50, 40)))
+    file.write_bytes(encode(drawing(50, 40)))
     words = ["--class", "7", "--layer", "features.4", "--steps", 0, "--json", "--quiet"]
     said = sightglass("explain", digits_artifact, file, "--out", tmp_path / "out", *words)
     assert (said.code, said.err) == (0, "")
@@ -122,7 +122,7 @@ def test_absurd_sizes_and_steps_are_wrong_usage(words: list[object], sightglass:
     assert f"Invalid value for '{words[0]}'" in said.err
 
 
-def test_a_dense_network_for_huge_pictures_is_counted_without_its_memory(sightglass: Sightglass) -> None:
+def test_a_dense_network_for_huge_images_is_counted_without_its_memory(sightglass: Sightglass) -> None:
     """Its first layer alone would be 600 GB."""
     rows = json.loads(sightglass("explain", "mlp", "--input-size", 10_000, "--json").out)
     assert sum(row["parameters"] for row in rows) > 3 * 10_000**2 * 512
@@ -143,7 +143,7 @@ def test_a_run_and_its_artifact_give_the_same_network(digits_run: Path, digits_a
     assert not one.network.training
 
 
-def test_without_pictures_it_shows_filters_and_what_maximises_each_class(
+def test_without_images_it_shows_filters_and_what_maximises_each_class(
     sightglass: Sightglass, digits_run: Path, tmp_path: Path
 ) -> None:
     said = sightglass("explain", digits_run, "--out", tmp_path / "out", "--steps", 1, "--json", "--quiet")
@@ -158,7 +158,7 @@ def test_without_pictures_it_shows_filters_and_what_maximises_each_class(
         (["--class", "17"], 'there is no class "17"', 'did you mean "7"?'),
         (["a.png", "--layer", "feature"], 'there is no layer "feature"', 'did you mean "features"?'),
         (["a.png", "--layer", "head"], 'layer "head" gives 10, no maps', "before pooling"),
-        (["--layer", "features"], 'layer "features" answers to pictures', "name picture files"),
+        (["--layer", "features"], 'layer "features" answers to images', "name image files"),
         (["missing.png"], '"missing.png" cannot be read: no such file', None),
         (["."], '"." cannot be read: is a directory', None),
         (["--input-size", "8"], "a run or an artifact has its own input size", "leave --input-size out"),
@@ -174,7 +174,7 @@ def test_a_wish_that_cannot_be_met_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("a.png").write_bytes(encode(picture()))
+    Path("a.png").write_bytes(encode(drawing()))
     said = sightglass("explain", digits_run, *words, "--out", "out", "--steps", 0)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith(f"error: {message}")
@@ -222,7 +222,7 @@ def test_the_layers_of_a_run_are_at_its_own_size(sightglass: Sightglass, digits_
         (["runs/nowhere"], 'there is no folder "runs/nowhere"'),
         (["3,1"], '"3,1" is no list of kernel,stride,padding'),
         (["9,1,0", "--input-size", "4"], "layer 1 has no output left"),
-        (["residual-cnn", "cat.jpg"], "pictures, --class and --layer are about what goes to --out"),
+        (["residual-cnn", "cat.jpg"], "images, --class and --layer are about what goes to --out"),
     ],
 )
 def test_what_has_no_layers_is_an_error(words: list[str], message: str, sightglass: Sightglass) -> None:

@@ -168,7 +168,7 @@ def test_the_report_is_one_file_that_fetches_and_runs_nothing(digits_artifact: P
     assert page.count("<svg") == 5
 
 
-def test_pictures_can_be_left_out_of_the_report(
+def test_images_can_be_left_out_of_the_report(
     colours_run: Path, colours_artifact: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch, "onnx", copied(colours_artifact, "onnx"))
@@ -178,7 +178,7 @@ def test_pictures_can_be_left_out_of_the_report(
     page = (tmp_path / "colours" / "1" / "report.html").read_text()
     assert "data:image" not in page
     assert ".png" not in page, "nor file names"
-    assert "report.html (without pictures)" in said.err
+    assert "report.html (without images)" in said.err
     assert "data:image" in (colours_artifact / "report.html").read_text()
 
 
@@ -222,7 +222,7 @@ def test_a_name_that_no_manifest_may_hold_is_refused_before_any_work(digits_run:
         proven(digits_run, tmp_path / "my digits" / "1", {"torchscript": ("model.torchscript.pt", never)})
 
 
-def test_changed_pictures_are_not_exported_from(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+def test_changed_images_are_not_exported_from(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
     data = shutil.copytree(colours_data, tmp_path / "data")
     for path in (data / "red").iterdir():
         Image.new("RGB", (16, 16)).save(path)
@@ -251,7 +251,7 @@ def test_the_command_prints_a_line_per_variant_the_gates_and_the_next_command(
     assert lines[2].endswith("kept, default")
     assert any(line.startswith("gates    fp32 agrees >= 99.9%") for line in lines)
     assert any(line.startswith("golden   16 images stored; fresh-process self-test ok in") for line in lines)
-    assert f"report   {out / 'report.html'} (with pictures of test; --no-pictures leaves them out)" in lines
+    assert f"report   {out / 'report.html'} (with images of test; --no-images leaves them out)" in lines
     assert lines[-1].startswith(f"next     sightglass serve --model {out}")
 
 

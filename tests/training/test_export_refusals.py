@@ -69,10 +69,10 @@ def test_an_onnx_that_is_not_the_checkpoint_ends_the_export(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_channels_swapped_by_the_exporter_are_found_on_the_golden_pictures_of_a_grey_data_set(
+def test_channels_swapped_by_the_exporter_are_found_on_the_golden_images_of_a_grey_data_set(
     digits_run: Path, digits_artifact: Path, tmp_path: Path
 ) -> None:
-    """Grey val pictures cannot tell RGB from BGR; people send colour photographs all the same."""
+    """Grey val images cannot tell RGB from BGR; people send colour photographs all the same."""
     writers = {
         "torchscript": ("model.torchscript.pt", with_fault(write_torchscript, swapped_channels)),
         "onnx": copied(digits_artifact, "onnx"),

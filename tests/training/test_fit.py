@@ -1,4 +1,4 @@
-"""`fit` is of the run and of the artifact: what training saw of a wide picture, the service sees."""
+"""`fit` is of the run and of the artifact: what training saw of a wide image, the service sees."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from app.artifact.decoder.decode import decode
 from app.artifact.decoder.geometry import Fit
 from app.inference import loading
 from tests.commands import QUIET, hurried, score
-from tests.pictures import encode, picture, spec
+from tests.images import drawing, encode, spec
 from training.console.progress import Talk
 from training.errors import TrainingError
 from training.export import export
@@ -33,7 +33,7 @@ SETTINGS = ["channels=3", "epochs=6", "batch_size=16", "val_fraction=0.3", "inpu
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes that differ in the outer quarters of pictures of 4:1 alone; half of them stand, by EXIF or as they
+    """Two classes that differ in the outer quarters of images of 4:1 alone; half of them stand, by EXIF or as they
     are."""
     folder, random = tmp_path_factory.mktemp("wide") / "data", np.random.default_rng(0)
     for name, colour in (("dark", 30), ("light", 220)):
@@ -153,8 +153,8 @@ def test_a_run_from_before_there_was_a_choice_crops(colours_run: Path) -> None:
 # --- what people see --------------------------------------------------------------------------------------------------
 
 
-def test_thumbnails_show_the_whole_picture_and_frame_what_was_seen() -> None:
-    content = encode(picture(200, 50))
+def test_thumbnails_show_the_whole_image_and_frame_what_was_seen() -> None:
+    content = encode(drawing(200, 50))
     for fit, crop in (("crop", (37.5, 0, 25, 100)), ("squash", (0, 0, 100, 100)), ("pad", (0, -150, 100, 400))):
         model = spec(16, 16).model_copy(update={"fit": fit})
         (made,) = thumbnails(["x"], lambda _: content, model)
@@ -164,15 +164,15 @@ def test_thumbnails_show_the_whole_picture_and_frame_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
-def test_a_heat_map_lies_on_the_picture(fit: Fit) -> None:
+def test_a_heat_map_lies_on_the_image(fit: Fit) -> None:
     """Hot in the last of 4 columns and the lower of two rows in the middle, of the model's square."""
     content, model = encode(Image.new("RGB", (400, 100), "white")), spec(32, 32).model_copy(update={"fit": fit})
     shown, at = canvas.displayed(content, model, decode(content, model))
     assert shown.size == (360, 90)
     heat = np.zeros((32, 32), np.float32)
     heat[17:20, 26:30] = 1
-    pictures = canvas.overlaid(shown, at, heat), canvas.framed(shown, at)
-    warm, plain = (np.asarray(each.convert("L")).astype(int) for each in pictures)
+    images = canvas.overlaid(shown, at, heat), canvas.framed(shown, at)
+    warm, plain = (np.asarray(each.convert("L")).astype(int) for each in images)
     rows, columns = np.nonzero(abs(warm - plain) > 10)
     expected = {"crop": (52, 214), "squash": (52, 315), "pad": (73, 315)}[fit]
     assert rows.mean() == pytest.approx(expected[0], abs=6)  # the lower end of what glows lies outside

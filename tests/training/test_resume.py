@@ -101,7 +101,7 @@ def test_an_interrupt_leaves_a_valid_run_and_prints_the_command_that_resumes_it(
     assert [row["epoch"] for row in metrics(out)] == list(range(1, EPOCHS + 1))
 
 
-# --- in this process, on small pictures -------------------------------------------------------------------------------
+# --- in this process, on small images -------------------------------------------------------------------------------
 
 
 class Impatient(Talk):
@@ -202,7 +202,7 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_resuming_on_changed_pictures_is_refused(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+def test_resuming_on_changed_images_is_refused(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
     run = shutil.copytree(colours_run, tmp_path / "run")
     data = shutil.copytree(colours_data, tmp_path / "data")
     Image.new("RGB", (16, 16)).save(data / "red" / "000.png")

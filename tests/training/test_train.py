@@ -42,7 +42,7 @@ def test_mean_and_std_are_those_of_train_alone(colours_run: Path) -> None:
     assert run.input.std == pytest.approx(values.std(axis=0), abs=1e-5)
 
 
-def test_test_pictures_have_no_part_in_training(tmp_path: Path) -> None:
+def test_test_images_have_no_part_in_training(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("two", 2)):
         data = colours.write(tmp_path / name / "train", each=20).parent
         colours.write(data / "test", each=5, seed=seed)
@@ -91,7 +91,7 @@ def test_meta_says_how_to_repeat_the_run(colours_run: Path, colours_data: Path) 
 
 def test_unreadable_files_are_counted_listed_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = colours.write(tmp_path / "data", each=20)
-    (data / "red" / "notes.jpg").write_text("no picture")
+    (data / "red" / "notes.jpg").write_text("no image")
     (data / "green" / "half.png").write_bytes((data / "green" / "000.png").read_bytes()[:200])
     out = tmp_path / "run"
     learn(data, out, talk=Talk())
@@ -110,15 +110,15 @@ def test_classes_that_no_figure_will_be_about_are_named(tmp_path: Path, capsys: 
             Image.new("RGB", (16, 16), (40 * number, 100 * copy, 0)).save(data / name / f"{copy}.png")
     rehearse(plan.make(str(data), tmp_path / "run", "digits", ["channels=3"]), Talk())
     said = capsys.readouterr().err
-    assert "not a picture in val: a, b, c and 3 more\n" in said
-    assert "not a picture in test: a, b, c and 2 more\n" in said
+    assert "not an image in val: a, b, c and 3 more\n" in said
+    assert "not an image in test: a, b, c and 2 more\n" in said
 
 
 def test_classes_that_are_everywhere_are_not_named(
     colours_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rehearse(plan.make(str(colours_data), tmp_path / "run", "digits", ["channels=3"]), Talk())
-    assert "not a picture" not in capsys.readouterr().err
+    assert "not an image" not in capsys.readouterr().err
 
 
 def test_without_unreadable_files_there_is_no_list_of_them(colours_run: Path) -> None:
@@ -129,16 +129,16 @@ def test_file_names_in_no_known_encoding_are_no_obstacle(tmp_path: Path) -> None
     """Archives made on another system unpack to such names."""
     data = colours.write(tmp_path / "data", each=20)
     (data / "red" / "000.png").rename(data / "red" / os.fsdecode(b"caf\xe9.png"))
-    (data / "red" / os.fsdecode(b"r\xe9sum\xe9.jpg")).write_text("no picture")
+    (data / "red" / os.fsdecode(b"r\xe9sum\xe9.jpg")).write_text("no image")
     learn(data, tmp_path / "run")
     assert os.fsencode("red/") + b"r\xe9sum\xe9.jpg" in (tmp_path / "run" / "skipped.txt").read_bytes()
 
 
-def test_a_class_without_a_readable_picture_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_class_without_a_readable_image_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     data = colours.write(tmp_path / "data", each=20)
     for path in (data / "red").iterdir():
-        path.write_text("no picture")
-    with pytest.raises(TrainingError, match='no readable picture of "red"'):
+        path.write_text("no image")
+    with pytest.raises(TrainingError, match='no readable image of "red"'):
         learn(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -22,7 +22,7 @@ def augment(pixels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
         pixels = trivial_augment(pixels, generator)
     if recipe.crop_padding or recipe.flip:
         pixels = _shift_and_flip(pixels, recipe.crop_padding, recipe.flip, generator)
-    # arithmetic on planes runs over long rows: the jitter of 128 pictures of 32 px takes 0.5 ms, on pixels 12 ms
+    # arithmetic on planes runs over long rows: the jitter of 128 images of 32 px takes 0.5 ms, on pixels 12 ms
     x = pixels.permute(0, 3, 1, 2).contiguous().float()
     if recipe.resized_crop or recipe.rotation:
         x = _crop_and_turn(x, recipe.resized_crop, recipe.rotation, generator)
@@ -44,7 +44,7 @@ def _between(low: float, high: float, shape: tuple[int, ...], generator: torch.G
 
 
 def _shift_and_flip(pixels: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """One gather for both: each output pixel looks up its row and column in the padded picture."""
+    """One gather for both: each output pixel looks up its row and column in the padded image."""
     n, height, width, _ = pixels.shape
     padded = torch.nn.functional.pad(pixels, (0, 0, padding, padding, padding, padding))
     top = torch.randint(2 * padding + 1, (n, 1), generator=generator)
@@ -61,7 +61,7 @@ def _shift_and_flip(pixels: Tensor, padding: int, flip: bool, generator: torch.G
 def _crop_and_turn(x: Tensor, smallest: float, degrees: float, generator: torch.Generator) -> Tensor:
     """RandomResizedCrop (Szegedy et al. 2015, arXiv:1409.4842: area `smallest`..1, aspect 3/4..4/3) and rotation.
 
-    Both in one resampling of the whole batch: 128 pictures of 32 px in a seventh of the time of torchvision's two.
+    Both in one resampling of the whole batch: 128 images of 32 px in a seventh of the time of torchvision's two.
     A crop may touch the border and then repeats its edge; what a turn brings in is black.
     """
     n, _, height, width = x.shape
@@ -77,12 +77,12 @@ def _crop_and_turn(x: Tensor, smallest: float, degrees: float, generator: torch.
 
 def resample(x: Tensor, boxes: Tensor, degrees: Tensor, outside: str) -> Tensor:
     """float32[N, 3, H, W] -> the same shape: boxes float32[4, N] (top, left, height, width; pixels) made as large as
-    the picture, turned counter-clockwise by degrees float32[N], bilinear. `outside`: F.grid_sample's padding_mode.
+    the image, turned counter-clockwise by degrees float32[N], bilinear. `outside`: F.grid_sample's padding_mode.
     """
     height, width = x.shape[2:]
     top, left, tall, wide = boxes
     cos, sin = torch.cos(degrees * math.pi / 180), torch.sin(degrees * math.pi / 180)
-    # rows map an output pixel to its source, in coordinates that go from -1 to 1 over the picture
+    # rows map an output pixel to its source, in coordinates that go from -1 to 1 over the image
     across = [wide / width * cos, -wide / width * sin * height / width, (2 * left + wide) / width - 1]
     down = [tall / height * sin * width / height, tall / height * cos, (2 * top + tall) / height - 1]
     theta = torch.stack([*across, *down], dim=1).view(-1, 2, 3)
@@ -94,7 +94,7 @@ def _rectangles(
     x: Tensor, areas: tuple[float, float], aspects: tuple[float, float], generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Heights and widths, float32[N] in pixels, by share of the area and (log-uniform) aspect, as in torchvision: the
-    first of ten draws that fits into the picture, and whether one does, bool[N].
+    first of ten draws that fits into the image, and whether one does, bool[N].
     """
     n, _, height, width = x.shape
     area = _between(*areas, (_TRIES, n), generator) * (height * width)
@@ -113,7 +113,7 @@ def _jitter(planes: Tensor, strength: tuple[float, float, float], generator: tor
 
 
 def adjust(planes: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """float32[N, 3, H, W] 0..255: brightness, then contrast (about the picture's mean luma), then saturation.
+    """float32[N, 3, H, W] 0..255: brightness, then contrast (about the image's mean luma), then saturation.
 
     The factors are float32[N, 1, 1, 1].
     """
@@ -131,7 +131,7 @@ def _luma(planes: Tensor) -> Tensor:
 
 
 def shift_hue(planes: Tensor, turns: Tensor) -> Tensor:
-    """float32[N, 3, H, W] 0..255 with each picture's hues turned by turns float32[N] of the colour circle.
+    """float32[N, 3, H, W] 0..255 with each image's hues turned by turns float32[N] of the colour circle.
 
     HSV's hue as in torchvision's adjust_hue, whose one factor is for the whole batch; value and saturation stay.
     """

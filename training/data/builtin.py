@@ -19,8 +19,8 @@ def _digits() -> Data:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pictures = (digits.images * 255 / 16).round().astype(np.uint8)
-    return _in_memory("digits", [str(digit) for digit in range(10)], {"all": (pictures, digits.target)})
+    images = (digits.images * 255 / 16).round().astype(np.uint8)
+    return _in_memory("digits", [str(digit) for digit in range(10)], {"all": (images, digits.target)})
 
 
 def _of_torchvision(source: str, name: str, labels: Sequence[str]) -> Data:
@@ -52,18 +52,18 @@ def _in_memory(source: str, labels: Sequence[str], splits: dict[str, tuple[Any, 
     As BMP, because its bytes, and so the recorded sha256 sums, do not depend on the version of a compressor.
     """
     samples: dict[str, tuple[Sample, ...]] = {}
-    pictures: dict[str, Any] = {}
+    images: dict[str, Any] = {}
     for split, (arrays, targets) in splits.items():
         folder = "" if split == "all" else f"{split}/"
         paths = [f"{folder}{labels[target]}/{number:05}.bmp" for number, target in enumerate(targets)]
-        pictures.update(zip(paths, arrays, strict=True))
+        images.update(zip(paths, arrays, strict=True))
         samples[split] = tuple(sorted(Sample(path, int(target)) for path, target in zip(paths, targets, strict=True)))
 
     def read(path: str) -> bytes:
-        if path not in pictures:
+        if path not in images:
             raise FileNotFoundError(f"{source} has no {path}")
         buffer = io.BytesIO()
-        Image.fromarray(pictures[path]).save(buffer, "BMP")
+        Image.fromarray(images[path]).save(buffer, "BMP")
         return buffer.getvalue()
 
     return Data(source, tuple(labels), samples, read)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Sample(NamedTuple):
-    """One picture: its path relative to the data's root, and the index of its label."""
+    """One image: its path relative to the data's root, and the index of its label."""
 
     path: str
     label: int

@@ -1,4 +1,4 @@
-"""The fingerprint of a picture, nearly the same for those that look nearly the same: a perceptual hash and colours."""
+"""The fingerprint of an image, nearly the same for those that look nearly the same: a perceptual hash and colours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def difference_hash(pixels: NDArray[np.uint8]) -> Hashes:
     """uint8[N, H, W, 3] -> uint8[N, 16]: is each of 8 x 8 places brighter than its left, and than its upper neighbour.
 
     dHash as in Krawetz 2013 ("Kind of Like That"), in both directions, on areas of Rec. 601 luma, and by more than 2 of
-    255, so that the noise of flat areas does not count. On CIFAR-10, 27 of 5,000 test pictures have a train picture
+    255, so that the noise of flat areas does not count. On CIFAR-10, 27 of 5,000 test images have a train image
     within 7 bits, and of 500 saved again as JPEG of quality 75 all are found.
     """
     grey = np.matmul(pixels, np.array([0.299, 0.587, 0.114], np.float32), dtype=np.float32)

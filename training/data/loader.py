@@ -1,4 +1,4 @@
-"""What one epoch shows the network: which pictures in which order, augmented and mixed, with their targets."""
+"""What one epoch shows the network: which images in which order, augmented and mixed, with their targets."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +55,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def _order(labels: NDArray[np.int64], balance: str, random: np.random.Generator) -> NDArray[np.int64]:
-    """A shuffle of all pictures; with `sampling` as many draws with replacement, every class equally likely."""
+    """A shuffle of all images; with `sampling` as many draws with replacement, every class equally likely."""
     n = len(labels)
     if balance != "sampling":
         return random.permutation(n)
@@ -64,7 +64,7 @@ def _order(labels: NDArray[np.int64], balance: str, random: np.random.Generator)
 
 
 def _class_weights(labels: NDArray[np.int64], balance: str) -> Tensor:
-    """float32[K]: all 1, or with `loss` n / (K n_c), whose mean over the pictures is 1; every class has a picture."""
+    """float32[K]: all 1, or with `loss` n / (K n_c), whose mean over the images is 1; every class has an image."""
     counts = np.bincount(labels)
     weights = len(labels) / (len(counts) * counts) if balance == "loss" else np.ones(len(counts))
     return torch.from_numpy(weights).float()
@@ -73,14 +73,14 @@ def _class_weights(labels: NDArray[np.int64], balance: str) -> Tensor:
 def smooth(targets: Tensor, smoothing: float) -> Tensor:
     """Label smoothing (Szegedy et al. 2016, arXiv:1512.00567) of float32[N, K]: a part of each row spread evenly.
 
-    F.cross_entropy's own `label_smoothing` would weigh the spread part by class, and so pull every picture towards
+    F.cross_entropy's own `label_smoothing` would weigh the spread part by class, and so pull every image towards
     the rare classes; here each row keeps its weight, which is its sum.
     """
     return targets.lerp(targets.mean(dim=1, keepdim=True), smoothing)
 
 
 def mix(x: Tensor, targets: Tensor, recipe: Recipe, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup or CutMix of each picture with the one before it; where the recipe has both, one is drawn for the batch."""
+    """Mixup or CutMix of each image with the one before it; where the recipe has both, one is drawn for the batch."""
     chosen = [(mixup, recipe.mixup)] * bool(recipe.mixup) + [(cutmix, recipe.cutmix)] * bool(recipe.cutmix)
     if not chosen:
         return x, targets
@@ -89,12 +89,12 @@ def mix(x: Tensor, targets: Tensor, recipe: Recipe, random: np.random.Generator)
 
 
 def mixup(x: Tensor, targets: Tensor, share: float, _random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """`share` of each picture, the rest from the one before it (Zhang et al. 2018, arXiv:1710.09412)."""
+    """`share` of each image, the rest from the one before it (Zhang et al. 2018, arXiv:1710.09412)."""
     return x.roll(1, 0).lerp(x, share), targets.roll(1, 0).lerp(targets, share)
 
 
 def cutmix(x: Tensor, targets: Tensor, share: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A box of about 1 - `share` of the area comes from the picture before it (Yun et al. 2019, arXiv:1905.04899).
+    """A box of about 1 - `share` of the area comes from the image before it (Yun et al. 2019, arXiv:1905.04899).
 
     The box is the same for the whole batch and cut off at the border; the targets follow what is left of it.
     """

@@ -1,4 +1,4 @@
-"""Pictures that are there twice: the same file (sha256), or one that looks nearly the same (see dhash.fingerprint)."""
+"""Images that are there twice: the same file (sha256), or one that looks nearly the same (see dhash.fingerprint)."""
 
 import io
 import math
@@ -18,7 +18,7 @@ from training.data.fingerprint import HASH_BYTES, Hashes
 FILE = "dhash.npz"  # of a run: split -> fingerprints
 NEAR_BITS = 7  # of 128; with 4 bands of 32 bits no pair as near as this is missed
 _NEAR_COLOUR = 8  # of 255, in each area
-_NEAR_LIGHT = 12  # of 255, in all areas alike: a picture made a little darker
+_NEAR_LIGHT = 12  # of 255, in all areas alike: an image made a little darker
 _LARGE = 0.1  # of a class: what val or test can take
 _BANDS = 4
 _PAIRS = 1 << 20  # compared at once
@@ -44,7 +44,7 @@ def load(run: Path) -> dict[str, Hashes] | None:
 
 @dataclass(frozen=True)
 class Twins:
-    """Pictures of split `here` that split `there` has as well: (index here, index there, bits that differ), the
+    """Images of split `here` that split `there` has as well: (index here, index there, bits that differ), the
     nearest first. `exact` have the same sha256; `near` have not, or is None where no hashes are known."""
 
     here: str
@@ -89,7 +89,7 @@ def nearest(queries: Hashes, others: Hashes) -> list[tuple[int, int, int]]:
 
 
 def groups(sums: Sequence[str], known: Hashes, labels: NDArray[np.int64]) -> Places:
-    """intp[N]: for each picture the first that it is a copy of, by sha256 or by looks, directly or over others; itself
+    """intp[N]: for each image the first that it is a copy of, by sha256 or by looks, directly or over others; itself
     where there is none. Looks do not count in a class that is mostly of large groups: of parts that a camera shows
     one like the other, or of frames of a film, they say nothing, and only what is odd would be left for val."""
     where: dict[str, int] = {}
@@ -163,7 +163,7 @@ def _same_colours(here: Hashes, there: Hashes) -> NDArray[np.bool_]:
 def _bands(hashed: Hashes, typical: Hashes) -> NDArray[np.uint32]:
     """uint32[N, 4]: the bits dealt to the bands in turn, those that vary most among the `typical` first.
 
-    Where borders are alike so are their bits, and a band of only such bits would hold nearly every picture.
+    Where borders are alike so are their bits, and a band of only such bits would hold nearly every image.
     """
     spread = np.abs(np.unpackbits(typical, axis=1).mean(axis=0) - 0.5) if len(typical) else np.zeros(128)
     order = np.argsort(spread, kind="stable").reshape(-1, _BANDS).T.reshape(-1)

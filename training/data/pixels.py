@@ -1,4 +1,4 @@
-"""The pictures of one split as arrays: every file is hashed and decoded once; what cannot be decoded is listed."""
+"""The images of one split as arrays: every file is hashed and decoded once; what cannot be decoded is listed."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ _MOST_BYTES = 2**20  # of pixels at once: what a cache holds
 
 @dataclass(frozen=True)
 class Pixels:
-    """`labels` int64[N] and `sha256` belong to `samples`; `skipped` is (path, why) of files that are no pictures;
+    """`labels` int64[N] and `sha256` belong to `samples`; `skipped` is (path, why) of files that are no images;
     `size` is the model's height and width; `in_memory`: to take some costs no decoding."""
 
     samples: tuple[Sample, ...]
@@ -43,7 +43,7 @@ class Pixels:
         return self._take(indices)
 
     def part(self, places: NDArray[np.int64]) -> "Pixels":
-        """Those of the pictures, in this order; what was skipped belongs to no part."""
+        """Those of the images, in this order; what was skipped belongs to no part."""
         return replace(
             self,
             samples=tuple(self.samples[place] for place in places),
@@ -54,7 +54,7 @@ class Pixels:
         )
 
     def batches(self, most_bytes: int = _MOST_BYTES) -> Iterator[NDArray[np.uint8]]:
-        """The whole split in order, as many pictures at a time as fill a megabyte: 341 of 32 px, 6 of 224 px."""
+        """The whole split in order, as many images at a time as fill a megabyte: 341 of 32 px, 6 of 224 px."""
         size = max(1, most_bytes // (self.size[0] * self.size[1] * 3))
         for start in range(0, len(self), size):
             yield self.take(np.arange(start, min(start + size, len(self))))
@@ -72,9 +72,9 @@ def load(
     """Read, hash and decode every file of a split, on all cores (Pillow and hashlib release the GIL).
 
     Decoded pixels stay in memory while they need at most `memory` bytes (default: a quarter of what there is).
-    `recorded` are the sha256 sums the files must still have. `summary` is given every picture, decoded but once.
+    `recorded` are the sha256 sums the files must still have. `summary` is given every image, decoded but once.
 
-    Raises TrainingError for a changed or missing file, or when the split has no file that is a picture.
+    Raises TrainingError for a changed or missing file, or when the split has no file that is an image.
     """
     samples = data.splits[split]
     size = spec.height * spec.width * 3
@@ -87,7 +87,7 @@ def load(
     good = np.array([position for position, (_, why, _) in enumerate(results) if not why], dtype=np.int64)
     skipped = tuple((samples[position].path, why) for position, (_, why, _) in enumerate(results) if why)
     if not len(good):
-        raise _without_pictures(data, split, skipped)
+        raise _without_images(data, split, skipped)
     chosen = tuple(samples[position] for position in good)
     if pixels is not None and skipped:
         pixels = pixels[good]
@@ -102,10 +102,10 @@ def load(
     )
 
 
-def _without_pictures(data: Data, split: str, skipped: Sequence[tuple[str, str]]) -> TrainingError:
+def _without_images(data: Data, split: str, skipped: Sequence[tuple[str, str]]) -> TrainingError:
     if not skipped:
         return TrainingError(f'"{data.source}" has no files in class folders', SHAPE)
-    return TrainingError(f"none of the {len(skipped)} files of {split} is a picture; the first: {skipped[0][1]}")
+    return TrainingError(f"none of the {len(skipped)} files of {split} is an image; the first: {skipped[0][1]}")
 
 
 def _read_all(
@@ -116,7 +116,7 @@ def _read_all(
     progress: Progress,
     summary: Summary | None,
 ) -> list[_File]:
-    """Of each file what `_read` says; `pixels` takes the pictures."""
+    """Of each file what `_read` says; `pixels` takes the images."""
 
     shape, cores, results = (spec.height, spec.width, 3), machine.cores().usable, []
     size = max(1, min(32, len(samples) // (4 * cores), _MOST_BYTES // math.prod(shape)))  # so that no thread is idle
@@ -141,7 +141,7 @@ def _read_all(
 
 
 def _read(data: Data, sample: Sample, spec: InputSpec, place: NDArray[np.uint8]) -> _File:
-    """The file's sha256, why it is no picture, or an empty string, and where in it the model's pixels lie; these go to
+    """The file's sha256, why it is no image, or an empty string, and where in it the model's pixels lie; these go to
     `place`, uint8[H, W, 3]."""
     digest = ""
     try:

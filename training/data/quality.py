@@ -1,4 +1,4 @@
-"""What a run's pictures are, in sentences, and what is wrong: copies, two labels for one, wide ones that lose sides."""
+"""What a run's images are, in sentences, and what is wrong: copies, two labels for one, wide ones that lose sides."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from training.data.near_duplicates import Places
 from training.data.pixels import Pixels
 
 _HALF = 0.5
-_MANY = 0.1  # of the pictures
+_MANY = 0.1  # of the images
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Of the pictures of all splits, one after another: `group[i]` is the first that picture i is a copy of, or i."""
+    """Of the images of all splits, one after another: `group[i]` is the first that image i is a copy of, or i."""
 
     samples: tuple[Sample, ...]
     sha256: tuple[str, ...]
@@ -40,7 +40,7 @@ class Copies:
         return {self.samples[place].path: self.samples[self.group[place]].path for place in copies}
 
     def two_labels(self) -> list[tuple[str, ...]]:
-        """The paths of every picture that stands under more labels than one, those of different labels first."""
+        """The paths of every image that stands under more labels than one, those of different labels first."""
         members: dict[int, list[Sample]] = {}
         for place in np.flatnonzero(np.bincount(self.group)[self.group] > 1):
             members.setdefault(int(self.group[place]), []).append(self.samples[place])
@@ -73,7 +73,7 @@ def say_counts(data: Data, sets: Mapping[str, Pixels], skipped: Sequence[tuple[s
 
 
 def _say_unchecked(labels: Sequence[str], sets: Mapping[str, Pixels], talk: Talk) -> None:
-    """Classes that no figure is about: a class of one picture, which is trained on, has none for val and test."""
+    """Classes that no figure is about: a class of one image, which is trained on, has none for val and test."""
     lacking: dict[tuple[str, ...], list[str]] = {}
     for split in sets.keys() - {"train"}:
         names = tuple(label for number, label in enumerate(labels) if number not in sets[split].labels)
@@ -81,7 +81,7 @@ def _say_unchecked(labels: Sequence[str], sets: Mapping[str, Pixels], talk: Talk
     for names, splits in sorted(lacking.items()):
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         if names:
-            talk.fact("", f"not a picture in {' and '.join(sorted(splits, reverse=True))}: {shown}")
+            talk.fact("", f"not an image in {' and '.join(sorted(splits, reverse=True))}: {shown}")
 
 
 def say_copies(copies: Copies, sets: Mapping[str, Pixels], made: Sequence[str], talk: Talk) -> None:
@@ -106,7 +106,7 @@ def say_copies(copies: Copies, sets: Mapping[str, Pixels], made: Sequence[str], 
 
 
 def say_two_labels(found: Sequence[tuple[str, ...]], talk: Talk) -> None:
-    """Which picture stands under several labels, of which one at most is right."""
+    """Which image stands under several labels, of which one at most is right."""
     if found:
         first = " and ".join(found[0][:2])
         more = ", ..." if len(found) > 1 else ""
@@ -115,7 +115,7 @@ def say_two_labels(found: Sequence[tuple[str, ...]], talk: Talk) -> None:
 
 
 def say_crop(kept: NDArray[np.float32], talk: Talk) -> None:
-    """Where the model's aspect ratio costs a tenth of the pictures half of themselves or more."""
+    """Where the model's aspect ratio costs a tenth of the images half of themselves or more."""
     halved = int((kept <= _HALF).sum())
     if halved >= _MANY * len(kept):
         share = f"{100 * float(np.median(kept)):.0f} %"

@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder of class folders or a named data set, as labels, splits and readable files."""
+"""Where images come from: a folder of class folders or a named data set, as labels, splits and readable files."""
 
 import hashlib
 from collections import Counter
@@ -24,7 +24,7 @@ def origin(source: str) -> str:
 
 
 def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
-    """List a data set's files; reads no picture. Splits as the folder has them, else one called `all`.
+    """List a data set's files; reads no image. Splits as the folder has them, else one called `all`.
 
     `train/<class>/*` with optional `val/` and `test/`, or a plain `<class>/*` folder; see `layouts`.
 
@@ -108,11 +108,11 @@ def _class_names(folder: Folder, source: str) -> tuple[tuple[str, ...], list[str
 def _require_every_class(folder: Folder, where: str) -> None:
     empty = [f'"{name}"' for name, each in folder.folders.items() if not each.total]
     if empty:
-        raise TrainingError(f"no pictures in {', '.join(empty)} of {where}", "add pictures or remove the folder")
+        raise TrainingError(f"no images in {', '.join(empty)} of {where}", "add images or remove the folder")
 
 
 def _samples(folder: Folder, labels: tuple[str, ...], source: str) -> tuple[Sample, ...]:
-    """All images below each class folder, in a fixed order. Whether they are pictures is decided by decoding them."""
+    """All images below each class folder, in a fixed order. Whether they are images is decided by decoding them."""
     number = {names.label(label): position for position, label in enumerate(labels)}
     for name, each in folder.folders.items():
         if names.label(name) not in number:
@@ -129,7 +129,7 @@ def select(data: Data, split: str, recorded: Sequence[str]) -> Data:
     `recorded` may hold the first hex digits only. Raises TrainingError where none of them is here.
     """
     length = len(next(iter(recorded), ""))
-    wanted = Counter(recorded)  # counted, so that a copy of a recorded picture does not enter a second time
+    wanted = Counter(recorded)  # counted, so that a copy of a recorded image does not enter a second time
     chosen = []
     for sample in data.splits["all"]:
         try:
@@ -141,7 +141,7 @@ def select(data: Data, split: str, recorded: Sequence[str]) -> Data:
             chosen.append(sample)
     if not chosen:
         raise TrainingError(
-            f"none of the {len(recorded)} pictures recorded as {split} is in {data.source}",
+            f"none of the {len(recorded)} images recorded as {split} is in {data.source}",
             "name the folder that the model was trained from, or leave --split out to score all of this one",
         )
     return replace(data, splits={split: tuple(chosen)})

@@ -10,8 +10,8 @@ from training.data.folders.vocabulary import SPLITS
 from training.errors import TrainingError
 
 _NOTHING_LEFT = (
-    "no pictures are left to validate on",
-    "give more pictures, or a larger share of them: --set val_fraction=0.1 --set test_fraction=0",
+    "no images are left to validate on",
+    "give more images, or a larger share of them: --set val_fraction=0.1 --set test_fraction=0",
 )
 
 
@@ -21,7 +21,7 @@ def unsplit(data: Data) -> str | None:
 
 
 def require_shares(data: Data, val_fraction: float, test_fraction: float) -> None:
-    """Raises TrainingError where `split` would for any pictures: nobody should wait for them to be read."""
+    """Raises TrainingError where `split` would for any images: nobody should wait for them to be read."""
     if "all" in data.splits and val_fraction + test_fraction >= 1:
         raise TrainingError(f"val_fraction {val_fraction:g} + test_fraction {test_fraction:g} leave no train split")
     if unsplit(data) and not val_fraction:
@@ -31,7 +31,7 @@ def require_shares(data: Data, val_fraction: float, test_fraction: float) -> Non
 def split(data: Data, val_fraction: float, test_fraction: float, seed: int, copies: Mapping[str, str] = {}) -> Data:
     """Split what `index` left whole, stratified and seeded: val from train always, test only from a plain folder.
 
-    `copies`: path -> path of the picture that it is a copy of; both come to one side.
+    `copies`: path -> path of the image that it is a copy of; both come to one side.
 
     Raises TrainingError where nothing is left of a split.
     """
@@ -50,7 +50,7 @@ def split(data: Data, val_fraction: float, test_fraction: float, seed: int, copi
 def _carve(
     samples: tuple[Sample, ...], fraction: float, seed: int, copies: Mapping[str, str]
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Stratified and seeded: (kept, carved off). A class with two or more pictures keeps and gives at least one, unless
+    """Stratified and seeded: (kept, carved off). A class with two or more images keeps and gives at least one, unless
     all are copies of one. Copies count for the class of their first."""
     if fraction == 0:
         return samples, ()

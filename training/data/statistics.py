@@ -1,4 +1,4 @@
-"""What one pass over the pictures of a split comes to: their fingerprints, crops, mean and deviation of the pixels."""
+"""What one pass over the images of a split comes to: their fingerprints, crops, mean and deviation of the pixels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,8 +14,8 @@ _Sums = NDArray[np.float64]
 
 
 class Part(NamedTuple):
-    """Of n pictures: fingerprints uint8[n, 64]; the share that the crop keeps float32[n]; over the pixels of each, the
-    sum of x float64[n, 3] and of x x^T float64[n, 3, 3], exact because all are whole numbers, or of no picture where
+    """Of n images: fingerprints uint8[n, 64]; the share that the crop keeps float32[n]; over the pixels of each, the
+    sum of x float64[n, 3] and of x x^T float64[n, 3, 3], exact because all are whole numbers, or of no image where
     they were not asked for."""
 
     hashes: Hashes
@@ -34,7 +34,7 @@ class Summary:
         self._pixels = 1
 
     def measure(self, pixels: NDArray[np.uint8], shown: Sequence[Geometry], crop_fraction: float) -> Part:
-        """uint8[n, H, W, 3] and where in their pictures these lie -> what `add` takes; in any thread."""
+        """uint8[n, H, W, 3] and where in their images these lie -> what `add` takes; in any thread."""
         self._pixels = pixels.shape[1] * pixels.shape[2]
         values = (pixels if self._moments else pixels[:0]).reshape(-1, self._pixels, 3).astype(np.float64)
         kept = np.array([_kept(each) for each in shown], np.float32) / crop_fraction**2
@@ -42,11 +42,11 @@ class Summary:
         return Part(_fingerprints(pixels, shown), kept, totals, products)
 
     def add(self, part: Part) -> None:
-        """The next pictures of the split."""
+        """The next images of the split."""
         self._parts.append(part)
 
     def part(self, places: NDArray[np.int64]) -> "Summary":
-        """Of those pictures alone, in this order."""
+        """Of those images alone, in this order."""
         chosen = Summary(self._moments)
         chosen._pixels = self._pixels
         all_ = [np.concatenate(values) for values in zip(*self._parts, strict=True)]
@@ -60,7 +60,7 @@ class Summary:
 
     @property
     def kept(self) -> NDArray[np.float32]:
-        """float32[N]: the share of each picture that its crop to the model's aspect ratio keeps."""
+        """float32[N]: the share of each image that its crop to the model's aspect ratio keeps."""
         return np.concatenate([part.kept for part in self._parts])
 
     def mean_and_std(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -80,7 +80,7 @@ def _kept(shown: Geometry) -> float:
 
 
 def _fingerprints(pixels: NDArray[np.uint8], shown: Sequence[Geometry]) -> Hashes:
-    """Without what is padded, which would make all pictures of one shape look alike."""
+    """Without what is padded, which would make all images of one shape look alike."""
     height, width = pixels.shape[1:3]
     edges = [margins(each[2:], (width, height)) for each in shown]
     if not any(map(any, edges)):

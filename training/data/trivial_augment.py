@@ -1,4 +1,4 @@
-"""TrivialAugment: one operation per picture, at a random strength."""
+"""TrivialAugment: one operation per image, at a random strength."""
 
 import math
 from collections import defaultdict
@@ -42,7 +42,7 @@ def trivial_augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """uint8[N, H, W, 3] -> the same shape (Müller & Hutter 2021, arXiv:2103.10158, the wide space).
 
     The operations are torchvision's, the draws are not: its TrivialAugmentWide knows only torch's own generator, which
-    dropout uses at the same time in another thread. Pictures that drew the same go through an operation together.
+    dropout uses at the same time in another thread. Images that drew the same go through an operation together.
     """
     n = len(pixels)
     drawn = zip(

@@ -1,4 +1,4 @@
-"""Activation maximisation: the picture that a network finds most typical of a class (Erhan et al. 2009)."""
+"""Activation maximisation: the image that a network finds most typical of a class (Erhan et al. 2009)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.runs.eager import Eager
 
-SHIFT = 2  # pixels; a picture that must survive small shifts holds shapes instead of pixel noise
+SHIFT = 2  # pixels; an image that must survive small shifts holds shapes instead of pixel noise
 SMOOTHING = 0.7  # of the step; below 1 the logit always wins
 
 
@@ -35,7 +35,7 @@ def maximise(
 ) -> Maximised:
     """Gradient ascent on each class's logit from noise, with Adam at a rate of 0.1.
 
-    What is optimised goes through a sigmoid, so every step is a real picture; random shifts and a penalty on the
+    What is optimised goes through a sigmoid, so every step is a real image; random shifts and a penalty on the
     differences of neighbouring pixels, in proportion to the ascent, keep it from pixel noise (Mordvintsev et al. 2015,
     "Inceptionism"; Olah et al. 2017, doi:10.23915/distill.00007).
     """
@@ -46,11 +46,11 @@ def maximise(
     hidden.requires_grad_()
     optimizer = torch.optim.Adam([hidden], lr=0.1)
     for step in range(steps):
-        picture = _picture(hidden)
+        image = _image(hidden)
         shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
-        logits = eager.network(normalise(255 * picture.roll(shift, dims=(1, 2))))
+        logits = eager.network(normalise(255 * image.roll(shift, dims=(1, 2))))
         (ascent,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), hidden, retain_graph=True)
-        (rougher,) = torch.autograd.grad(_roughness(picture), hidden)
+        (rougher,) = torch.autograd.grad(_roughness(image), hidden)
         hidden.grad = SMOOTHING * _unit(rougher) - _unit(ascent)
         optimizer.step()
         progress(step + 1)
@@ -59,27 +59,27 @@ def maximise(
     return Maximised(pixels.numpy(), before, after, probability)
 
 
-def _picture(hidden: Tensor) -> Tensor:
+def _image(hidden: Tensor) -> Tensor:
     """float[K, H, W, 3] in 0..1; a grey network's one channel three times, of which the luma is the same."""
     return hidden.sigmoid().expand(-1, -1, -1, 3)
 
 
 def _rounded(hidden: Tensor) -> Tensor:
-    return (255 * _picture(hidden)).round().to(torch.uint8)
+    return (255 * _image(hidden)).round().to(torch.uint8)
 
 
-def _roughness(picture: Tensor) -> Tensor:
+def _roughness(image: Tensor) -> Tensor:
     """Total variation (Rudin, Osher and Fatemi 1992)."""
-    return picture.diff(dim=1).abs().sum() + picture.diff(dim=2).abs().sum()
+    return image.diff(dim=1).abs().sum() + image.diff(dim=2).abs().sum()
 
 
 def _unit(gradient: Tensor) -> Tensor:
-    """Each picture's gradient at length 1."""
+    """Each image's gradient at length 1."""
     return torch.nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
 
 
 def _chosen(eager: Eager, pixels: Tensor, target: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Logit and probability of each picture's own class."""
+    """Logit and probability of each image's own class."""
     x, rows = eager.normalise(pixels), torch.arange(len(target))
     with torch.no_grad():
         logits = eager.network(x)[rows, target]

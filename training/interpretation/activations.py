@@ -1,4 +1,4 @@
-"""What the layers of a network answer to pictures: feature maps, and per block how alive the channels are."""
+"""What the layers of a network answer to images: feature maps, and per block how alive the channels are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,10 +50,10 @@ def require_maps(name: str, seen: dict[str, Tensor], channel_axis: int | None) -
 
 @dataclass(frozen=True)
 class Activity:
-    """Of one block's output, over all pictures and places.
+    """Of one block's output, over all images and places.
 
     `zeros`: share of values that are exactly 0, as after a ReLU. `silent`: share of channels that are 0 everywhere;
-    one that stays silent for many different pictures is dead.
+    one that stays silent for many different images is dead.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Pictures of what a network sees, drawn with Pillow: grids of tiles with captions, heat maps over photographs."""
+"""Images of what a network sees, drawn with Pillow: grids of tiles with captions, heat maps over photographs."""
 
 import math
 from collections.abc import Sequence
@@ -53,46 +53,46 @@ def scaled(values: Floats) -> NDArray[np.uint8]:
 
 
 def displayed(content: bytes, spec: InputSpec, decoded: Decoded) -> tuple[Image.Image, Geometry]:
-    """The whole picture as a viewer shows it, about `SIDE` long, and where in it the model's pixels lie.
+    """The whole image as a viewer shows it, about `SIDE` long, and where in it the model's pixels lie.
 
     Through the one decoder, so that rotation, colours and transparency are as the model gets them.
     """
     at = decoded.geometry
     longer = max(at.width, at.height)
-    scale = SIDE // longer if longer < SIDE else SIDE / longer  # pixels of small pictures stay squares
+    scale = SIDE // longer if longer < SIDE else SIDE / longer  # pixels of small images stay squares
     width, height = (max(1, round(side * scale)) for side in (at.width, at.height))
     whole = {"width": min(at.width, width), "height": min(at.height, height), "crop_fraction": 1.0, "fit": "squash"}
     pixels = decode(content, spec.model_copy(update=whole)).pixels
-    picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
     x, y = width / at.width, height / at.height
-    return picture, Geometry(width, height, at.left * x, at.top * y, at.right * x, at.bottom * y)
+    return image, Geometry(width, height, at.left * x, at.top * y, at.right * x, at.bottom * y)
 
 
-def framed(picture: Image.Image, at: Geometry) -> Image.Image:
+def framed(image: Image.Image, at: Geometry) -> Image.Image:
     """What the model does not see is dimmed, what it sees has a frame."""
     box = _box(at.seen)
-    seen = picture.crop(box)
-    out = Image.blend(picture, Image.new("RGB", picture.size, PAPER), 0.6)
+    seen = image.crop(box)
+    out = Image.blend(image, Image.new("RGB", image.size, PAPER), 0.6)
     out.paste(seen, box[:2])
     ImageDraw.Draw(out).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=INK)
     return out
 
 
-def overlaid(picture: Image.Image, at: Geometry, heat: Floats) -> Image.Image:
-    """`heat` float[h, w] >= 0 over the part of `picture` that the model saw, scaled by its maximum."""
+def overlaid(image: Image.Image, at: Geometry, heat: Floats) -> Image.Image:
+    """`heat` float[h, w] >= 0 over the part of `image` that the model saw, scaled by its maximum."""
     box = _box(at)
     size = box[2] - box[0], box[3] - box[1]
     share = Image.fromarray(heat / max(float(heat.max()), 1e-12)).resize(size, Image.Resampling.BILINEAR)
     values = np.asarray(share).clip(0, 1)
     colours = Image.fromarray((colormaps["inferno"](values)[..., :3] * 255).astype(np.uint8))
-    out = framed(picture, at)
-    # where nothing is the picture stays as it is
+    out = framed(image, at)
+    # where nothing is the image stays as it is
     mask = Image.fromarray((values * 160).astype(np.uint8))
     out.paste(colours, box[:2], mask)
     return out
 
 
 def _box(at: Geometry) -> tuple[int, int, int, int]:
-    """At least a pixel: of a picture that is a line there is less."""
+    """At least a pixel: of an image that is a line there is less."""
     left, top = round(at.left), round(at.top)
     return left, top, max(left + 1, round(at.right)), max(top + 1, round(at.bottom))

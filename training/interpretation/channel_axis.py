@@ -20,10 +20,10 @@ _CHANNELS_SECOND = (
 
 
 def channel_axes(network: nn.Module, names: Iterable[str], x: Tensor) -> dict[str, int]:
-    """The axis of each layer's channels where that is certain, for pictures like `x`, float[N, C, H, W].
+    """The axis of each layer's channels where that is certain, for images like `x`, float[N, C, H, W].
 
-    Of four axes the one that follows the picture's height tells: it is the third of [N, C, H, W] and the second of
-    [N, H, W, C]. Where none does, because the size of maps or of pictures is fixed, a layer that convolves, pools or
+    Of four axes the one that follows the image's height tells: it is the third of [N, C, H, W] and the second of
+    [N, H, W, C]. Where none does, because the size of maps or of images is fixed, a layer that convolves, pools or
     batch-normalises has its channels second by definition. Tokens [N, T, C] have them last.
     """
     wanted, dummy = list(names), on_meta(network)

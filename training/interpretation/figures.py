@@ -1,4 +1,4 @@
-"""The sheets of pictures that `explain` writes: filters, Grad-CAM, feature maps, maximised classes."""
+"""The sheets of images that `explain` writes: filters, Grad-CAM, feature maps, maximised classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FILTERS, MAPS = 64, 16  # at most on a sheet
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture: its file, what the decoder made of it, and as the network's input float[1, C, H, W]."""
+    """One image: its file, what the decoder made of it, and as the network's input float[1, C, H, W]."""
 
     path: Path
     content: bytes
@@ -37,7 +37,7 @@ def of_filters(described: Filters, weights: Tensor) -> Image.Image:
 
 
 def of_grad_cam(seen: Seen, spec: InputSpec, title: str, about: str, layer: str, heat: Floats) -> Image.Image:
-    """The picture as displayed, what the network gets of it, and `heat` over the picture."""
+    """The image as displayed, what the network gets of it, and `heat` over the image."""
     shown, at = canvas.displayed(seen.content, spec, seen.decoded)
     full = seen.decoded.geometry
     tiles = [

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in a picture a class's logit comes from (Selvaraju et al. 2016, arXiv:1610.02391)."""
+"""Grad-CAM: where in an image a class's logit comes from (Selvaraju et al. 2016, arXiv:1610.02391)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from training.interpretation.hooks import watching
 def grad_cam(network: nn.Module, layer: str, x: Tensor, label: int) -> Tensor:
     """ReLU of the layer's channels, weighted by the mean over places of the logit's gradient: float32[h, w], >= 0.
 
-    `x`: one normalised picture, float[1, C, H, W]. Where the head is pooling and one linear layer, and `layer` the last
+    `x`: one normalised image, float[1, C, H, W]. Where the head is pooling and one linear layer, and `layer` the last
     before them, this is ReLU(heat map - bias) / (h w) with the heat map of `training.models.servable`.
     Raises TrainingError for a layer without maps.
     """

@@ -114,7 +114,7 @@ class Learner:
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
 
     def images_per_second(self, pixels: Pixels) -> float:
-        """Of this phase, by the fastest of a few batches, each from its pictures to its step; the weights move."""
+        """Of this phase, by the fastest of a few batches, each from its images to its step; the weights move."""
         self._train_mode()
         seconds, n = [], 0
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a run reads before it trains: every picture, once; then the splits that the data have not are made."""
+"""What a run reads before it trains: every image, once; then the splits that the data have not are made."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -22,8 +22,8 @@ Summaries = dict[str, Summary]
 
 
 class Read(NamedTuple):
-    """The splits, how their pictures become the model's, the fingerprints of each split's pictures, (path, why) of what
-    is no picture, and the paths of each picture that stands under more labels than one."""
+    """The splits, how their images become the model's, the fingerprints of each split's images, (path, why) of what
+    is no image, and the paths of each image that stands under more labels than one."""
 
     sets: Sets
     input: InputSpec
@@ -33,9 +33,9 @@ class Read(NamedTuple):
 
 
 def read(plan: Plan, talk: Talk) -> Read:
-    """Decode every picture once; mean and std come from train, the weights, or the run that is resumed.
+    """Decode every image once; mean and std come from train, the weights, or the run that is resumed.
 
-    Splits that are made, not given, are made of what could be read, with all copies of a picture on one side.
+    Splits that are made, not given, are made of what could be read, with all copies of an image on one side.
     """
     spec = _unmeasured(plan.recipe)
     sets, summaries = _load(plan, spec, talk)
@@ -103,7 +103,7 @@ def _require_every_class(labels: tuple[str, ...], train: Pixels) -> None:
     lacking = sorted(set(range(len(labels))) - set(train.labels.tolist()))
     if lacking:
         raise TrainingError(
-            f'no readable picture of "{labels[lacking[0]]}" is left to train on', "look at the files of that class"
+            f'no readable image of "{labels[lacking[0]]}" is left to train on', "look at the files of that class"
         )
 
 
@@ -113,7 +113,7 @@ def _measured(plan: Plan, spec: InputSpec, train: Summary, talk: Talk) -> InputS
     if plan.weights and plan.weights.input:
         return spec.model_copy(update={"mean": plan.weights.input.mean, "std": plan.weights.input.std})
     if plan.weights:
-        measured = "mean and deviation are measured on these pictures, crop and interpolation are the recipe's"
+        measured = "mean and deviation are measured on these images, crop and interpolation are the recipe's"
         talk.fact("", f"nothing says what preprocessing {plan.weights.name} learnt with: {measured}")
     mean, std = train.mean_and_std(spec.channels)
     return spec.model_copy(update={"mean": mean, "std": std})

@@ -12,15 +12,15 @@ from training.errors import TrainingError
 from training.recipes import recipe
 from training.runs import pretrained
 
-# Any decode will do to learn a picture's size and whether it is grey.
+# Any decode will do to learn an image's size and whether it is grey.
 _PROBE = InputSpec(
     width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
 )
-_PICTURES = 50  # looked at
-_FEW = 200  # pictures a class: below, what a network has learnt elsewhere is better left as it is
-_ENOUGH = 1280  # pictures in all: below, an epoch is fewer than ten batches of 128
-_MANY = 1000  # pictures a class: from there, a deeper network pays
-_EXPECT = "from scratch, so few pictures teach shapes and colours but no fine differences; see docs/choose.md"
+_IMAGES = 50  # looked at
+_FEW = 200  # images a class: below, what a network has learnt elsewhere is better left as it is
+_ENOUGH = 1280  # images in all: below, an epoch is fewer than ten batches of 128
+_MANY = 1000  # images a class: from there, a deeper network pays
+_EXPECT = "from scratch, so few images teach shapes and colours but no fine differences; see docs/choose.md"
 
 
 class Choice(NamedTuple):
@@ -32,22 +32,22 @@ class Choice(NamedTuple):
 
 
 def choose(data: Data, has_weights: bool) -> Choice:
-    """By pictures a class, and the size and colour of up to 50 of them; `has_weights`: --from names some.
+    """By images a class, and the size and colour of up to 50 of them; `has_weights`: --from names some.
 
-    Raises TrainingError where none of those is a picture.
+    Raises TrainingError where none of those is an image.
     """
     samples = data.splits.get("train") or data.splits["all"]
     each = len(samples) // len(data.labels)
-    count = f"{terminal.count(each, 'picture')} a class"
+    count = f"{terminal.count(each, 'image')} a class"
     if has_weights:
         return Choice(_transfer(each), f"there are weights to start from, and {count}")
     side, grey = _look(data, samples)
     if side <= 40 and not grey and len(samples) < _ENOUGH:
-        return Choice("few-small", f"the pictures are small ({side:.0f} px on the shorter side), {count}", _EXPECT)
+        return Choice("few-small", f"the images are small ({side:.0f} px on the shorter side), {count}", _EXPECT)
     if side <= 40:
         name = "residual-cnn-onecycle" if not grey else "digits" if side <= 16 else "mnist-cnn"
-        return Choice(name, f"the pictures are small{' and grey' * grey} ({side:.0f} px on the shorter side)")
-    seen = f"the pictures are photographs ({side:.0f} px on the shorter side), {count}"
+        return Choice(name, f"the images are small{' and grey' * grey} ({side:.0f} px on the shorter side)")
+    seen = f"the images are photographs ({side:.0f} px on the shorter side), {count}"
     if pretrained.downloaded(recipe.load(_transfer(each))):
         return Choice(_transfer(each), f"{seen}, and pretrained weights are here")
     return Choice("photos", seen) if each >= _MANY else Choice("few-photos", seen, _EXPECT)
@@ -58,8 +58,8 @@ def _transfer(each: int) -> str:
 
 
 def _look(data: Data, samples: tuple[Sample, ...]) -> tuple[float, bool]:
-    """The median of the shorter sides in pixels, and whether all pictures looked at are grey."""
-    picked = np.random.default_rng(0).permutation(len(samples))[:_PICTURES]
+    """The median of the shorter sides in pixels, and whether all images looked at are grey."""
+    picked = np.random.default_rng(0).permutation(len(samples))[:_IMAGES]
     sizes, grey = [], True
     for position in picked:
         try:
@@ -69,5 +69,5 @@ def _look(data: Data, samples: tuple[Sample, ...]) -> tuple[float, bool]:
         sizes.append(min(decoded.geometry.width, decoded.geometry.height))
         grey = grey and bool((decoded.pixels == decoded.pixels[:, :, :1]).all())
     if not sizes:
-        raise TrainingError(f"none of {len(picked)} files looked at in {data.source} is a picture")
+        raise TrainingError(f"none of {len(picked)} files looked at in {data.source} is an image")
     return median(sizes), grey

@@ -145,7 +145,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One label's row: `n` pictures have it; `confused` is what they are most often called instead, and how often."""
+    """One label's row: `n` images have it; `confused` is what they are most often called instead, and how often."""
 
     label: str
     n: int
@@ -158,7 +158,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every score of one set of predictions. `confusion_matrix[i][j]`: pictures of label i called label j."""
+    """Every score of one set of predictions. `confusion_matrix[i][j]`: images of label i called label j."""
 
     labels: tuple[str, ...]
     accuracy: Accuracy
@@ -197,7 +197,7 @@ class Evaluation:
         )
 
     def worst_first(self) -> list[ClassScore]:
-        """By rising F1; labels without a picture, of which nothing is known, come last."""
+        """By rising F1; labels without an image, of which nothing is known, come last."""
         return sorted(self.per_class, key=lambda row: (row.n == 0, row.f1))
 
     def as_json(self) -> dict[str, Any]:

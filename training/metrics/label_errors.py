@@ -16,7 +16,7 @@ SUSPECT_CONFIDENCE = 0.9
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture whose most probable label is not its own. `index`: its place in the split; `label` and `predicted`:
+    """An image whose most probable label is not its own. `index`: its place in the split; `label` and `predicted`:
     indices of labels; `confidence`: the probability of `predicted`; `loss`: -log of the probability of `label`;
     `contradiction`: the probability of `predicted` that makes it a suspect."""
 
@@ -80,7 +80,7 @@ def choose(mistakes: Sequence[Mistake], limit: int) -> list[Mistake]:
     """At most `limit` of them to look at, the largest loss first.
 
     A third are the suspects, a third the largest losses, the rest goes round the pairs of labels, the frequent ones
-    first: so that a matrix of confusions has pictures for its cells.
+    first: so that a matrix of confusions has images for its cells.
     """
     chosen: dict[int, Mistake] = {each.index: each for each in suspects(mistakes)[: limit // 3]}
     for each in mistakes:

@@ -1,4 +1,4 @@
-"""Text in pictures: a label holds any script, a font only some. What no font here has is written as its code point."""
+"""Text in images: a label holds any script, a font only some. What no font here has is written as its code point."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

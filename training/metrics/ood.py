@@ -1,4 +1,4 @@
-"""Whether a picture is like those that the network was trained on: the energy score of its logits."""
+"""Whether an image is like those that the network was trained on: the energy score of its logits."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from training.console.terminal import count
 from training.metrics.classification import Accuracy, Floats
 
-FAMILIAR_SHARE = 0.95  # of new pictures like val's lie below the threshold
+FAMILIAR_SHARE = 0.95  # of new images like val's lie below the threshold
 LEAST_IMAGES = 19  # with fewer even the highest energy of val is exceeded more often
 
 
@@ -23,11 +23,11 @@ def energy(logits: Floats) -> NDArray[np.float64]:
 
 
 def threshold(energies: NDArray[np.float64]) -> float | None:
-    """The energy that at most 5 % of new pictures of val's kind exceed, on average over vals of this size.
+    """The energy that at most 5 % of new images of val's kind exceed, on average over vals of this size.
 
     The ceil(0.95 (n + 1))-th smallest, as conformal prediction has it (Papadopoulos et al. 2002; Angelopoulos and Bates
-    2021, arXiv:2107.07511): the plain quantile of 20 pictures is exceeded by 9 % of new ones, that of 5 by 20 %. None
-    where val has no such picture.
+    2021, arXiv:2107.07511): the plain quantile of 20 images is exceeded by 9 % of new ones, that of 5 by 20 %. None
+    where val has no such image.
     """
     place = math.ceil(FAMILIAR_SHARE * (len(energies) + 1) - 1e-9)
     return float(np.sort(energies)[place - 1]) if place <= len(energies) else None
@@ -35,7 +35,7 @@ def threshold(energies: NDArray[np.float64]) -> float | None:
 
 @dataclass(frozen=True)
 class Familiarity:
-    """Energies of val, of the held-out split and of the golden drawings; above `threshold` a picture is unfamiliar.
+    """Energies of val, of the held-out split and of the golden drawings; above `threshold` an image is unfamiliar.
     None: val is too small to set one."""
 
     val: NDArray[np.float64]
@@ -51,7 +51,7 @@ class Familiarity:
 
     @property
     def false_alarms(self) -> Accuracy:
-        """The share of held-out pictures, all of them familiar in truth, that would be called unfamiliar."""
+        """The share of held-out images, all of them familiar in truth, that would be called unfamiliar."""
         return Accuracy.of(self._above(self.held_out), len(self.held_out))
 
     @property
@@ -66,4 +66,4 @@ class Familiarity:
         images = count(len(self.val), "val image")
         if self.threshold is None:
             return f"no threshold: {images} cannot set one that 5 % exceed (at least {LEAST_IMAGES})"
-        return f"energy above {self.threshold:.3f}, which at most 5 % of pictures like the {images} exceed"
+        return f"energy above {self.threshold:.3f}, which at most 5 % of images like the {images} exceed"

@@ -95,7 +95,7 @@ def curves(run: Run) -> Figure:
 
 
 def coverage(curve: tuple[Floats, Floats, Floats], line: Rejection) -> Figure:
-    """Accuracy of the accepted pictures over their share (see rejection.coverage_curve), the suggested line marked."""
+    """Accuracy of the accepted images over their share (see rejection.coverage_curve), the suggested line marked."""
     _, share, accuracy = curve
     places = np.unique(np.linspace(0, len(share) - 1, 400).astype(np.int64))
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
@@ -121,18 +121,18 @@ def energies(found: Familiarity, split: str) -> Figure:
     axes.plot(found.drawings, np.zeros(len(found.drawings)), "|", color="tab:green", ms=14, mew=1.5, label="drawings")
     if found.threshold is not None:
         axes.axvline(found.threshold, color="black", linestyle="--", linewidth=1, label="threshold")
-    axes.set(xlabel="energy (familiar to the left, unfamiliar to the right)", ylabel="share of pictures")
+    axes.set(xlabel="energy (familiar to the left, unfamiliar to the right)", ylabel="share of images")
     axes.legend()
     return figure
 
 
 def sizes(sides: Sequence[int], used: int) -> Figure:
-    """How many pictures have which shorter side, in pixels; dashed: the model's."""
+    """How many images have which shorter side, in pixels; dashed: the model's."""
     figure = Figure(figsize=(7.5, 2.4), layout="constrained")
     axes = figure.add_subplot()
     axes.hist(sides, min(30, max(3, len(set(sides)))), range=(min(sides) - 1, max(sides) + 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axvline(used, color="black", linestyle="--", linewidth=1)
-    axes.set(xlabel="shorter side, pixels", ylabel="pictures")
+    axes.set(xlabel="shorter side, pixels", ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

@@ -8,7 +8,7 @@ from training.console.terminal import count
 from training.metrics.classification import CHANCE, Accuracy, Floats, Labels, shown
 
 TARGET = 0.99
-LEAST_COVERAGE = 0.1  # below it a few lucky pictures would decide
+LEAST_COVERAGE = 0.1  # below it a few lucky images would decide
 LEAST_IMAGES = int(np.ceil(np.log(CHANCE) / np.log(TARGET)))  # 299: as many, all right, show 99 %
 
 
@@ -25,7 +25,7 @@ class Rejection:
 
     @property
     def coverage(self) -> float:
-        """Share of held-out pictures that are accepted."""
+        """Share of held-out images that are accepted."""
         return self.on_held_out.n / self.held_out_n if self.on_held_out else 0.0
 
     @property

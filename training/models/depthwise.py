@@ -1,4 +1,4 @@
-"""Depthwise-separable convolutions (Howard et al. 2017, arXiv:1704.04861), at the size of small pictures."""
+"""Depthwise-separable convolutions (Howard et al. 2017, arXiv:1704.04861), at the size of small images."""
 
 from torch import nn
 

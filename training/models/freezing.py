@@ -46,7 +46,7 @@ def freeze(network: Network, unfrozen: int | None) -> None:
 
 
 def train_mode(network: Network, unfrozen: int | None, freeze_batch_norm: bool) -> None:
-    """Training mode, but for what is frozen: batch statistics of the new pictures would undo what it learnt.
+    """Training mode, but for what is frozen: batch statistics of the new images would undo what it learnt.
 
     `freeze_batch_norm` keeps the statistics of what does learn as well: for batches too small to measure them.
     """

@@ -47,7 +47,7 @@ def _hidden(width: int, hidden: int, classes: int) -> nn.Sequential:
 
 
 def flat_width(features: nn.Module, channels: int, size: int) -> int:
-    """How many numbers `features` makes of one picture. Raises TrainingError where `size` pixels are too few."""
+    """How many numbers `features` makes of one image. Raises TrainingError where `size` pixels are too few."""
     training = features.training
     try:
         with torch.no_grad():

@@ -143,7 +143,7 @@ def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilat
 
 
 def receptive_field(network: nn.Module, channels: int, size: int) -> int | None:
-    """Pixels of a side that one place of the output sees, the picture's edges ignored; None: all of them.
+    """Pixels of a side that one place of the output sees, the image's edges ignored; None: all of them.
 
     For a network that ends in a pooled or dense head, ask for its `features`.
     """
@@ -151,7 +151,7 @@ def receptive_field(network: nn.Module, channels: int, size: int) -> int | None:
 
 
 def macs(network: nn.Module, channels: int, size: int) -> int:
-    """Multiply-accumulates of convolutions, dense layers and attention for one picture; computes nothing."""
+    """Multiply-accumulates of convolutions, dense layers and attention for one image; computes nothing."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         on_meta(network)(torch.empty(1, channels, size, size, device="meta"))
     return int(counter.get_total_flops()) // 2

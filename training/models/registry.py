@@ -13,7 +13,7 @@ class Model(NamedTuple):
     """`function`: "module:name" in this package, called with channels, classes and size.
 
     The figures are of the network `at` (channels, classes, size in pixels): written down, so that to list them takes no
-    torch, and tested against the network. `macs`: multiply-accumulates of one picture; `receptive_field`: how many
+    torch, and tested against the network. `macs`: multiply-accumulates of one image; `receptive_field`: how many
     pixels wide what one place of the last feature map sees, 0 where it sees all.
     """
 
@@ -29,7 +29,7 @@ class Model(NamedTuple):
 SMALL, LARGE = (3, 10, 32), (3, 1000, 224)
 MODELS = {
     "residual-cnn": Model(
-        "residual:residual_cnn", SMALL, 1_210_410, 44_927_488, 45, True, "3 residual blocks: small pictures, fast"
+        "residual:residual_cnn", SMALL, 1_210_410, 44_927_488, 45, True, "3 residual blocks: small images, fast"
     ),
     "residual-cnn-no-norm": Model(
         "residual:residual_cnn_no_norm", SMALL, 1_209_034, 44_927_488, 45, True, "without batch norm, for the ablation"

@@ -1,4 +1,4 @@
-"""Residual CNNs for small pictures: the 3-block net and the deep one (He et al. 2015, arXiv:1512.03385)."""
+"""Residual CNNs for small images: the 3-block net and the deep one (He et al. 2015, arXiv:1512.03385)."""
 
 import torch
 from torch import Tensor, nn

@@ -9,7 +9,7 @@ from torch import nn
 from training.errors import TrainingError
 from training.models.heads import Network, Pooled, flat_width
 
-_OF_SIZE = 224  # what they were published for; where a picture may be too small for them is not looked at above it
+_OF_SIZE = 224  # what they were published for; where an image may be too small for them is not looked at above it
 
 # Both have side outputs, in training only, that no loss here takes; their own initialisation takes scipy a minute.
 _WITHOUT_SIDES = {"aux_logits": False, "init_weights": False}
@@ -25,7 +25,7 @@ def names() -> list[str]:
 def build(name: str, channels: int, classes: int, size: int) -> Network:
     """The network that torchvision calls `name`. Raises TrainingError where it does not fit."""
     if channels != 3:
-        raise TrainingError(f"torchvision/{name} takes colour pictures", "--set channels=3")
+        raise TrainingError(f"torchvision/{name} takes colour images", "--set channels=3")
     arguments = {"image_size": size} if name.startswith("vit_") else _ARGUMENTS.get(name, {})
     try:
         net = torchvision.models.get_model(name, weights=None, **arguments)

@@ -50,7 +50,7 @@ class Recipe(BaseModel):
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     fit: Fit = "crop"
-    """How a picture of another shape becomes a square: its middle, all of it in another shape, or with grey around."""
+    """How an image of another shape becomes a square: its middle, all of it in another shape, or with grey around."""
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)] = 128
@@ -90,21 +90,21 @@ class Recipe(BaseModel):
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     """In degrees, drawn from -rotation .. rotation; the corners turn black."""
     resized_crop: Fraction = 0.0
-    """Smallest share of the picture's area that a random crop, resized to the whole, may keep."""
+    """Smallest share of the image's area that a random crop, resized to the whole, may keep."""
     trivial_augment: bool = False
-    """One of 14 operations per picture, at a random strength."""
+    """One of 14 operations per image, at a random strength."""
     noise: Fraction = 0.0
     """Standard deviation of Gaussian noise, where 1 is from black to white."""
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability that a random rectangle of a picture is replaced by noise."""
+    """Probability that a random rectangle of an image is replaced by noise."""
     cutout: Annotated[int, Field(ge=0)] = 0
-    """Side in pixels of a square that every picture loses."""
+    """Side in pixels of a square that every image loses."""
     mixup: Amount = 0.0
     cutmix: Amount = 0.0
-    """alpha of Beta(alpha, alpha), from which the share of the first of two mixed pictures is drawn."""
+    """alpha of Beta(alpha, alpha), from which the share of the first of two mixed images is drawn."""
 
     balance: Literal["none", "loss", "sampling"] = "none"
-    """Of classes with unequally many pictures: `loss` weighs rare ones more, `sampling` shows them more often."""
+    """Of classes with unequally many images: `loss` weighs rare ones more, `sampling` shows them more often."""
 
     val_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
@@ -117,12 +117,12 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _fits_the_picture(self) -> Self:
+    def _fits_the_image(self) -> Self:
         for key in ("cutout", "crop_padding"):
             side = getattr(self, key)
             if side > self.input_size:
                 raise TrainingError(
-                    f"{key} {side} is larger than the picture, whose input_size is {self.input_size}",
+                    f"{key} {side} is larger than the image, whose input_size is {self.input_size}",
                     f"--set {key}={self.input_size // (2 if key == 'cutout' else 8)}",
                 )
         return self

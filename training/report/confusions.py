@@ -1,4 +1,4 @@
-"""What is taken for what: the matrix as cells, the largest pairs, and a picture of a matrix too large for cells."""
+"""What is taken for what: the matrix as cells, the largest pairs, and an image of a matrix too large for cells."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _RIGHT, _WRONG = (66, 133, 204), (217, 100, 30)
 
 @dataclass(frozen=True)
 class Cell:
-    """`share` of the pictures of label `label` that are called `predicted`; `shown`: the sheet has one of them."""
+    """`share` of the images of label `label` that are called `predicted`; `shown`: the sheet has one of them."""
 
     label: int
     predicted: int
@@ -34,7 +34,7 @@ class Confusions:
 
 
 def make(evaluation: Evaluation, shown: Collection[tuple[int, int]]) -> Confusions:
-    """From the counts; `shown` are the pairs that the contact sheet has pictures of."""
+    """From the counts; `shown` are the pairs that the contact sheet has images of."""
     counts = np.array(evaluation.confusion_matrix)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
 
@@ -62,7 +62,7 @@ def _image(shares: np.typing.NDArray[np.float64]) -> str:
 
 
 def as_rows(evaluation: Evaluation) -> list[list[object]]:
-    """Every cell that is not empty: label, called, pictures."""
+    """Every cell that is not empty: label, called, images."""
     names, counts = evaluation.labels, np.array(evaluation.confusion_matrix)
     filled = [[names[row], names[column], int(counts[row, column])] for row, column in np.argwhere(counts)]
-    return [["label", "called", "pictures"], *filled]
+    return [["label", "called", "images"], *filled]

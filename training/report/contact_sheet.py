@@ -8,12 +8,12 @@ from training.metrics.label_errors import Mistake
 from training.report.thumbnails import Thumbnail, heatmaps, thumbnails
 from training.variants.evidence import Evidence
 
-PICTURES = 200
+IMAGES = 200
 
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of the sheet; `heat` is a data: URI or empty."""
+    """One image of the sheet; `heat` is a data: URI or empty."""
 
     mistake: Mistake
     thumbnail: Thumbnail
@@ -30,19 +30,19 @@ class Sheet:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """The confusions that have a picture here."""
+        """The confusions that have an image here."""
         return sorted({card.mistake.pair for card in (*self.suspects, *self.others)})
 
 
 def make(found: Sequence[Mistake], evidence: Evidence) -> Sheet:
-    """Read, shrink and explain the chosen ones; nothing at all where the report holds no pictures."""
-    chosen = label_errors.choose(found, PICTURES) if evidence.pictures else []
+    """Read, shrink and explain the chosen ones; nothing at all where the report holds no images."""
+    chosen = label_errors.choose(found, IMAGES) if evidence.images else []
     small = thumbnails([each.path for each in chosen], evidence.data.read, evidence.run.input)
     indices, classes = [each.index for each in chosen], [each.predicted for each in chosen]
     heat = heatmaps(evidence.checkpoint, evidence.held_out, indices, classes)
     cards = [
-        Card(mistake, picture, heat[place] if heat else "")
-        for place, (mistake, picture) in enumerate(zip(chosen, small, strict=True))
+        Card(mistake, image, heat[place] if heat else "")
+        for place, (mistake, image) in enumerate(zip(chosen, small, strict=True))
     ]
     by_index = {card.mistake.index: card for card in cards}
     first = tuple(by_index[each.index] for each in label_errors.suspects(chosen))

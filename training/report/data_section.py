@@ -19,25 +19,25 @@ PAIRS_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class TwinPictures:
-    """Two pictures that look nearly the same, in two splits."""
+class TwinImages:
+    """Two images that look nearly the same, in two splits."""
 
     here: Sample
     there: Sample
     bits: int
-    pictures: tuple[Thumbnail, Thumbnail]
+    images: tuple[Thumbnail, Thumbnail]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """`counts`: split -> pictures of each class; `skipped`: (path, why); `two_labels`: the paths of each picture that
+    """`counts`: split -> images of each class; `skipped`: (path, why); `two_labels`: the paths of each image that
     stands under more labels than one; `sides`: the shorter side in pixels of up to
-    1,000 held-out files; `seen`: (path, the picture, what the model gets)."""
+    1,000 held-out files; `seen`: (path, the image, what the model gets)."""
 
     counts: dict[str, list[int]]
     repeated: dict[str, int]
     twins: list[Twins]
-    pictured: list[TwinPictures]
+    closest: list[TwinImages]
     skipped: list[tuple[str, str]]
     two_labels: list[list[str]]
     sides: list[int]
@@ -45,7 +45,7 @@ class Samples:
 
 
 def make(evidence: Evidence) -> Samples:
-    """Counts and copies come from what the run recorded; only the pictures that are shown are decoded."""
+    """Counts and copies come from what the run recorded; only the images that are shown are decoded."""
     splits = evidence.data.splits
     sums = evidence.run.checksums()
     twins = near_duplicates.between(sums, near_duplicates.load(evidence.run.folder))
@@ -53,11 +53,11 @@ def make(evidence: Evidence) -> Samples:
         counts={name: _per_class(samples, len(evidence.run.labels)) for name, samples in splits.items()},
         repeated={name: len(digests) - len(set(digests)) for name, digests in sums.items()},
         twins=twins,
-        pictured=_pictured(twins, splits, evidence) if evidence.pictures else [],
+        closest=_closest(twins, splits, evidence) if evidence.images else [],
         skipped=_skipped(evidence),
         two_labels=[line.split("\t") for line in _lines(evidence, "two_labels.txt")],
         sides=_sides(evidence),
-        seen=_seen(evidence) if evidence.pictures else [],
+        seen=_seen(evidence) if evidence.images else [],
     )
 
 
@@ -66,14 +66,14 @@ def _per_class(samples: tuple[Sample, ...], classes: int) -> list[int]:
     return [found[label] for label in range(classes)]
 
 
-def _pictured(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence: Evidence) -> list[TwinPictures]:
+def _closest(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence: Evidence) -> list[TwinImages]:
     """The nearest pairs of all splits together."""
     rows = [(bits, each.here, here, each.there, there) for each in twins for here, there, bits in each.near or ()]
     chosen = [(splits[h][i], splits[t][j], bits) for bits, h, i, t, j in sorted(rows)[:PAIRS_SHOWN]]
     paths = [sample.path for here, there, _ in chosen for sample in (here, there)]
     small = thumbnails(paths, evidence.data.read, evidence.run.input)
     return [
-        TwinPictures(here, there, bits, (small[2 * place], small[2 * place + 1]))
+        TwinImages(here, there, bits, (small[2 * place], small[2 * place + 1]))
         for place, (here, there, bits) in enumerate(chosen)
     ]
 
@@ -105,7 +105,7 @@ def _sides(evidence: Evidence) -> list[int]:
 
 
 def _seen(evidence: Evidence) -> list[tuple[str, Thumbnail, Thumbnail]]:
-    """8 pictures spread evenly over the held-out split, which lies in the order of its classes."""
+    """8 images spread evenly over the held-out split, which lies in the order of its classes."""
     samples = evidence.held_out.samples
     places = np.unique(np.linspace(0, len(samples) - 1, SEEN).astype(np.int64))
     paths = [samples[place].path for place in places]

@@ -44,7 +44,7 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
             evaluation=evidence.evaluation,
             split=evidence.split,
             labels=described.labels,
-            pictures=evidence.pictures,
+            images=evidence.images,
             mistakes=found,
             suspects=label_errors.suspects(found),
             sure=label_errors.sure(described.temperature),
@@ -54,7 +54,7 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
             temperature=evidence.temperature,
             trained=evidence.run.meta["created"],
             **_variants(described, rows),
-            **_pictures(evidence, found),
+            **_images(evidence, found),
             **_figures(evidence),
             **_provenance(folder, described, evidence),
         )
@@ -63,7 +63,7 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
 
 
 def _document(described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> dict[str, Any]:
-    """report.json: figures without pictures or file names; null for what val was too small to fit."""
+    """report.json: figures without images or file names; null for what val was too small to fit."""
     return {
         "name": described.name,
         "version": described.version,
@@ -136,7 +136,7 @@ def _variants(described: Manifest, rows: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
-def _pictures(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
+def _images(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
     """The contact sheet, the confusions whose cells lead to it, and the data."""
     contact, described = contact_sheet.make(found, evidence), data_section.make(evidence)
     names = evidence.run.labels

@@ -1,4 +1,4 @@
-"""Small pictures inside the page: data: URIs, made by the decoder that also serves."""
+"""Small images inside the page: data: URIs, made by the decoder that also serves."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ Percent = tuple[float, float, float, float]
 @dataclass(frozen=True)
 class Thumbnail:
     """`src` is a data: URI, shown `width` x `height` CSS pixels large; `crop` is where the model looks, in percent of
-    the picture: left, top, width, height. Where it was padded that sticks out; `seen` does not."""
+    the image: left, top, width, height. Where it was padded that sticks out; `seen` does not."""
 
     src: str
     width: int
@@ -36,7 +36,7 @@ class Thumbnail:
 
 
 def thumbnails(paths: Sequence[str], read: Callable[[str], bytes], spec: InputSpec) -> list[Thumbnail]:
-    """The whole picture of each file, as displayed (EXIF applied), 128 px at most. Raises ImageError, OSError."""
+    """The whole image of each file, as displayed (EXIF applied), 128 px at most. Raises ImageError, OSError."""
     with ThreadPoolExecutor(machine.cores().usable) as pool:
         return list(pool.map(lambda path: _thumbnail(read(path), spec), paths))
 
@@ -76,7 +76,7 @@ def data_uri(pixels: NDArray[np.uint8], lossless: bool) -> str:
 
 
 def heatmaps(engine: Runs, pixels: Pixels, indices: Sequence[int], classes: Sequence[int]) -> list[str]:
-    """The class activation map of one class for each picture, lowest to highest value as viridis; one pixel a cell,
+    """The class activation map of one class for each image, lowest to highest value as viridis; one pixel a cell,
     which the page enlarges smoothly. Empty where the model has none."""
     found: list[str] = []
     for start in range(0, len(indices), 16):

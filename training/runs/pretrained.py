@@ -113,7 +113,7 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
     if found and found.input:
         own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
         if "fit" in recipe.model_fields_set and recipe.fit != found.input.fit:
-            del own["fit"], own["crop_fraction"]  # how much of a picture is seen; weights stand another shape
+            del own["fit"], own["crop_fraction"]  # how much of an image is seen; weights stand another shape
     for key in asked:
         if key in own and key != "weights" and own[key] != getattr(recipe, key):
             raise TrainingError(f"{key} follows the weights of {source or recipe.weights}: {own[key]}", "leave it out")
@@ -129,7 +129,7 @@ def _learnt(source: Path) -> Path | None:
 
 
 def _follows(own: Recipe, asked: Collection[str]) -> dict[str, Any]:
-    """What a new run takes from the one that it starts from. Pooled networks take pictures of another size as well."""
+    """What a new run takes from the one that it starts from. Pooled networks take images of another size as well."""
     keys = {"model": own.model, "input_size": own.input_size, "flip": own.flip, "weights": ""}
     return {key: value for key, value in keys.items() if key not in asked or key in ("model", "weights")}
 

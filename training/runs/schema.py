@@ -113,7 +113,7 @@ def read_splits(path: Path, labels: tuple[str, ...]) -> dict[str, list[tuple[str
     splits: dict[str, list[tuple[str, str, str]]] = _valid(path, _SPLITS, _json(path, _text(path)))
     for name in ("train", "val"):
         if not splits.get(name):
-            raise damaged(path, f"it has no {name} pictures")
+            raise damaged(path, f"it has no {name} images")
     unknown = {label for rows in splits.values() for _, label, _ in rows} - set(labels)
     if unknown:
         raise damaged(path, f'"{min(unknown)}" is no class of meta.json')

@@ -21,9 +21,9 @@ from training.variants.calibration import Temperature
 @dataclass(frozen=True)
 class Evidence:
     """`split`: the held-out one, which `evaluation` and `outputs` (of the checkpoint, on all of it) are about;
-    `val_logits` float32[N, K] and `drawings` (outputs on the golden pictures) are the checkpoint's too.
+    `val_logits` float32[N, K] and `drawings` (outputs on the golden images) are the checkpoint's too.
 
-    `data` has the run's splits and reads their files. Without `pictures` the report has neither pictures nor file
+    `data` has the run's splits and reads their files. Without `images` the report has neither images nor file
     names.
     """
 
@@ -38,7 +38,7 @@ class Evidence:
     drawings: Outputs
     checkpoint: Runs
     temperature: Temperature
-    pictures: bool
+    images: bool
 
     @property
     def val_probabilities(self) -> Floats:

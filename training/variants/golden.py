@@ -1,4 +1,4 @@
-"""The golden files: drawn, not photographed, so that an artifact carries nobody's pictures."""
+"""The golden files: drawn, not photographed, so that an artifact carries nobody's images."""
 
 import io
 
@@ -10,25 +10,25 @@ _ORIENTATION = 0x0112
 
 
 def golden_files() -> tuple[bytes, ...]:
-    """16 encoded pictures, always the same: small and large JPEG, EXIF-rotated, CMYK, PNG, alpha, 16-bit grey."""
+    """16 encoded images, always the same: small and large JPEG, EXIF-rotated, CMYK, PNG, alpha, 16-bit grey."""
     generator = np.random.default_rng(16)
 
-    def picture(width: int, height: int) -> Image.Image:
+    def image(width: int, height: int) -> Image.Image:
         return draw(width, height, generator)
 
-    rotated = [_jpeg(picture(90, 60), orientation) for orientation in (3, 5, 6, 8)]
+    rotated = [_jpeg(image(90, 60), orientation) for orientation in (3, 5, 6, 8)]
     return (
-        _jpeg(picture(32, 32)),
-        _jpeg(picture(1600, 1200)),
-        _jpeg(picture(640, 480)),
+        _jpeg(image(32, 32)),
+        _jpeg(image(1600, 1200)),
+        _jpeg(image(640, 480)),
         *rotated,
-        _jpeg(picture(64, 48).convert("CMYK")),
-        _jpeg(picture(50, 70).convert("L")),
-        *(_png(picture(48, 48)) for _ in range(3)),
-        _png(picture(300, 40)),
-        _png(_translucent(picture(80, 80))),
-        _png(picture(40, 40).quantize(32)),
-        _png(_sixteen_bit(picture(64, 64))),
+        _jpeg(image(64, 48).convert("CMYK")),
+        _jpeg(image(50, 70).convert("L")),
+        *(_png(image(48, 48)) for _ in range(3)),
+        _png(image(300, 40)),
+        _png(_translucent(image(80, 80))),
+        _png(image(40, 40).quantize(32)),
+        _png(_sixteen_bit(image(64, 64))),
     )
 
 

@@ -22,7 +22,7 @@ _OTHER_BYTE = {"B": "L", "L": "B", "N": "B"}  # Pillow's names of byte orders; N
 
 
 def on_white(file: Image.Image) -> Image.Image:
-    """The whole picture as RGB, grey or CIELab, or as CMYK where its profile says which, on white; without a copy where
+    """The whole image as RGB, grey or CIELab, or as CMYK where its profile says which, on white; without a copy where
     it is that already: at 64 MP, 250 MB each.
 
     A small one in sRGB; the `info` of a large one keeps the profile, for profile.in_srgb to convert what is left of it.
@@ -37,7 +37,7 @@ def _on_white(file: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255 instead of scaling
         return _eight_bits(image)
     if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        image = image.convert("RGB")  # an unused byte: nobody saves a picture of which nothing is to be seen
+        image = image.convert("RGB")  # an unused byte: nobody saves an image of which nothing is to be seen
     if image.has_transparency_data:
         # before resizing: bicubic overshoot of colours and of alpha, each clipped, do not make the overshoot of both
         image = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
@@ -139,8 +139,8 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
 
 
 def _refuse_few_bits(parts: Iterable[tuple[Values, Values]]) -> None:
-    """`parts` are high and low bytes. Such a picture is nearly black to whoever takes 16 bits for 16 bits, and nothing
-    says what they are: the scale of one picture would be another's. What was made from 8 bits has the same high and low
+    """`parts` are high and low bytes. Such an image is nearly black to whoever takes 16 bits for 16 bits, and nothing
+    says what they are: the scale of one image would be another's. What was made from 8 bits has the same high and low
     bytes, or no low bytes, however dark."""
     same, highs, lows, highest = True, False, False, 0
     for high, low in parts:
@@ -151,5 +151,5 @@ def _refuse_few_bits(parts: Iterable[tuple[Values, Values]]) -> None:
         return
     raise BrokenImage(
         f"the values of 16 bits end at {highest}, as of {max(8, highest.bit_length())} bits, and which is white nobody "
-        "says; scale them to 16 bits, or save the picture with 8"
+        "says; scale them to 16 bits, or save the image with 8"
     )

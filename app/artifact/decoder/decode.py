@@ -36,7 +36,7 @@ MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the service sets a lower limit
 # Pillow's own guard warns at half of that and its refusal names no sizes; `decode` checks every header itself.
 Image.MAX_IMAGE_PIXELS = None
 _ORIENTATION_TAG = 0x0112
-# What `fit = "pad"` lays around a picture: the mean of ImageNet's pictures, 0.449 of 255, which says little either way
+# What `fit = "pad"` lays around an image: the mean of ImageNet's images, 0.449 of 255, which says little either way
 _PADDING = "#727272"
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -44,9 +44,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class InputSpec(BaseModel):
-    """What the network expects of a picture. `decode` does the geometry, the exported graph the rest.
+    """What the network expects of an image. `decode` does the geometry, the exported graph the rest.
 
-    `fit` brings the picture as displayed to the model's aspect ratio: `crop` cuts off what sticks out, centred;
+    `fit` brings the image as displayed to the model's aspect ratio: `crop` cuts off what sticks out, centred;
     `squash` changes its shape; `pad` lays grey, 114 of 255, around it. The middle `crop_fraction` of that is kept (the
     usual "shorter side to 256, centre 224" is 0.875) and resized to `width` x `height` with antialiasing. `mean` and
     `std` are per channel, in units of 0..1. One-channel networks see Rec. 601 luma.
@@ -139,7 +139,7 @@ def _decode_any(data: bytes, plain: PlainJpeg | None, spec: InputSpec, max_pixel
 def display(
     data: bytes, longest_side: int, max_pixels: int = MAX_PIXELS, claim: Claim = nullcontext
 ) -> NDArray[np.uint8]:
-    """The picture as displayed, for people to look at: uint8[h, w, 3] RGB, no side longer than `longest_side`.
+    """The image as displayed, for people to look at: uint8[h, w, 3] RGB, no side longer than `longest_side`.
 
     Colours, limits, claims and errors are `decode`'s; h and w are those of its geometry, reduced and never enlarged.
     """
@@ -224,12 +224,12 @@ def _decode(image: Image.Image, stored: Size, spec: InputSpec, scale: int) -> De
     width, height = turned(stored, orientation)
     shown = centre((width, height), (spec.width, spec.height), spec.crop_fraction, spec.fit)
     small = _resized(on_white(image), size, box, scale, spec)
-    # turning the small picture is the same as turning the large one, because the box is centred
+    # turning the small image is the same as turning the large one, because the box is centred
     return Decoded(_upright(small, orientation), Geometry(width, height, *shown), image.format or "JPEG")
 
 
 def _resized(image: Image.Image, size: Size, box: Box, scale: int, spec: InputSpec) -> Image.Image:
-    """What is inside of `box`, which is of a picture `scale` times as large, and padding where that is outside."""
+    """What is inside of `box`, which is of an image `scale` times as large, and padding where that is outside."""
     left, top, right, bottom = box
     if spec.fit == "pad" and (margin := margins(box, size)) != (0, 0):
         inside = max(0.0, left), max(0.0, top), right + min(0.0, left), bottom + min(0.0, top)
@@ -259,7 +259,7 @@ def _upright(small: Image.Image, orientation: int) -> NDArray[np.uint8]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1..8. A damaged EXIF block does not make a good picture bad. Of a PNG it loads the pixels: it may come last."""
+    """1..8. A damaged EXIF block does not make a good image bad. Of a PNG it loads the pixels: it may come last."""
     # a plain JPEG's pixels, without a file, have none; a TIFF's own tag Pillow applies while loading
     if image.format in (None, "TIFF"):
         return 1
@@ -281,7 +281,7 @@ def _reduce(image: Image.Image, spec: InputSpec) -> int:
 
 
 def _most(box: Box, target: Size) -> float:
-    """By how much a picture may be decoded smaller while twice the target stays of what is inside of `box`."""
+    """By how much an image may be decoded smaller while twice the target stays of what is inside of `box`."""
     left, top, right, bottom = box
     return min((right - left) / target[0], (bottom - top) / target[1]) / 2
 

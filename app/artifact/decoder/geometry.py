@@ -1,4 +1,4 @@
-"""Where the model's pixels lie in the picture as displayed: EXIF's orientations, and how a shape is made to fit."""
+"""Where the model's pixels lie in the image as displayed: EXIF's orientations, and how a shape is made to fit."""
 
 import math
 from typing import Literal, NamedTuple
@@ -8,7 +8,7 @@ from PIL import Image
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 Fit = Literal["crop", "squash", "pad"]
-# EXIF orientation -> how stored pixels become the displayed picture (as PIL.ImageOps.exif_transpose does).
+# EXIF orientation -> how stored pixels become the displayed image (as PIL.ImageOps.exif_transpose does).
 TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -21,7 +21,7 @@ TRANSPOSE = {
 
 
 class Geometry(NamedTuple):
-    """Where the model's pixels lie in the picture as displayed (EXIF applied); all in that picture's pixels. Where it
+    """Where the model's pixels lie in the image as displayed (EXIF applied); all in that image's pixels. Where it
     was padded the box sticks out of it."""
 
     width: int
@@ -32,7 +32,7 @@ class Geometry(NamedTuple):
     bottom: float
 
     def lay(self, box: Box, size: Size) -> Box:
-        """A box in the model's pixels, of which there are `size`, in the picture as displayed."""
+        """A box in the model's pixels, of which there are `size`, in the image as displayed."""
         across, down = (self.right - self.left) / size[0], (self.bottom - self.top) / size[1]
         left, top, right, bottom = box
         return (
@@ -44,7 +44,7 @@ class Geometry(NamedTuple):
 
     @property
     def seen(self) -> "Geometry":
-        """The same for that part of the picture alone that the model saw: without what was padded."""
+        """The same for that part of the image alone that the model saw: without what was padded."""
         right, bottom = min(self.right, float(self.width)), min(self.bottom, float(self.height))
         return self._replace(left=max(0.0, self.left), top=max(0.0, self.top), right=right, bottom=bottom)
 
@@ -55,9 +55,9 @@ def turned(size: Size, orientation: int) -> Size:
 
 
 def centre(size: Size, target: Size, fraction: float, fit: Fit = "crop") -> Box:
-    """The centred box, in a picture of `size`, that becomes the model's `target` pixels: left, top, right, bottom.
+    """The centred box, in an image of `size`, that becomes the model's `target` pixels: left, top, right, bottom.
 
-    `crop`: the largest of `target`'s aspect ratio within the picture; `squash`: the picture; `pad`: the smallest of
+    `crop`: the largest of `target`'s aspect ratio within the image; `squash`: the image; `pad`: the smallest of
     about that ratio around it. Of each its middle `fraction`.
     """
     if fit == "squash":
@@ -73,8 +73,8 @@ def centre(size: Size, target: Size, fraction: float, fit: Fit = "crop") -> Box:
 
 
 def _padded(side: int, target: int, scale: float) -> float:
-    """The box's side. Of the `target` pixels as many are padding on one side of the picture as on the other, all whole:
-    so a picture turned by EXIF, or by hand, is padded alike."""
+    """The box's side. Of the `target` pixels as many are padding on one side of the image as on the other, all whole:
+    so an image turned by EXIF, or by hand, is padded alike."""
     if side / scale >= target:
         return target * scale
     padding = min(math.floor((target - side / scale) / 2 + 0.5), (target - 1) // 2)  # as the page's Math.round
@@ -83,6 +83,6 @@ def _padded(side: int, target: int, scale: float) -> float:
 
 def margins(box: Box, target: Size) -> Size:
     """How many of the model's `target` pixels to the left (as many as to the right) and above (as many as below) are
-    padding, where `box` sticks out of the picture."""
+    padding, where `box` sticks out of the image."""
     left, top, right, bottom = box
     return max(0, round(-left / (right - left) * target[0])), max(0, round(-top / (bottom - top) * target[1]))

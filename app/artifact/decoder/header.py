@@ -1,4 +1,4 @@
-"""What the bytes of a picture file announce, before any library looks at them."""
+"""What the bytes of an image file announce, before any library looks at them."""
 
 import re
 import struct
@@ -144,7 +144,7 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
         components = data[place + 4]
     except (struct.error, IndexError):  # the file ends in its head
         return None
-    # Of a scan that has not every component libjpeg keeps the whole picture's coefficients; after one that has, it
+    # Of a scan that has not every component libjpeg keeps the whole image's coefficients; after one that has, it
     # refuses any other, and to look for them takes half a millisecond for 1.5 MB.
     whole = found and _PLAIN_MODES.get(components) == found[0]
     return found if whole and place <= _QUICK_HEAD_BYTES else None

@@ -1,4 +1,4 @@
-"""Colour profiles (ICC): what a picture's numbers mean, where they are not sRGB's."""
+"""Colour profiles (ICC): what an image's numbers mean, where they are not sRGB's."""
 
 import io
 from functools import lru_cache
@@ -17,14 +17,14 @@ _LAB = ImageCms.buildTransform(ImageCms.createProfile("LAB"), _SRGB, "LAB", "RGB
 
 
 def applies(image: Image.Image) -> bool:
-    """Whether the picture has a profile of its own kind of colours that is whole and is not sRGB's."""
+    """Whether the image has a profile of its own kind of colours that is whole and is not sRGB's."""
     return _transform_of(image) is not None
 
 
 def in_srgb(image: Image.Image) -> Image.Image:
-    """RGB in sRGB, by the profile in the picture's `info`; without one, or with a damaged one, its numbers are sRGB's.
+    """RGB in sRGB, by the profile in the image's `info`; without one, or with a damaged one, its numbers are sRGB's.
 
-    Of a large picture it is made for what is left of it: a pixel takes 40 ns, 12 MP half a second. Of photographs the
+    Of a large image it is made for what is left of it: a pixel takes 40 ns, 12 MP half a second. Of photographs the
     colours are less than a level off on average then (tests/app/artifact/decoder/test_icc_profile.py).
     """
     if image.mode == "LAB" or "icc_profile" in image.info:
@@ -41,7 +41,7 @@ def _transform_of(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
 
 @lru_cache(maxsize=4)
 def _transform(data: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """1 to 50 ms; few profiles are in use, and the pictures of one camera or program have the same."""
+    """1 to 50 ms; few profiles are in use, and the images of one camera or program have the same."""
     if _SPACES.get(data[16:20].decode("latin-1")) != mode:
         return None
     try:

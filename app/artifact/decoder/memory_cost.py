@@ -1,4 +1,4 @@
-"""What it takes to decode a picture, before it is done."""
+"""What it takes to decode an image, before it is done."""
 
 import math
 
@@ -7,12 +7,12 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from app.artifact.decoder.colour_modes import is_deep
 from app.artifact.decoder.header import BrokenImage
 
-WEBP_BYTES = 22  # a pixel: two canvases, the decoder's picture and Pillow's, and the transparency's
+WEBP_BYTES = 22  # a pixel: two canvases, the decoder's image and Pillow's, and the transparency's
 JPEG_BYTES = 8  # a pixel that the decoder gives
 
 
 def tile_pixels(image: Image.Image) -> int:
-    """A TIFF's tiles are decoded whole: one of 16384 x 16384 took 770 MB, for a picture of 64 x 48."""
+    """A TIFF's tiles are decoded whole: one of 16384 x 16384 took 770 MB, for an image of 64 x 48."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 0
     sides = [image.tag_v2.get(tag, 0) for tag in (322, 323)]
@@ -28,12 +28,12 @@ def bytes_per_pixel(image: ImageFile.ImageFile, scale: int, scans: list[int]) ->
     `scans`: of a JPEG, see header.scans.
     """
     if image.format == "JPEG":
-        # several scans, or one without every component: libjpeg keeps the whole picture's coefficients, 16 bits each,
+        # several scans, or one without every component: libjpeg keeps the whole image's coefficients, 16 bits each,
         # at any scale
         bands = len(image.getbands())
         kept = scans != [bands] or bool(image.info.get("progressive"))
         return kept * 2 * bands + JPEG_BYTES / scale**2
-    library = 8 if image.format == "TIFF" else 0  # a strip can be the whole picture, with 16 bits a value
+    library = 8 if image.format == "TIFF" else 0  # a strip can be the whole image, with 16 bits a value
     library += 8 if is_deep(image) else 0  # where they are dark or one is clear, their low bytes as well
     if image.has_transparency_data:
         return 14 + library

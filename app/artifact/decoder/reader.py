@@ -1,4 +1,4 @@
-"""Files as Pillow opens them: with what decoding needs of them, and refused in words that are about the picture."""
+"""Files as Pillow opens them: with what decoding needs of them, and refused in words that are about the image."""
 
 import io
 import struct
@@ -52,7 +52,7 @@ _SHRUGS = (
 
 
 def needed(kind: str, data: bytes) -> bytes:
-    """The file without what decoding can do without, which Pillow would read, and refuse the picture where it is odd:
+    """The file without what decoding can do without, which Pillow would read, and refuse the image where it is odd:
     itself where there is nothing of that, else a copy. Raises BrokenImage."""
     return _NEEDED[kind](data) if kind in _NEEDED else data
 

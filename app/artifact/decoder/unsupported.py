@@ -150,7 +150,7 @@ def raw_in_tiff(data: bytes) -> str:
         tags[tag] = struct.unpack_from(f"{order}H" if kind == 3 else f"{order}I", value)[0]
     if _DNG_VERSION in tags:
         return "camera RAW (DNG)"
-    preview = tags.get(_SUBFILE_TYPE) == 1 and _SUB_FILES in tags  # the first of its pictures, as in NEF and ARW
+    preview = tags.get(_SUBFILE_TYPE) == 1 and _SUB_FILES in tags  # the first of its images, as in NEF and ARW
     return "camera RAW" if preview or tags.get(_PHOTOMETRIC) in _OF_SENSORS else ""
 
 
@@ -176,7 +176,7 @@ def _name(data: bytes) -> str:
 
 
 def _iso(data: bytes) -> str:
-    """By the brand that it is foremost; mif1 and the like only say that it is a picture, and others of which kind."""
+    """By the brand that it is foremost; mif1 and the like only say that it is an image, and others of which kind."""
     length = min(int.from_bytes(data[:4]), _NEAR_BYTES)
     brands = {data[place : place + 4] for place in range(16, length, 4)} | {data[8:12]}
     for looked_at in ({data[8:12]} - _ANY_HEIF, brands):

@@ -62,7 +62,7 @@ def _one_pixel(images: Golden) -> Golden:
     return replace(images, pixels=changed)
 
 
-def _two_pictures_swapped(images: Golden) -> Golden:
+def _two_images_swapped(images: Golden) -> Golden:
     return replace(images, files=(images.files[1], images.files[0], *images.files[2:]))
 
 
@@ -71,7 +71,7 @@ def _contract(images: Golden) -> Golden:
 
 
 @pytest.mark.parametrize(
-    "change", [_one_probability, _one_probability_is_no_number, _one_pixel, _two_pictures_swapped, _contract]
+    "change", [_one_probability, _one_probability_is_no_number, _one_pixel, _two_images_swapped, _contract]
 )
 def test_no_golden_value_can_be_edited_even_with_fitting_checksums(
     copy: Path, change: Callable[[Golden], Golden]

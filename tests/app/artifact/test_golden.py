@@ -15,7 +15,7 @@ from app.artifact.decoder.decode import decode
 from app.artifact.golden import Golden, VariantMismatch, check_decoder, check_variant
 from app.artifact.manifest import ArtifactError, Manifest
 from tests.app.artifacts import small_manifest
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
@@ -23,7 +23,7 @@ TOLERANCE = 1e-3
 
 
 def truth(pixels: Pixels) -> Probabilities:
-    """The checkpoint of these tests: each row depends on its own picture only."""
+    """The checkpoint of these tests: each row depends on its own image only."""
     logits = pixels.reshape(len(pixels), -1, 3).mean(axis=1) / 40
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
@@ -37,7 +37,7 @@ def described() -> Manifest:
 def golden() -> Golden:
     """Two JPEGs and two PNGs."""
     spec = described().input
-    files = tuple(encode(picture(40, 30, seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "JPEG", "PNG")))
+    files = tuple(encode(drawing(40, 30, seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "JPEG", "PNG")))
     pixels = np.stack([decode(file, spec).pixels for file in files])
     return Golden(files, pixels, truth(pixels), described().contract)
 
@@ -117,7 +117,7 @@ def test_the_exporters_golden_passes_the_decoder_check(digits_artifact: Path) ->
 
 
 def _nudged(number: int, amount: int) -> Golden:
-    """One channel of one pixel of one stored picture off by `amount`."""
+    """One channel of one pixel of one stored image off by `amount`."""
     images = golden()
     pixels = images.pixels.copy()
     place = number, 2, 3, 1
@@ -150,16 +150,16 @@ def test_labels_or_input_of_another_export_are_refused(change: dict[str, object]
 def test_a_golden_file_that_does_not_decode_is_refused() -> None:
     images = golden()
     with pytest.raises(ArtifactError, match="golden image 1 does not decode"):
-        check_decoder(replace(images, files=(images.files[0], b"no picture", *images.files[2:])), described())
+        check_decoder(replace(images, files=(images.files[0], b"no image", *images.files[2:])), described())
 
 
 def _malformed() -> dict[str, Golden]:
     images = golden()
     return {
         "no images": Golden((), images.pixels[:0], images.probabilities[:0], images.contract),
-        "a picture too few": replace(images, pixels=images.pixels[:-1]),
+        "an image too few": replace(images, pixels=images.pixels[:-1]),
         "pixels of another size": replace(images, pixels=images.pixels[:, :3]),
-        "one pixel that would fit any picture": replace(images, pixels=images.pixels[:, :1, :1]),
+        "one pixel that would fit any image": replace(images, pixels=images.pixels[:, :1, :1]),
     }
 
 
@@ -187,7 +187,7 @@ WRONG: dict[str, Callable[[Pixels], Probabilities]] = {
     "two rows swapped": lambda pixels: truth(pixels)[[1, 0, 2, 3]] if len(pixels) > 1 else truth(pixels),
     "off by one row": lambda pixels: np.roll(truth(pixels), 1, axis=0),
     "the first row for all": lambda pixels: np.repeat(truth(pixels)[:1], len(pixels), axis=0),
-    "wrong for one picture": lambda pixels: truth(pixels) if len(pixels) > 1 else truth(255 - pixels),
+    "wrong for one image": lambda pixels: truth(pixels) if len(pixels) > 1 else truth(255 - pixels),
     "wrong for a batch": lambda pixels: truth(pixels) if len(pixels) == 1 else truth(255 - pixels),
     "channels swapped": lambda pixels: truth(pixels[..., ::-1]),
     "just above the tolerance": shifted(1.05 * TOLERANCE),
@@ -208,7 +208,7 @@ def test_an_engine_that_answers_otherwise_is_refused_in_one_sentence(wrong: Call
     assert "\n" not in str(mismatch.value)
 
 
-def test_the_mismatch_names_the_picture_the_difference_and_the_limit() -> None:
+def test_the_mismatch_names_the_image_the_difference_and_the_limit() -> None:
     def wrong_on_the_third(pixels: Pixels) -> Probabilities:
         third = (pixels == golden().pixels[2]).all(axis=(1, 2, 3))
         return np.where(third[:, None], shifted(0.25)(pixels), truth(pixels))

@@ -36,74 +36,72 @@ def engine(request: pytest.FixtureRequest, digits_artifact: Path) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def pictures(digits_artifact: Path) -> Pixels:
-    """Sixteen different pictures of the model's input size."""
+def images(digits_artifact: Path) -> Pixels:
+    """Sixteen different images of the model's input size."""
     return Golden.load(digits_artifact).pixels
 
 
 # --- conformance --------------------------------------------------------------------------------------------------
 
 
-def test_an_engine_answers_one_row_per_picture_in_float32(
-    engine: Engine, digits_artifact: Path, pictures: Pixels
-) -> None:
+def test_an_engine_answers_one_row_per_image_in_float32(engine: Engine, digits_artifact: Path, images: Pixels) -> None:
     described = manifest.load(digits_artifact)
     labels = len(described.labels)
     assert described.heatmap is not None
     for n in (1, 2, 16):
-        answer = engine.run(pictures[:n])
+        answer = engine.run(images[:n])
         assert answer.probabilities.shape == answer.logits.shape == (n, labels)
         assert answer.heatmap is not None
         assert answer.heatmap.shape == (n, labels, *described.heatmap)
         assert {each.dtype for each in answer} == {np.dtype(np.float32)}
 
 
-def test_rows_are_probabilities(engine: Engine, pictures: Pixels) -> None:
-    rows = engine.run(pictures).probabilities
+def test_rows_are_probabilities(engine: Engine, images: Pixels) -> None:
+    rows = engine.run(images).probabilities
     assert rows.min() >= 0
     assert np.abs(rows.sum(axis=1) - 1).max() < 1e-5
 
 
 def test_probabilities_are_the_softmax_of_logits_over_the_temperature(
-    engine: Engine, digits_artifact: Path, pictures: Pixels
+    engine: Engine, digits_artifact: Path, images: Pixels
 ) -> None:
-    answer = engine.run(pictures)
+    answer = engine.run(images)
     scaled = answer.logits / manifest.load(digits_artifact).temperature
     raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     assert np.abs(raised / raised.sum(axis=1, keepdims=True) - answer.probabilities).max() < 1e-5
 
 
-def test_the_mean_of_a_labels_heat_map_is_its_logit(engine: Engine, pictures: Pixels) -> None:
-    answer = engine.run(pictures)
+def test_the_mean_of_a_labels_heat_map_is_its_logit(engine: Engine, images: Pixels) -> None:
+    answer = engine.run(images)
     assert answer.heatmap is not None
     assert np.ptp(answer.heatmap[0, 0]) > 0  # else the map says nothing about places
     assert np.abs(answer.heatmap.mean(axis=(2, 3)) - answer.logits).max() < 1e-4
 
 
-def test_rows_keep_the_order_of_the_pictures(engine: Engine, pictures: Pixels) -> None:
-    order = np.random.default_rng(0).permutation(len(pictures))
-    straight, shuffled = engine.run(pictures), engine.run(pictures[order])
-    apart = np.abs(straight.logits[:, None] - straight.logits[None]).max(axis=2) + np.eye(len(pictures))
+def test_rows_keep_the_order_of_the_images(engine: Engine, images: Pixels) -> None:
+    order = np.random.default_rng(0).permutation(len(images))
+    straight, shuffled = engine.run(images), engine.run(images[order])
+    apart = np.abs(straight.logits[:, None] - straight.logits[None]).max(axis=2) + np.eye(len(images))
     assert apart.min() > 1e-2  # all rows can be told apart
     for one, other in zip(straight, shuffled, strict=True):
         assert np.abs(one[order] - other).max() < 1e-4
 
 
-def test_an_answer_does_not_depend_on_the_batch_it_came_in(engine: Engine, pictures: Pixels) -> None:
-    together = engine.run(pictures)
+def test_an_answer_does_not_depend_on_the_batch_it_came_in(engine: Engine, images: Pixels) -> None:
+    together = engine.run(images)
     for n in range(1, 10):
-        for start in (0, len(pictures) - n):
-            alone = engine.run(pictures[start : start + n])
+        for start in (0, len(images) - n):
+            alone = engine.run(images[start : start + n])
             assert np.abs(alone.probabilities - together.probabilities[start : start + n]).max() < 1e-5
 
 
-def test_an_engine_answers_the_same_twice(engine: Engine, pictures: Pixels) -> None:
-    first, second = engine.run(pictures), engine.run(pictures)
+def test_an_engine_answers_the_same_twice(engine: Engine, images: Pixels) -> None:
+    first, second = engine.run(images), engine.run(images)
     assert all((one == other).all() for one, other in zip(first, second, strict=True))
 
 
 def _layouts(pixels: Pixels) -> dict[str, Pixels]:
-    """The same pictures, laid out in memory in other ways; a decoder's array, for one, cannot be written to."""
+    """The same images, laid out in memory in other ways; a decoder's array, for one, cannot be written to."""
     frozen = pixels.copy()
     frozen.flags.writeable = False
     wide = np.zeros((2 * len(pixels), *pixels.shape[1:]), np.uint8)
@@ -118,20 +116,20 @@ def _layouts(pixels: Pixels) -> dict[str, Pixels]:
 
 
 @pytest.mark.parametrize("layout", ["read-only", "every second", "backwards", "mirrored", "column-major"])
-def test_an_array_of_any_memory_layout_gives_the_same_answer(engine: Engine, pictures: Pixels, layout: str) -> None:
-    pixels = _layouts(pictures)[layout]
-    assert (pixels == pictures).all()
-    assert np.abs(engine.run(pixels).probabilities - engine.run(pictures).probabilities).max() < 1e-5
+def test_an_array_of_any_memory_layout_gives_the_same_answer(engine: Engine, images: Pixels, layout: str) -> None:
+    pixels = _layouts(images)[layout]
+    assert (pixels == images).all()
+    assert np.abs(engine.run(pixels).probabilities - engine.run(images).probabilities).max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16, 4), (16, 16, 3)])
 def test_pixels_of_another_shape_are_one_sentence_and_the_engine_lives(
-    engine: Engine, pictures: Pixels, shape: tuple[int, ...]
+    engine: Engine, images: Pixels, shape: tuple[int, ...]
 ) -> None:
     with pytest.raises(EngineError) as failure:
         engine.run(np.zeros(shape, np.uint8))
     assert "\n" not in str(failure.value)
-    assert len(engine.run(pictures).probabilities) == len(pictures)
+    assert len(engine.run(images).probabilities) == len(images)
 
 
 # --- loading ------------------------------------------------------------------------------------------------------

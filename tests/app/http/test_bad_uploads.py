@@ -1,11 +1,11 @@
-"""Uploads that are no picture, broken or too large: each gets its status, and the service stays well."""
+"""Uploads that are no image, broken or too large: each gets its status, and the service stays well."""
 
 import zlib
 
 import httpx2
 
 from tests.app.conftest import MAX_UPLOAD_BYTES
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, connect, problem
 
 
@@ -22,19 +22,19 @@ def giant_png() -> bytes:
 
 
 def test_bad_uploads_get_their_status_and_leave_the_service_well(server: Server, client: httpx2.Client) -> None:
-    jpeg = encode(picture(400, 300), "JPEG")
+    jpeg = encode(drawing(400, 300), "JPEG")
     giant, large = giant_png(), b"\xff\xd8\xff" + bytes(50_000_000)
 
     def send_all() -> None:
         post = client.post
         problem(post("/predict", content=b""), 400, "empty_body")
         problem(post("/predict", files={"file": ("empty.jpg", b"")}), 400, "empty_body")
-        problem(post("/predict", files={"file": ("text.jpg", b"this is no picture")}), 415, "unsupported_image")
+        problem(post("/predict", files={"file": ("text.jpg", b"this is no image")}), 415, "unsupported_image")
         problem(post("/predict", content=jpeg[: len(jpeg) // 2]), 422, "undecodable_image")
         problem(post("/predict", content=giant), 422, "too_many_pixels")
         problem(post("/predict", content=large), 413, "upload_too_large")
         problem(post("/predict", files={"file": large}), 413, "upload_too_large")
-        problem(post("/predict", files={"picture": jpeg}), 400, "bad_field")
+        problem(post("/predict", files={"image": jpeg}), 400, "bad_field")
         problem(post("/predict", data={"file": "text"}, files={"other": b""}), 400, "bad_field")
         problem(post("/predict", files=[("file", jpeg), ("file", jpeg)]), 400, "bad_field")
         problem(post("/predict", data={"file": "text"}, files={"file": jpeg}), 400, "bad_field")
@@ -65,9 +65,9 @@ def test_an_upload_without_a_length_is_cut_at_the_limit(client: httpx2.Client) -
 
 
 def test_an_upload_of_exactly_the_limit_is_read(client: httpx2.Client) -> None:
-    picture_and_tail = encode(picture(), "JPEG").ljust(MAX_UPLOAD_BYTES, b"\0")
-    assert client.post("/predict", content=picture_and_tail).status_code == 200
-    assert client.post("/predict", files={"file": picture_and_tail}).status_code == 200
+    image_and_tail = encode(drawing(), "JPEG").ljust(MAX_UPLOAD_BYTES, b"\0")
+    assert client.post("/predict", content=image_and_tail).status_code == 200
+    assert client.post("/predict", files={"file": image_and_tail}).status_code == 200
 
 
 def test_a_client_that_asks_first_is_refused_before_it_uploads(server: Server) -> None:
@@ -79,7 +79,7 @@ def test_a_client_that_asks_first_is_refused_before_it_uploads(server: Server) -
 
 
 def test_a_client_that_asks_first_may_continue(server: Server) -> None:
-    file = encode(picture())
+    file = encode(drawing())
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\nExpect: 100-continue\r\n\r\n".encode()
     with connect(server) as connection:
         connection.sendall(head)

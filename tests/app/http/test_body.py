@@ -17,12 +17,12 @@ from app.http.body import coding_of, inflating
 from app.settings import DEFAULT_MODEL
 from tests.app.open_inference.requests import HEADER
 from tests.app.routes.batches import form
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, serving
 
 LIMIT_BYTES = 1_000_000
-PICTURE = encode(picture(90, 70), "JPEG")
-BMP = encode(picture(400, 300), "BMP")
+IMAGE = encode(drawing(90, 70), "JPEG")
+BMP = encode(drawing(400, 300), "BMP")
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -64,7 +64,7 @@ def client(server: Server) -> Iterator[httpx2.Client]:
 
 
 def bodies(file: bytes) -> dict[str, tuple[str, bytes, dict[str, str]]]:
-    """Path, body and headers of each way to send a picture."""
+    """Path, body and headers of each way to send an image."""
     one, many = form([file], "file"), form([file] * 3, "files")
     tensor = {
         "name": "image_bytes",
@@ -74,12 +74,12 @@ def bodies(file: bytes) -> dict[str, tuple[str, bytes, dict[str, str]]]:
     }
     head = json.dumps({"inputs": [tensor]}).encode()
     return {
-        "a picture to /predict": ("/predict", file, {"Content-Type": "image/jpeg"}),
+        "an image to /predict": ("/predict", file, {"Content-Type": "image/jpeg"}),
         "a form to /predict": ("/predict", one[1], {"Content-Type": one[0].decode()}),
-        "a picture to /explain": ("/explain", file, {}),
+        "an image to /explain": ("/explain", file, {}),
         "a form to /explain": ("/explain", one[1], {"Content-Type": one[0].decode()}),
         "a form to /predict/batch": ("/predict/batch", many[1], {"Content-Type": many[0].decode()}),
-        "a picture to /v2": ("/v2/models/cifar10-encoded/infer", file, {HEADER: "0"}),
+        "an image to /v2": ("/v2/models/cifar10-encoded/infer", file, {HEADER: "0"}),
         "a tensor to /v2": (
             "/v2/models/cifar10-encoded/infer",
             head + len(file).to_bytes(4, "little") + file,
@@ -96,7 +96,7 @@ WAYS = list(bodies(b""))
 def test_every_route_answers_as_without(
     client: httpx2.Client, way: str, coding: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    for file in (PICTURE, BMP):
+    for file in (IMAGE, BMP):
         path, body, headers = bodies(file)[way]
         plain = client.post(path, content=body, headers=headers)
         assert plain.status_code == 200, plain.text
@@ -127,7 +127,7 @@ DAMAGED: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 def test_a_damaged_stream_is_refused(
     client: httpx2.Client, way: str, coding: str, pack: Callable[[bytes], bytes], words: str
 ) -> None:
-    path, body, headers = bodies(PICTURE)[way]
+    path, body, headers = bodies(IMAGE)[way]
     answer = client.post(path, content=pack(body), headers=headers | {"Content-Encoding": coding})
     assert answer.status_code == 400, answer.text
     said = answer.json()
@@ -138,7 +138,7 @@ def test_a_damaged_stream_is_refused(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "utf-8", "gzip, gzip", "deflate,gzip", "x" * 99])
 def test_a_coding_that_is_not_read_is_refused_by_its_name(client: httpx2.Client, way: str, coding: str) -> None:
-    path, body, headers = bodies(PICTURE)[way]
+    path, body, headers = bodies(IMAGE)[way]
     answer = client.post(path, content=body, headers=headers | {"Content-Encoding": coding})
     assert answer.status_code == 415
     assert answer.headers["accept-encoding"] == "gzip, deflate"  # RFC 9110, section 12.5.3
@@ -153,7 +153,7 @@ def test_a_coding_that_is_not_read_is_refused_by_its_name(client: httpx2.Client,
 def test_a_bomb_is_stopped_at_the_limit(
     server: Server, client: httpx2.Client, way: str, coding: str, pack: Callable[[bytes], bytes]
 ) -> None:
-    path, body, headers = bodies(PICTURE + bytes(40 * LIMIT_BYTES))[way]
+    path, body, headers = bodies(IMAGE + bytes(40 * LIMIT_BYTES))[way]
     bomb = pack(body)
     assert len(bomb) < LIMIT_BYTES
     before, started = server.resident_bytes(), time.perf_counter()

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, environment, serving
 
 
@@ -40,13 +40,13 @@ def test_while_draining_the_service_answers_and_sends_everybody_away(
 ) -> None:
     with serving(digits_artifact, tmp_path, DRAIN_MS=60_000, WORKERS=workers) as server:
         with httpx2.Client(base_url=server.url) as before:
-            assert "connection" not in before.post("/predict", content=encode(picture())).headers
+            assert "connection" not in before.post("/predict", content=encode(drawing())).headers
             assert healthcheck(server).returncode == 0
             server.process.send_signal(signal.SIGTERM)
             _until(lambda: httpx2.get(f"{server.url}/health/ready").status_code == 503)
             assert httpx2.get(f"{server.url}/health").json()["detail"] == "Stopping."
             assert httpx2.get(f"{server.url}/health/live").status_code == 200  # a restart would help nobody
-            answer = before.post("/predict", content=encode(picture()))
+            answer = before.post("/predict", content=encode(drawing()))
             assert answer.status_code == 200
             assert answer.headers["connection"] == "close"
             failed = healthcheck(server)
@@ -120,7 +120,7 @@ def test_sigterm_during_start_up_is_not_ignored(digits_artifact: Path, tmp_path:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path: Path, workers: int) -> None:
     """16 clients on keep-alive connections that go elsewhere when told to, as a proxy does."""
-    file, all_began = encode(picture()), threading.Barrier(17)
+    file, all_began = encode(drawing()), threading.Barrier(17)
 
     def client(number: int) -> int:
         answered = 0
@@ -150,7 +150,7 @@ def test_under_load_no_accepted_request_is_lost(digits_artifact: Path, tmp_path:
 def test_requests_on_their_way_in_when_the_port_closes_are_answered(
     digits_artifact: Path, tmp_path: Path, workers: int
 ) -> None:
-    file = encode(picture())
+    file = encode(drawing())
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(file)}\r\n\r\n".encode()
     with serving(digits_artifact, tmp_path, WORKERS=workers) as server:
         host, port = server.url.removeprefix("http://").split(":")

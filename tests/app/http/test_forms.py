@@ -11,10 +11,10 @@ import pytest
 from app.errors import Problem
 from app.http.multipart_stream import FilesForm
 from app.settings import DEFAULT_MODEL
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import serving
 
-PICTURE = encode(picture(90, 70), "JPEG")
+IMAGE = encode(drawing(90, 70), "JPEG")
 FIELDS = {"/predict": "file", "/explain": "file", "/predict/batch": "files"}
 
 
@@ -29,13 +29,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
 
 @dataclass
 class Form:
-    """One form with one picture; `@` in `head` stands for the field's name, which differs by route."""
+    """One form with one image; `@` in `head` stands for the field's name, which differs by route."""
 
     head: str = 'Content-Disposition: form-data; name="@"; filename="cat.jpg"\r\nContent-Type: image/jpeg'
     before: bytes = b""
     after: bytes = b""
     end: bytes = b"\r\n--XbX--\r\n"
-    file: bytes = PICTURE
+    file: bytes = IMAGE
     type: str = "multipart/form-data; boundary=XbX"
     boundary: bytes = b"XbX"
 
@@ -64,7 +64,7 @@ ANSWERED = {
     "filename* of an unknown charset": Form(named("; filename*=klingon''cat.jpg")),
     "an empty filename": Form(named('; filename=""')),
     "no filename, but a type": Form(named("", "Content-Type: image/jpeg")),
-    "no filename, but a type, 1.2 MB": Form(named("", "Content-Type: image/jpeg"), file=PICTURE + bytes(1_200_000)),
+    "no filename, but a type, 1.2 MB": Form(named("", "Content-Type: image/jpeg"), file=IMAGE + bytes(1_200_000)),
     "no filename, octets": Form(named("", "content-type:application/octet-stream")),
     "200 text fields before": Form(before=TEXTS),
     "text fields behind": Form(after=SECOND % b"caption"),
@@ -86,7 +86,7 @@ ANSWERED = {
     "a boundary that needs quotes": Form(
         type='Multipart/Form-Data; charset=utf-8; BOUNDARY="a b=c:d"', boundary=b"a b=c:d", end=b"\r\n--a b=c:d--\r\n"
     ),
-    "a part of the boundary in the picture": Form(file=PICTURE + b"\r\n--XbY\r\n--Xb\r\n-\r"),
+    "a part of the boundary in the image": Form(file=IMAGE + b"\r\n--XbY\r\n--Xb\r\n-\r"),
 }  # fmt: skip
 
 
@@ -100,8 +100,8 @@ def test_it_is_answered(client: httpx2.Client, form: Form, path: str) -> None:
 
 
 def expected(client: httpx2.Client) -> str:
-    """What the picture is by itself."""
-    return str(client.post("/predict", content=PICTURE).json()["prediction"])
+    """What the image is by itself."""
+    return str(client.post("/predict", content=IMAGE).json()["prediction"])
 
 
 MALFORMED = {
@@ -171,7 +171,7 @@ def test_a_form_of_no_bytes_is_no_body(client: httpx2.Client, path: str) -> None
 
 
 def test_several_files_are_for_batches(client: httpx2.Client) -> None:
-    another = b'\r\n--XbX\r\nContent-Disposition: form-data; name="@"; filename="b"\r\n\r\n' + PICTURE
+    another = b'\r\n--XbX\r\nContent-Disposition: form-data; name="@"; filename="b"\r\n\r\n' + IMAGE
     for path in ("/predict", "/explain"):
         said = Form(after=another).send(client, path).json()["detail"]
         assert said == "Expected one file in the field `file`, but there are several."

@@ -17,7 +17,7 @@ from tests.app.limits.test_overload import play, service
 from tests.app.open_inference.requests import HEADER, body, encoded_input
 from tests.app.openapi import SNAPSHOT, document, text
 from tests.app.routes.batches import form
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
 JSON = ("application/json", "application/problem+json")
 EVERYWHERE = {"not_found", "method_not_allowed"}  # of no route in particular
@@ -27,12 +27,12 @@ ONLY = {"too_many_files": "post /predict/batch"}
 NOT_OF = {"unsupported_image": "post /predict/batch"}  # there it is a file's
 
 
-PICTURE = encode(picture(8, 8))
+IMAGE = encode(drawing(8, 8))
 
 
 def infer() -> bytes:
-    data = [base64.b64encode(PICTURE).decode()]
-    return body(encoded_input([PICTURE], data=data))[0]
+    data = [base64.b64encode(IMAGE).decode()]
+    return body(encoded_input([IMAGE], data=data))[0]
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +116,10 @@ def test_the_time_limit_is_a_header(described: dict[str, Any]) -> None:
 
 
 def test_server_timing_is_promised_where_it_is_sent(described: dict[str, Any]) -> None:
-    kind, batch = form([PICTURE])
+    kind, batch = form([IMAGE])
     asked: dict[str, tuple[str, bytes, dict[str, str]]] = {
-        "/predict": ("/predict", PICTURE, {}),
-        "/explain": ("/explain", PICTURE, {}),
+        "/predict": ("/predict", IMAGE, {}),
+        "/explain": ("/explain", IMAGE, {}),
         "/predict/batch": ("/predict/batch", batch, {"content_type": kind.decode()}),
         "/v2/models/{model}/infer": ("/v2/models/cifar10-encoded/infer", infer(), {}),
     }
@@ -164,7 +164,7 @@ def test_the_reports_content_is_described(described: dict[str, Any]) -> None:
 def test_what_the_service_answers_is_what_the_document_says(client: httpx2.Client) -> None:
     described = client.get("/openapi.json").json()
     asked = {("get", path): client.get(path) for path in ("/health", "/health/ready", "/health/live", "/model")}
-    asked["post", "/predict"] = client.post("/predict", content=encode(picture()))
+    asked["post", "/predict"] = client.post("/predict", content=encode(drawing()))
     for (method, path), answer in asked.items():
         content = described["paths"][path][method]["responses"][str(answer.status_code)]["content"]
         check(answer.json(), content["application/json"]["schema"], described)
@@ -175,8 +175,8 @@ def test_the_examples_of_errors_are_what_the_service_says(client: httpx2.Client)
     provoked = {
         "empty_body": client.post("/predict"),
         "bad_field": client.post("/predict", files=[*form.items(), *form.items()]),
-        "bad_parameter": client.post("/predict?top_k=11", content=encode(picture())),
-        "unsupported_image": client.post("/predict", content=b"\xfeno picture"),
+        "bad_parameter": client.post("/predict?top_k=11", content=encode(drawing())),
+        "unsupported_image": client.post("/predict", content=b"\xfeno image"),
         "unsupported_encoding": client.post("/predict", content=b"x", headers={"Content-Encoding": "br"}),
     }
     given = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]

@@ -8,12 +8,12 @@ import httpx2
 import pytest
 
 from tests.app.limits.test_overload import play, service
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, metrics, problem, serving
 
 ALICE, BOB = "alice-0123456789abcdef", "bob:fedcba9876543210"
 PAGE = "https://page.example"
-PICTURE = encode(picture(32, 32), "JPEG")
+IMAGE = encode(drawing(32, 32), "JPEG")
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,11 @@ CALLS += [
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_without_a_key_there_is_a_problem_and_with_one_an_answer(caller: httpx2.Client, method: str, path: str) -> None:
     target = f"{caller.base_url}".rstrip("/") + path
-    refused = caller.request(method, target, content=PICTURE)
+    refused = caller.request(method, target, content=IMAGE)
     body = problem(refused, 401, "unauthorized")
     assert "X-API-Key" in str(body["detail"])
     assert refused.headers["www-authenticate"] == 'Bearer realm="sightglass"'
-    assert caller.request(method, target, content=PICTURE, headers={"X-API-Key": ALICE}).status_code != 401
+    assert caller.request(method, target, content=IMAGE, headers={"X-API-Key": ALICE}).status_code != 401
 
 
 OPEN = ["/", "/health", "/health/live", "/health/ready", "/page/page.js", "/page/samples/1", "/docs", "/docs/errors"]
@@ -87,7 +87,7 @@ def test_the_description_does_not_tell_what_needs_a_key(caller: httpx2.Client) -
     ],
 )
 def test_either_header_takes_either_key(caller: httpx2.Client, headers: dict[str, str]) -> None:
-    assert caller.post("/predict", content=PICTURE, headers=headers).status_code == 200
+    assert caller.post("/predict", content=IMAGE, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_either_header_takes_either_key(caller: httpx2.Client, headers: dict[str
 )
 def test_what_is_nearly_a_key_is_none(caller: httpx2.Client, headers: dict[str, str]) -> None:
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
-    refused = caller.post("/predict", content=PICTURE, headers=raw)
+    refused = caller.post("/predict", content=IMAGE, headers=raw)
     assert problem(refused, 401, "unauthorized")["detail"] == "This key is not known."
     assert 'error="invalid_token"' in refused.headers["www-authenticate"]
 
@@ -114,8 +114,8 @@ def test_names_are_counted_and_logged_and_keys_are_nowhere(digits_artifact: Path
     chosen: dict[str, object] = {"API_KEYS": f"alice:{ALICE},bob:{BOB}", "LOG_FORMAT": "json"}
     with serving(digits_artifact, tmp_path, **chosen) as server:
         for _ in range(3):
-            httpx2.post(f"{server.url}/predict", content=PICTURE, headers={"X-API-Key": ALICE})
-        httpx2.post(f"{server.url}/predict", content=PICTURE)
+            httpx2.post(f"{server.url}/predict", content=IMAGE, headers={"X-API-Key": ALICE})
+        httpx2.post(f"{server.url}/predict", content=IMAGE)
         key = {"Authorization": f"Bearer {ALICE}"}
         metrics(server.url)  # waits until what was counted has been written
         said = [httpx2.get(f"{server.url}/{path}", headers=key).text for path in ("metrics", "model", "openapi.json")]
@@ -195,16 +195,16 @@ def test_a_setting_adds_headers_that_pages_may_send(digits_artifact: Path, tmp_p
             asked = [asks_for(client, name, "capacitor://localhost") for name in ("x-mine,X-OTHER,baggage", "x-third")]
             assert [answer.status_code for answer in asked] == [mine, others]
             assert "x-mine" in asked[0].headers["access-control-allow-headers"].lower()
-            answer = client.post("/predict", content=PICTURE, headers={"Origin": "capacitor://localhost"})
+            answer = client.post("/predict", content=IMAGE, headers={"Origin": "capacitor://localhost"})
             assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "capacitor://localhost")
 
 
 @pytest.mark.parametrize(
     ("path", "body", "key", "status"),
     [
-        ("/predict", PICTURE, ALICE, 200),
-        ("/predict", PICTURE, "", 401),
-        ("/predict", b"no picture", ALICE, 415),
+        ("/predict", IMAGE, ALICE, 200),
+        ("/predict", IMAGE, "", 401),
+        ("/predict", b"no image", ALICE, 415),
         ("/predict", bytes(200_000), ALICE, 413),
         ("/predict/batch", b"", ALICE, 400),
         ("/nothing", b"", ALICE, 404),
@@ -247,14 +247,14 @@ SECURITY = ("x-content-type-options", "x-frame-options", "referrer-policy", "cro
 
 def test_every_answer_has_the_security_headers_where_they_are_on(caller: httpx2.Client) -> None:
     answers = [caller.get("/health"), caller.get("/model"), caller.get("/model", headers={"X-API-Key": ALICE})]
-    answers += [caller.post("/predict", content=body, headers={"X-API-Key": ALICE}) for body in (PICTURE, b"none")]
+    answers += [caller.post("/predict", content=body, headers={"X-API-Key": ALICE}) for body in (IMAGE, b"none")]
     for answer in answers:
         assert [name in answer.headers for name in SECURITY] == [True] * 4
     assert answers[0].headers["x-content-type-options"] == "nosniff"
 
 
 def test_the_local_default_adds_nothing(server: Server) -> None:
-    answer = httpx2.post(f"{server.url}/predict", content=PICTURE, headers={"Origin": PAGE})
+    answer = httpx2.post(f"{server.url}/predict", content=IMAGE, headers={"Origin": PAGE})
     assert answer.status_code == 200
     assert set(answer.headers) == {"date", "content-type", "content-length", "x-request-id", "server-timing"}
     assert "authenticated" not in metrics(server.url)

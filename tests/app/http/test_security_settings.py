@@ -14,12 +14,12 @@ from pydantic import SecretStr
 from app.errors import Problem
 from app.http.security import HANDED_DOWN, Exposure, described
 from app.settings import Settings, SettingsError
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import environment
 
 ALICE, BOB = "alice-0123456789abcdef", "bob:fedcba9876543210"
 PAGE = "https://page.example"
-PICTURE = encode(picture(32, 32), "JPEG")
+IMAGE = encode(drawing(32, 32), "JPEG")
 
 
 def of(**chosen: Any) -> "Exposure | None":

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from app.errors import Problem
-from app.http.upload import _form_file, _only_file_at_sight, read_picture
+from app.http.upload import _form_file, _only_file_at_sight, read_image
 
 FILE = bytes(range(256)) * 3 + b"\r\n--\r\n--b\r\n"
 CURL = (
@@ -94,5 +94,5 @@ def test_the_body_may_come_in_any_pieces() -> None:
         async def receive(left: list[dict[str, object]] = messages) -> dict[str, object]:
             return left.pop(0)
 
-        assert asyncio.run(read_picture({b"content-type": content_type}, receive, 10_000, held.append)) == FILE
+        assert asyncio.run(read_image({b"content-type": content_type}, receive, 10_000, held.append)) == FILE
         assert sum(held) == len(body) * (2 if size < 200 else 1)  # what comes in crumbs goes to the parser

@@ -1,4 +1,4 @@
-"""An engine whose answers say which picture they belong to, and callers who wait for them."""
+"""An engine whose answers say which image they belong to, and callers who wait for them."""
 
 import asyncio
 import threading
@@ -16,8 +16,8 @@ Pixels = NDArray[np.uint8]
 PATIENCE_SECONDS = 10  # nothing waits for this; it turns "hangs for ever" into a failure
 
 
-def picture(number: int) -> Pixels:
-    """A picture that carries its number, below 2**24, in its first pixel."""
+def image(number: int) -> Pixels:
+    """An image that carries its number, below 2**24, in its first pixel."""
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[0, 0] = number >> 16, number >> 8 & 255, number & 255
     return pixels
@@ -28,7 +28,7 @@ def numbers_in(batch: Pixels) -> list[int]:
 
 
 class Echo:
-    """An engine whose row says which picture it is the answer to. It stops in front of a closed `gate`."""
+    """An engine whose row says which image it is the answer to. It stops in front of a closed `gate`."""
 
     device = "cpu"
 
@@ -86,8 +86,8 @@ async def batching(engine: Echo, max_batch: int = 16, **options: Any) -> AsyncIt
 
 
 async def submitted(batcher: Batcher, numbers: Iterable[int]) -> list[asyncio.Task[Answer]]:
-    """Callers whose pictures are in the queue, or in the engine."""
-    callers = [asyncio.create_task(batcher.submit(picture(number))) for number in numbers]
+    """Callers whose images are in the queue, or in the engine."""
+    callers = [asyncio.create_task(batcher.submit(image(number))) for number in numbers]
     await asyncio.sleep(0)
     return callers
 

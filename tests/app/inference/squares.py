@@ -1,4 +1,4 @@
-"""Pictures in which there is a bright square, or none; networks that tell them apart; where it must be found."""
+"""Images in which there is a bright square, or none; networks that tell them apart; where it must be found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ def _ground(width: int, height: int, generator: np.random.Generator) -> NDArray[
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as displayed, with a bright square at left..right, top..bottom."""
+    """An image as displayed, with a bright square at left..right, top..bottom."""
 
     image: Image.Image
     left: int

@@ -1,4 +1,4 @@
-"""The batcher: everyone gets the answer to their own picture, batches gather, and nobody is left waiting."""
+"""The batcher: everyone gets the answer to their own image, batches gather, and nobody is left waiting."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.engines import EngineError, Outputs
 from app.inference.batcher import Answer, Batcher
-from tests.app.inference.echo import PATIENCE_SECONDS, Echo, batching, outcomes, picture, play, submitted
+from tests.app.inference.echo import PATIENCE_SECONDS, Echo, batching, image, outcomes, play, submitted
 
 # --- own rows -----------------------------------------------------------------------------------------------------
 
@@ -25,7 +25,7 @@ async def everyone_gets_their_own(engine: Echo, callers: int = 600, max_batch: i
         nonlocal answered
         for _ in range(dice.randrange(30)):
             await asyncio.sleep(0)
-        answer = await batcher.submit(picture(number))
+        answer = await batcher.submit(image(number))
         assert answer.probabilities.tolist() == [number]
         assert answer.logits.tolist() == [-number]
         assert answer.heatmap is not None
@@ -47,7 +47,7 @@ async def everyone_gets_their_own(engine: Echo, callers: int = 600, max_batch: i
 
 
 @pytest.mark.parametrize("max_batch", [2, 16, 64])
-def test_every_one_of_600_callers_gets_the_answer_to_their_own_picture(max_batch: int) -> None:
+def test_every_one_of_600_callers_gets_the_answer_to_their_own_image(max_batch: int) -> None:
     play(everyone_gets_their_own(Echo(), max_batch=max_batch))
 
 
@@ -79,7 +79,7 @@ def test_an_engine_without_heat_maps_answers_without() -> None:
 
     async def scene() -> None:
         async with batching(Plain()) as batcher:
-            assert (await batcher.submit(picture(1))).heatmap is None
+            assert (await batcher.submit(image(1))).heatmap is None
 
     play(scene())
 
@@ -148,13 +148,13 @@ def test_who_waits_in_the_delay_is_not_left_hanging_when_the_service_stops() -> 
     play(scene())
 
 
-def test_an_idle_engine_takes_a_single_picture_at_once() -> None:
+def test_an_idle_engine_takes_a_single_image_at_once() -> None:
     engine = Echo()
 
     async def scene() -> None:
         async with batching(engine) as batcher:
             for number in range(5):
-                await batcher.submit(picture(number))
+                await batcher.submit(image(number))
 
     play(scene())
     assert engine.batches == [[0], [1], [2], [3], [4]]
@@ -167,7 +167,7 @@ def test_the_engine_belongs_to_one_thread_that_does_nothing_else() -> None:
         async with batching(engine) as batcher:
             for number in range(20):
                 helpers.add(await asyncio.to_thread(lambda: threading.current_thread().name))
-                await batcher.submit(picture(number))
+                await batcher.submit(image(number))
 
     helpers = {threading.current_thread().name}
     play(scene())
@@ -178,7 +178,7 @@ def test_the_engine_belongs_to_one_thread_that_does_nothing_else() -> None:
 # --- callers who leave --------------------------------------------------------------------------------------------
 
 
-def test_a_picture_whose_caller_has_left_does_not_reach_the_engine() -> None:
+def test_an_image_whose_caller_has_left_does_not_reach_the_engine() -> None:
     engine = Echo()
 
     async def scene() -> None:
@@ -211,7 +211,7 @@ def test_where_all_callers_have_left_the_engine_is_not_asked() -> None:
             await asyncio.sleep(0)
             engine.gate.set()
             await outcomes(first)
-            await batcher.submit(picture(3))
+            await batcher.submit(image(3))
 
     play(scene())
     assert engine.batches == [[0], [3]]
@@ -261,10 +261,10 @@ def test_stopping_leaves_nobody_hanging() -> None:
 def test_whoever_comes_after_the_stop_is_told_so() -> None:
     async def scene() -> None:
         async with batching(Echo()) as batcher:
-            await batcher.submit(picture(0))
+            await batcher.submit(image(0))
             await batcher.stop()
             with pytest.raises(EngineError):
-                await batcher.submit(picture(1))
+                await batcher.submit(image(1))
 
     play(scene())
 
@@ -285,7 +285,7 @@ def test_a_batcher_that_was_never_started_can_be_stopped() -> None:
     play(Batcher(Echo(), 4).stop())
 
 
-def test_every_size_of_batch_is_run_before_the_first_picture_comes() -> None:
+def test_every_size_of_batch_is_run_before_the_first_image_comes() -> None:
     """On a GPU, where the first run of a size takes up to a second."""
     sizes: list[int] = []
 
@@ -296,7 +296,7 @@ def test_every_size_of_batch_is_run_before_the_first_picture_comes() -> None:
 
     async def scene() -> None:
         batcher = Batcher(Sized(), 5)
-        await batcher.warm(picture(7))
+        await batcher.warm(image(7))
         await batcher.start()
         await batcher.stop()
 

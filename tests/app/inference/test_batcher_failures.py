@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from app.engines import EngineError, Outputs
-from tests.app.inference.echo import Echo, batching, outcomes, picture, play, submitted
+from tests.app.inference.echo import Echo, batching, image, outcomes, play, submitted
 
 
-def test_an_engine_error_reaches_nobody_but_the_caller_of_the_picture_that_made_it() -> None:
+def test_an_engine_error_reaches_nobody_but_the_caller_of_the_image_that_made_it() -> None:
     engine = Echo(fail_on=[2])
 
     async def scene() -> None:
@@ -28,7 +28,7 @@ def test_an_engine_error_reaches_nobody_but_the_caller_of_the_picture_that_made_
     assert engine.batches == [[0], [1, 2], [1], [2], [3, 4]]
 
 
-def test_an_engine_that_fails_on_everything_is_not_asked_for_each_picture_of_a_batch() -> None:
+def test_an_engine_that_fails_on_everything_is_not_asked_for_each_image_of_a_batch() -> None:
     engine = Echo(fail_on=range(100))
 
     async def scene() -> None:
@@ -46,7 +46,7 @@ def test_an_engine_that_fails_on_everything_is_not_asked_for_each_picture_of_a_b
     assert engine.batches == [[0], list(range(1, 17)), [1], [2]]
 
 
-def test_one_picture_that_the_engine_cannot_stand_does_not_make_it_unready() -> None:
+def test_one_image_that_the_engine_cannot_stand_does_not_make_it_unready() -> None:
     engine = Echo(fail_on=[4])
 
     async def scene() -> None:
@@ -70,9 +70,9 @@ def test_the_failure_is_told_until_the_engine_works_again() -> None:
         async with batching(Echo(fail_on=[7])) as batcher:
             assert batcher.failure == ""
             with pytest.raises(EngineError, match="out of memory"):
-                await batcher.submit(picture(7))
+                await batcher.submit(image(7))
             assert batcher.failure == "out of memory"
-            await batcher.submit(picture(8))
+            await batcher.submit(image(8))
             assert batcher.failure == ""
 
     play(scene())
@@ -107,6 +107,6 @@ def test_a_bug_in_the_engine_leaves_nobody_hanging_and_is_seen(buggy: Callable[[
             assert all(isinstance(answer, EngineError) for answer in answers)
             assert not batcher.alive
             with pytest.raises(EngineError):
-                await batcher.submit(picture(5))
+                await batcher.submit(image(5))
 
     play(scene())

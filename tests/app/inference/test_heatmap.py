@@ -22,8 +22,8 @@ def explained(maps: object, number: int = 0, geometry: Geometry | None = None) -
     return Explanation("bee", number, 0.5, "occlusion", np.array(maps, np.float32), lies, box)
 
 
-def drawn(explained: Explanation, picture: NDArray[np.uint8] = BLACK) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(overlay(explained, picture, nullcontext))) as image:
+def drawn(explained: Explanation, under: NDArray[np.uint8] = BLACK) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(overlay(explained, under, nullcontext))) as image:
         return np.asarray(image)
 
 
@@ -70,9 +70,9 @@ def test_heat_at_the_edge_does_not_grow_towards_it() -> None:
 def test_the_stronger_the_evidence_the_lighter_over_dark_and_the_more_it_covers() -> None:
     steps = np.linspace(0, 1, 9)[None, None, :]
     flat = Geometry(120, 80, 0, 0, 120, 80)
-    for picture in (BLACK, np.full_like(BLACK, 255)):
-        row = drawn(explained(steps, geometry=flat), picture)[40].astype(int)
-        covered = np.abs(row - picture[40]).sum(axis=1)[6::13]
+    for under in (BLACK, np.full_like(BLACK, 255)):
+        row = drawn(explained(steps, geometry=flat), under)[40].astype(int)
+        covered = np.abs(row - under[40]).sum(axis=1)[6::13]
         assert (np.diff(covered[:6]) > 0).all()
     assert (np.diff(brightness(drawn(explained(steps, geometry=flat)))[40, 6::13].astype(int)) > 0).all()
 

@@ -79,8 +79,8 @@ def test_a_started_variant_is_within_its_own_tolerance_and_runs(digits_artifact:
         assert (served.variant, served.warning, served.engine.device) == (variant, "", "cpu")
         assert served.difference <= proof.tolerance
         assert served.seconds > 0
-        pictures = Golden.load(digits_artifact).pixels
-        assert len(served.engine.run(pictures).probabilities) == len(pictures)
+        images = Golden.load(digits_artifact).pixels
+        assert len(served.engine.run(images).probabilities) == len(images)
 
 
 def test_auto_takes_the_default_of_the_manifest(copy: Path) -> None:

@@ -13,14 +13,14 @@ from app.engines import EngineError, Outputs
 from app.inference.batcher import Answer, Batcher
 from app.inference.occlusion import Occlusion
 from tests.app.inference.echo import Pixels, play
-from tests.pictures import spec
+from tests.images import spec
 
 GREY = 128
 _WHITE = np.full((16, 16, 3), 255, np.uint8)
 
 
 class Bright:
-    """Logits: how many pixels of the picture are brighter than the patch, and the opposite."""
+    """Logits: how many pixels of the image are brighter than the patch, and the opposite."""
 
     device = "cpu"
 
@@ -117,7 +117,7 @@ def test_all_explanations_together_fill_at_most_a_quarter_of_a_batch(max_batch: 
 
 @asynccontextmanager
 async def _explaining(engine: Bright) -> AsyncIterator[tuple[Batcher, Occlusion, asyncio.Task[Any]]]:
-    """An explanation of a white picture, under way."""
+    """An explanation of a white image, under way."""
     batcher = Batcher(engine, 16)
     await batcher.start()
     logits = (await batcher.submit(_WHITE)).logits
@@ -131,7 +131,7 @@ async def _explaining(engine: Bright) -> AsyncIterator[tuple[Batcher, Occlusion,
         await batcher.stop()
 
 
-def test_a_picture_to_classify_is_in_the_next_engine_run() -> None:
+def test_an_image_to_classify_is_in_the_next_engine_run() -> None:
     async def scene() -> None:
         engine = Bright()
         async with _explaining(engine) as (batcher, _, explaining):
@@ -188,7 +188,7 @@ def test_padding_is_not_covered_and_costs_the_engine_nothing() -> None:
             maps = await Occlusion(batcher, model(16, 16), 16).maps(_WHITE, logits, (0, 4))
         finally:
             await batcher.stop()
-        # a patch is 4 rows high and goes a place, 2 rows, each time; the outermost that reach the picture cover half
+        # a patch is 4 rows high and goes a place, 2 rows, each time; the outermost that reach the image cover half
         assert [int(value) for value in maps[0, :, 3]] == [0, 4, 12, 16, 16, 12, 4, 0]
         assert len(engine.seen) == 1 + 6 * 8
         assert all((seen[:4] == 255).all() and (seen[12:] == 255).all() for seen in engine.seen)

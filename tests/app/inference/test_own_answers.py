@@ -1,4 +1,4 @@
-"""10,000 pictures that can be told apart, clients that leave, deadlines that pass: every answer is its picture's."""
+"""10,000 images that can be told apart, clients that leave, deadlines that pass: every answer is its image's."""
 
 import asyncio
 import dataclasses
@@ -18,7 +18,7 @@ from app.engines import EngineError, Outputs, Runs
 from app.inference import loading
 from app.main import create_app
 from app.settings import DEFAULT_MODEL
-from tests.pictures import encode
+from tests.images import encode
 
 LABELS = 10
 AT_ONCE = 100
@@ -26,14 +26,14 @@ Pixels = NDArray[np.uint8]
 
 
 class Told:
-    """An engine that answers with the number that a picture's first pixel holds, and cannot stand every 997th."""
+    """An engine that answers with the number that an image's first pixel holds, and cannot stand every 997th."""
 
     device = "cpu"
 
     def run(self, pixels: Pixels) -> Outputs:
         numbers = pixels[:, 0, 0].astype(np.int64) @ [65536, 256, 1]
         if (numbers % 997 == 996).any():
-            raise EngineError("a picture that no engine can stand")
+            raise EngineError("an image that no engine can stand")
         return self.answer(numbers)
 
     def answer(self, numbers: NDArray[np.int64]) -> Outputs:
@@ -115,7 +115,7 @@ def answered(engine: Runs, made: list[Call]) -> None:
 
 
 def check(made: list[Call], right: Callable[[int, Any], bool], broken: Callable[[int], int]) -> Counter[int]:
-    """`right`: whether it is this picture's answer; `broken`: the status that this picture is bound to have, or 0."""
+    """`right`: whether it is this image's answer; `broken`: the status that this image is bound to have, or 0."""
     for number, call in enumerate(made):
         if call.status == 200:
             assert right(number, call.answer), (number, call.answer)
@@ -130,7 +130,7 @@ def told(number: int, answer: Any) -> bool:
 
 
 def numbered(count: int) -> list[bytes]:
-    """Pictures of one colour, which is their number; every 500th is cut off."""
+    """Images of one colour, which is their number; every 500th is cut off."""
     spec = loading.manifest.load(DEFAULT_MODEL).input
     files = []
     for number in range(count):
@@ -144,7 +144,7 @@ def bound(number: int) -> int:
     return 422 if number % 500 == 499 else 503 if number % 997 == 996 else 0
 
 
-def test_of_10_000_pictures_every_one_gets_its_own_answer() -> None:
+def test_of_10_000_images_every_one_gets_its_own_answer() -> None:
     made = calls(numbered(10_000))
     answered(Told(), made)
     statuses = check(made, told, bound)
@@ -161,7 +161,7 @@ def test_the_check_above_is_red_for_a_batcher_that_is_off_by_one_row() -> None:
         check(made, told, bound)
 
 
-def test_of_10_000_pictures_every_one_gets_its_own_answer_from_onnx_runtime() -> None:
+def test_of_10_000_images_every_one_gets_its_own_answer_from_onnx_runtime() -> None:
     served = loading.start(DEFAULT_MODEL, "auto", "cpu")
     labels, spec = served.manifest.labels, served.manifest.input
     noise = np.random.default_rng(0).integers(0, 256, (10_000, spec.height, spec.width, 3), np.uint8)

@@ -100,7 +100,7 @@ def test_the_turn_of_who_has_left_goes_to_the_next() -> None:
     play(scene)
 
 
-def test_what_a_lone_picture_gives_back_is_for_who_waits() -> None:
+def test_what_a_lone_image_gives_back_is_for_who_waits() -> None:
     async def scene() -> None:
         admission = Admission(4, 3_000_000)
         with admission.upload(pytest.fail) as upload:
@@ -109,7 +109,7 @@ def test_what_a_lone_picture_gives_back_is_for_who_waits() -> None:
             waiting = asyncio.create_task(admission.turns.next(500_000, pytest.fail))
             await asyncio.sleep(0)
             assert admission.admitted == 1
-        assert admission.admitted == 1  # taken at once: no picture that comes later finds it free
+        assert admission.admitted == 1  # taken at once: no image that comes later finds it free
         (await waiting).close()
         assert admission.admitted == 0
 

@@ -1,4 +1,4 @@
-"""Pictures share the memory of the container: a large one waits or is refused, it never kills the service."""
+"""Images share the memory of the container: a large one waits or is refused, it never kills the service."""
 
 import asyncio
 import functools
@@ -23,7 +23,7 @@ from app.inference.batcher import Batcher
 from app.inference.classifier import Classifier
 from app.limits.admission import Admission
 from app.limits.memory import Abandoned, Memory
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import environment, serving
 
 SPEC = InputSpec(
@@ -56,7 +56,7 @@ print(json.dumps([peak() - before, claimed]))
 
 
 def kinds() -> Iterator[tuple[str, str, str, dict[str, object]]]:
-    """Name, mode, file type and options of every way in which a picture is decoded."""
+    """Name, mode, file type and options of every way in which an image is decoded."""
     for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16"):
         yield f"{mode} PNG", mode, "PNG", {"compress_level": 1}
     yield "P PNG with transparency", "P", "PNG", {"compress_level": 1, "transparency": 3}
@@ -79,24 +79,24 @@ def kinds() -> Iterator[tuple[str, str, str, dict[str, object]]]:
 def test_decoding_takes_no_more_than_it_claims(
     mode: str, kind: str, options: dict[str, object], tmp_path: Path
 ) -> None:
-    drawn = picture(500, 400).resize((4000, 3000))
+    drawn = drawing(500, 400).resize((4000, 3000))
     image = Image.new("I;16", drawn.size, 40_000) if mode == "I;16" else drawn.convert(mode)
     (tmp_path / "large").write_bytes(encode(image, kind, **options))
-    (tmp_path / "small").write_bytes(encode(picture(40, 40), kind))
+    (tmp_path / "small").write_bytes(encode(drawing(40, 40), kind))
     arguments = [SPEC.model_dump_json(), str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run([sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True, check=True)
     took, claimed = json.loads(done.stdout)
-    assert took <= claimed + 4_000_000  # the resized picture, and what the allocator and huge pages round up
-    assert claimed <= 4 * took + 2_000_000  # or pictures would be refused for nothing
+    assert took <= claimed + 4_000_000  # the resized image, and what the allocator and huge pages round up
+    assert claimed <= 4 * took + 2_000_000  # or images would be refused for nothing
 
 
 @pytest.mark.parametrize(
     "file",
     [
-        encode(picture(123, 77), "WEBP"),
-        encode(picture(123, 77), "WEBP", lossless=True),
-        encode(picture(123, 77).convert("RGBA"), "WEBP"),
-        encode(picture(123, 77), "WEBP", save_all=True, append_images=[picture(123, 77, 1)]),
+        encode(drawing(123, 77), "WEBP"),
+        encode(drawing(123, 77), "WEBP", lossless=True),
+        encode(drawing(123, 77).convert("RGBA"), "WEBP"),
+        encode(drawing(123, 77), "WEBP", save_all=True, append_images=[drawing(123, 77, 1)]),
     ],
     ids=["VP8", "VP8L", "VP8X with alpha", "animated"],
 )
@@ -117,14 +117,14 @@ def test_a_webp_claims_its_memory_before_it_is_opened(file: bytes) -> None:
     assert decode(file, SPEC).format == "WEBP"
 
 
-def test_a_picture_that_can_never_fit_is_refused_with_both_numbers() -> None:
+def test_an_image_that_can_never_fit_is_refused_with_both_numbers() -> None:
     memory = Memory(100_000_000)
     with pytest.raises(TooManyPixels, match=r"needs 112 MB to decode; .* has 60 MB"):
         decode(encode(Image.new("RGBA", (4000, 2000))), SPEC, claim=memory.for_decoding)
     decode(encode(Image.new("RGB", (4000, 2000))), SPEC, claim=memory.for_decoding)
 
 
-def test_pictures_that_fit_one_at_a_time_wait_for_each_other() -> None:
+def test_images_that_fit_one_at_a_time_wait_for_each_other() -> None:
     memory = Memory(100)  # 60 to decode
     held = total = most = 0
     lock = threading.Lock()
@@ -161,7 +161,7 @@ def test_a_failed_decode_gives_its_memory_back() -> None:
             raise ValueError("broken")
 
 
-def test_a_large_picture_gets_its_turn_although_small_ones_keep_coming() -> None:
+def test_a_large_image_gets_its_turn_although_small_ones_keep_coming() -> None:
     memory, enough = Memory(100), threading.Event()  # 60 to decode
 
     def small() -> None:
@@ -180,7 +180,7 @@ def test_a_large_picture_gets_its_turn_although_small_ones_keep_coming() -> None
     assert arrived
 
 
-def test_a_picture_that_nobody_waits_for_gives_up_its_place_in_the_line() -> None:
+def test_an_image_that_nobody_waits_for_gives_up_its_place_in_the_line() -> None:
     memory = Memory(100)
     with memory.for_decoding(60), pytest.raises(Abandoned), memory.for_decoding(60, abandoned=lambda: True):
         pass
@@ -262,5 +262,5 @@ def test_more_workers_than_the_memory_holds_do_not_start(digits_artifact: Path, 
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert re.fullmatch(
-        r"error: 1000000 workers of \d+ MB, and room for pictures, do not fit into \d+ MB of memory", last
+        r"error: 1000000 workers of \d+ MB, and room for images, do not fit into \d+ MB of memory", last
     )

@@ -17,15 +17,15 @@ from app import settings
 from app.engines import Outputs, Runs
 from app.inference import loading
 from app.main import create_app
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
-SMALL = encode(picture(8, 8))
-LARGE = encode(picture(600, 600), "BMP")  # decoded in a thread
+SMALL = encode(drawing(8, 8))
+LARGE = encode(drawing(600, 600), "BMP")  # decoded in a thread
 PATIENCE_SECONDS = 20
 
 
 class Gated:
-    """The real engine behind a gate; `seen` counts the pictures that came through."""
+    """The real engine behind a gate; `seen` counts the images that came through."""
 
     device = "cpu"
 

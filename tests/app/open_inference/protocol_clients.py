@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.artifact import manifest
 from app.artifact.decoder.decode import decode
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import serving
 
 _HERE = Path(__file__).parent
@@ -37,7 +37,7 @@ def python_with(client: str, folder: Path) -> Path:
 
 
 def calls(client: str, python: Path, url: str, folder: Path) -> dict[str, Any]:
-    """What each call of `{client}_calls.py` answered, or {"error": what it raised}; `folder` has its pictures."""
+    """What each call of `{client}_calls.py` answered, or {"error": what it raised}; `folder` has its images."""
     script = [str(python), str(_HERE / f"{client}_calls.py"), url, str(folder)]
     done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -54,7 +54,7 @@ def documented(client: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Made:
-    """What the calls answered, and what /predict says of the same pictures: float32[2, 10]."""
+    """What the calls answered, and what /predict says of the same images: float32[2, 10]."""
 
     answers: dict[str, Any]
     probabilities: NDArray[np.float32]
@@ -67,7 +67,7 @@ class Made:
         return str(answer["error"])
 
     def same(self, values: Any) -> bool:
-        """Whether these are the probabilities; two pictures at once may differ in the last digit from one by one."""
+        """Whether these are the probabilities; two images at once may differ in the last digit from one by one."""
         return np.allclose(np.array(values, np.float32), self.probabilities, rtol=0, atol=1e-6)
 
 
@@ -76,7 +76,7 @@ def made(client: str, artifact: Path, folder: Path) -> Iterator[Made]:
     """All of its calls made against a service of the artifact."""
     python = python_with(client, folder / "venv")
     described = manifest.load(artifact)
-    files = [encode(picture(40, 30, seed)) for seed in (0, 1)]
+    files = [encode(drawing(40, 30, seed)) for seed in (0, 1)]
     for number, file in enumerate(files):
         (folder / f"{number}.png").write_bytes(file)
     np.save(folder / "pixels.npy", np.stack([decode(file, described.input).pixels for file in files]))

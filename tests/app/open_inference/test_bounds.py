@@ -17,7 +17,7 @@ INFER = "/v2/models/cifar10/infer"
 
 
 def pixels(images: int, **members: Any) -> bytes:
-    """JSON for so many pictures."""
+    """JSON for so many images."""
     content, _ = body(pixels_input(shape := np.zeros((images, 32, 32, 3), np.uint8), data=shape.ravel().tolist()))
     return json.dumps(json.loads(content) | members).encode()
 
@@ -55,7 +55,7 @@ def test_one_request_has_at_most_half_of_the_places() -> None:
             refused = await running.call("POST", INFER, pixels(5))
             assert refused.status == 400
             assert refused.body["error"] == (
-                "5 pictures; this service takes at most 4 a request "
+                "5 images; this service takes at most 4 a request "
                 "(half of each worker's share of SIGHTGLASS_MAX_QUEUE)."
             )
             running.engine.gate.clear()
@@ -69,7 +69,7 @@ def test_one_request_has_at_most_half_of_the_places() -> None:
     play(scene)
 
 
-def test_a_queue_of_one_place_takes_one_picture() -> None:
+def test_a_queue_of_one_place_takes_one_image() -> None:
     async def scene() -> None:
         async with service(DEFAULT_MODEL, max_queue=1) as running:
             assert (await running.call("POST", INFER, pixels(1))).status == 200

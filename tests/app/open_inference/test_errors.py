@@ -16,9 +16,9 @@ from app.open_inference.response import count_values
 from tests.app.artifacts import small_manifest
 from tests.app.conftest import MAX_UPLOAD_BYTES
 from tests.app.open_inference.requests import HEADER, body, elements, encoded_input, error, outputs, pixels_input, post
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
-PNG = encode(picture(40, 30, 1))
+PNG = encode(drawing(40, 30, 1))
 PIXELS = np.zeros((2, 16, 16, 3), np.uint8)
 RAW = PIXELS.tobytes()
 WHOLE = body(pixels_input(PIXELS), RAW)
@@ -48,8 +48,8 @@ def files(data: bytes, images: int = 2) -> tuple[bytes, dict[str, str]]:
         (changed(shape=[2.0, 16, 16, 3]), "`image` has the shape [N, 16, 16, 3]."),
         (changed(shape=[10**4000, 16, 16, 3]), "`image` has the shape [N, 16, 16, 3]."),
         (changed(shape="2"), "`image` has the shape [N, 16, 16, 3]."),
-        (changed(shape=[0, 16, 16, 3]), "There is no picture in it."),
-        (changed(shape=[2**30, 16, 16, 3]), "1073741824 pictures; this service takes at most 64 a request"),
+        (changed(shape=[0, 16, 16, 3]), "There is no image in it."),
+        (changed(shape=[2**30, 16, 16, 3]), "1073741824 images; this service takes at most 64 a request"),
         (changed(parameters={}), "`image` needs either `data` or the parameter `binary_data_size`."),
         (changed(data=[1]), "`image` needs either `data` or the parameter `binary_data_size`."),
         (changed(parameters=[]), "`parameters` must be an object."),
@@ -65,8 +65,8 @@ def files(data: bytes, images: int = 2) -> tuple[bytes, dict[str, str]]:
         ((WHOLE[0], {HEADER: "x" * 99}), "Inference-Header-Content-Length: xxxxxxxxxxxxxxxxxxxx, but"),
         ((WHOLE[0], {HEADER: str(int(WHOLE[1][HEADER]) - 1)}), "The request is no JSON"),
         ((WHOLE[0], {}), "The request is no JSON"),
-        ((RAW[:-1], {HEADER: "0"}), "1535 bytes are no whole number of pictures of 768 bytes."),
-        ((PIXELS[:1].tobytes() * 65, {HEADER: "0"}), "65 pictures; this service takes at most 64"),
+        ((RAW[:-1], {HEADER: "0"}), "1535 bytes are no whole number of images of 768 bytes."),
+        ((PIXELS[:1].tobytes() * 65, {HEADER: "0"}), "65 images; this service takes at most 64"),
         ((b"", {}), "Send the request as the body."),
         ((b"", {HEADER: "0"}), "Send the request as the body."),
         ((b"[]", {}), "The request is no JSON object."),
@@ -147,9 +147,9 @@ def test_json_numbers_must_be_pixels(client: httpx2.Client, data: Any) -> None:
         (files(elements([PNG, PNG]) + b"x"), "`image_bytes` has 1 bytes after its 2 elements."),
         (files(b"\xff\xff\xff\xff" + PNG), "Element 0 of `image_bytes` announces 4294967295 bytes"),
         (files(b""), "`image_bytes` announces 2 elements, but its bytes end after 0."),
-        (files(elements([PNG] * 65), 65), "65 pictures; this service takes at most 64 a request"),
+        (files(elements([PNG] * 65), 65), "65 images; this service takes at most 64 a request"),
         (body(encoded_input([PNG], data=[PNG.decode("latin-1")])), "A string of `image_bytes` is no base64."),
-        (body(encoded_input([PNG], data=["AA=="] * 2)), "`image_bytes` needs 1 strings, each a picture in base64."),
+        (body(encoded_input([PNG], data=["AA=="] * 2)), "`image_bytes` needs 1 strings, each an image in base64."),
         (body(encoded_input([PNG], data=[[1]])), "`image_bytes` needs 1 strings"),
         *(
             (body(encoded_input([PNG], data=[text])), "is no base64.")
@@ -172,7 +172,7 @@ def test_json_numbers_must_be_pixels(client: httpx2.Client, data: Any) -> None:
         ),
     ],
 )
-def test_encoded_pictures(client: httpx2.Client, request_: tuple[bytes, dict[str, str]], said: str) -> None:
+def test_encoded_images(client: httpx2.Client, request_: tuple[bytes, dict[str, str]], said: str) -> None:
     assert said in error(post(client, "digits-encoded", *request_), 400)
 
 
@@ -184,7 +184,7 @@ def test_encoded_pictures(client: httpx2.Client, request_: tuple[bytes, dict[str
         (PNG[:60], 422, "cannot be decoded"),
     ],
 )
-def test_a_picture_that_cannot_be_decoded_ends_the_request(
+def test_an_image_that_cannot_be_decoded_ends_the_request(
     client: httpx2.Client, file: bytes, status: int, said: str
 ) -> None:
     assert said in error(post(client, "digits-encoded", *files(elements([file]), 1)), status)

@@ -10,18 +10,18 @@ import httpx2
 import numpy as np
 
 from tests.app.open_inference.requests import HEADER, body, elements, encoded_input, outputs, pixels_input, post
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import metrics
 
 REQUESTS = 1500
-FILES = [encode(picture(20, 20, 1)), encode(picture(20, 20, 2), "JPEG")]
+FILES = [encode(drawing(20, 20, 1)), encode(drawing(20, 20, 2), "JPEG")]
 PIXELS = np.arange(2 * 768, dtype=np.uint8).reshape(2, 16, 16, 3)
 ODD: list[Any] = [None, True, -1, 0, 1.5, 2**31, 10**30, "", "image", "\ud800", [], [[]], {}, {"name": {}}, [1, "x"]]
 EVERYTHING = [{"name": name} for name in ("probabilities", "logits", "heatmap")]
 
 
 def seeds() -> list[tuple[str, bytes, dict[str, str]]]:
-    """One of each way to send pictures."""
+    """One of each way to send images."""
     as_text = [base64.b64encode(file).decode() for file in FILES]
     classes = [{"name": "logits", "parameters": {"classification": 2, "binary_data": True}}]
     return [

@@ -29,11 +29,11 @@ from tests.app.open_inference.requests import (
     post,
     predicted,
 )
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, metrics, serving
 
-JPEG = encode(picture(90, 70), "JPEG")
-PNG = encode(picture(40, 30, 1))
+JPEG = encode(drawing(90, 70), "JPEG")
+PNG = encode(drawing(40, 30, 1))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def pixels(digits_artifact: Path) -> np.ndarray:
     return np.stack([decode(file, spec).pixels for file in (JPEG, PNG, JPEG)])
 
 
-def test_an_encoded_picture_has_exactly_the_probabilities_of_predict(
+def test_an_encoded_image_has_exactly_the_probabilities_of_predict(
     client: httpx2.Client, digits_artifact: Path
 ) -> None:
     for file in (JPEG, PNG):
@@ -99,7 +99,7 @@ def test_the_decoded_pixels_have_exactly_the_probabilities_of_predict(
         assert np.array_equal(outputs(response)["probabilities"][0], expected)
 
 
-def test_pictures_keep_their_order(client: httpx2.Client, digits_artifact: Path, pixels: np.ndarray) -> None:
+def test_images_keep_their_order(client: httpx2.Client, digits_artifact: Path, pixels: np.ndarray) -> None:
     expected = [predicted(client, file, digits_artifact) for file in (JPEG, PNG, JPEG)]
     files = [JPEG, PNG, JPEG]
     for response in (
@@ -189,7 +189,7 @@ def test_the_version_may_be_named(client: httpx2.Client) -> None:
     assert "there is 1" in error(client.post(path.format(2), content=content, headers=headers), 404)
 
 
-def test_a_request_is_one_log_line_and_its_pictures_are_counted_once(
+def test_a_request_is_one_log_line_and_its_images_are_counted_once(
     digits_artifact: Path, tmp_path: Path, pixels: np.ndarray
 ) -> None:
     with serving(digits_artifact, tmp_path, LOG_FORMAT="json") as server:
@@ -214,7 +214,7 @@ def test_a_request_is_one_log_line_and_its_pictures_are_counted_once(
     assert 'route="/v2/models/{model}/infer",status="200"} 2.0' in counted
 
 
-def test_more_pictures_than_places_are_turned_away(digits_artifact: Path, pixels: np.ndarray) -> None:
+def test_more_images_than_places_are_turned_away(digits_artifact: Path, pixels: np.ndarray) -> None:
     async def ask(running: Service, count: int) -> Reply:
         content, headers = body(pixels_input(pixels[:count]), pixels[:count].tobytes())
         length = {"inference_header_content_length": headers[HEADER]}
@@ -224,7 +224,7 @@ def test_more_pictures_than_places_are_turned_away(digits_artifact: Path, pixels
         async with service(digits_artifact, max_queue=4) as running:
             refused = await ask(running, 3)
             assert refused.status == 400
-            assert refused.body["error"].startswith("3 pictures; this service takes at most 2 a request")
+            assert refused.body["error"].startswith("3 images; this service takes at most 2 a request")
             running.engine.gate.clear()
             others = [running.predict() for _ in range(3)]
             await running.until("sightglass_queue_images 3.0")

@@ -85,8 +85,8 @@ def test_the_id_comes_back(made: Made) -> None:
         ("infer, another shape", 400, "[N, 16, 16, 3], not [2, 15, 16, 3]"),
         ("infer, another datatype", 400, "UINT8"),
         ("infer, another output", 400, 'no output "classes"'),
-        ("infer, too many pictures", 400, "130 pictures; this service takes at most 64"),
-        ("infer, a broken picture", 422, "Element 1: the GIF file"),
+        ("infer, too many images", 400, "130 images; this service takes at most 64"),
+        ("infer, a broken image", 422, "Element 1: the GIF file"),
         ("infer, shared memory", 400, "no shared memory"),
     ],
 )

@@ -104,8 +104,8 @@ CALLS: dict[str, Callable[[], Any]] = {
         )
     ),
     "infer, another output": lambda: infer(outputs=[Want("classes")]),
-    "infer, too many pictures": lambda: infer(np.repeat(pixels, 65, axis=0)),
-    "infer, a broken picture": lambda: infer(np.array([files[0], b"GIF89a"], dtype=object)),
+    "infer, too many images": lambda: infer(np.repeat(pixels, 65, axis=0)),
+    "infer, a broken image": lambda: infer(np.array([files[0], b"GIF89a"], dtype=object)),
     "infer, shared memory": shared_memory,
     "get_inference_statistics": client.get_inference_statistics,
     "load_model": lambda: client.load_model("digits"),

@@ -1,4 +1,4 @@
-"""Forms of pictures that can be told apart, sent piece by piece into the application; for the tests of batches."""
+"""Forms of images that can be told apart, sent piece by piece into the application; for the tests of batches."""
 
 import asyncio
 import dataclasses
@@ -17,12 +17,12 @@ from app.inference import loading
 from app.main import create_app
 from app.settings import DEFAULT_MODEL
 from tests.app.inference.test_own_answers import Told
-from tests.pictures import encode
+from tests.images import encode
 
 DEADLINE = "deadline_exceeded"
 BROKEN = {
     17: (b"", "empty_body", 400),
-    33: (b"no picture at all", "unsupported_image", 415),
+    33: (b"no image at all", "unsupported_image", 415),
     60: (encode(Image.new("RGB", (64, 64)))[:-40], "undecodable_image", 422),
     61: (bytes(600_000), "upload_too_large", 413),
     88: (encode(Image.new("L", (3000, 1000))), "too_many_pixels", 422),
@@ -35,7 +35,7 @@ BROKEN = {
 
 
 def numbered(number: int, size: int = 32) -> bytes:
-    """A picture of one colour, which is its number. BMP is decoded in a thread."""
+    """An image of one colour, which is its number. BMP is decoded in a thread."""
     colour = (number >> 16, number >> 8 & 255, number & 255)
     return encode(Image.new("RGB", (size, size), colour), "BMP")
 
@@ -93,7 +93,7 @@ class Upload:
 
 
 async def scrape(app: Any) -> dict[str, int]:
-    """Outcome -> pictures."""
+    """Outcome -> images."""
     lines: list[str] = []
 
     async def send(message: Any) -> None:
@@ -119,7 +119,7 @@ async def service(engine: Runs | None = None, **chosen: Any) -> AsyncIterator[An
 
 
 def told(results: list[dict[str, Any]], numbers: Sequence[int]) -> None:
-    """Each result is that of its own picture, and has its name."""
+    """Each result is that of its own image, and has its name."""
     assert len(results) == len(numbers)
     for place, (result, number) in enumerate(zip(results, numbers, strict=True)):
         assert result["file"] == f"{place}.bmp"
@@ -144,7 +144,7 @@ async def settled(value: Callable[[], int]) -> int:
 
 
 def one_piece_each(files: int) -> tuple[bytes, list[bytes]]:
-    """A form of numbered pictures in pieces of one part, up to the next boundary."""
+    """A form of numbered images in pieces of one part, up to the next boundary."""
     content_type, body = form([numbered(number) for number in range(files)])
     boundary = b"--" + content_type.partition(b"boundary=")[2]
     parts = body.split(boundary)[1:]

@@ -12,7 +12,7 @@ from tests.app.routes.batches import BROKEN, Upload, form, numbered, one_piece_e
 
 
 def batch_of_200(engine: Told, seen: list[int]) -> list[dict[str, Any]]:
-    """200 pictures of 8 to 400 pixels, so that some take much longer than others; 10 are broken."""
+    """200 images of 8 to 400 pixels, so that some take much longer than others; 10 are broken."""
     dice = random.Random(0)
     files = [numbered(number + 1, dice.choice([8, 50, 400])) for number in range(200)]
     for place, (file, *_) in BROKEN.items():
@@ -64,7 +64,7 @@ def test_the_form_may_come_in_any_pieces(piece_bytes: int) -> None:
     play(scene)
 
 
-def test_a_picture_that_no_engine_can_stand_is_an_error_of_its_own() -> None:
+def test_an_image_that_no_engine_can_stand_is_an_error_of_its_own() -> None:
     upload = Upload.of([numbered(995), numbered(996), numbered(997)])
 
     async def scene() -> None:

@@ -77,7 +77,7 @@ def test_of_a_client_that_leaves_in_the_middle_nothing_more_is_decoded(monkeypat
     play(scene)
 
 
-def test_batches_and_lone_pictures_share_little_memory_without_blocking_each_other(
+def test_batches_and_lone_images_share_little_memory_without_blocking_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Memory, "of_worker", lambda _workers: Memory(30_000_000))  # 9 MB for uploads
@@ -100,7 +100,7 @@ def test_batches_and_lone_pictures_share_little_memory_without_blocking_each_oth
     play(scene)
 
 
-def test_a_batch_leaves_half_of_the_places_to_lone_pictures_and_waits_for_its_own() -> None:
+def test_a_batch_leaves_half_of_the_places_to_lone_images_and_waits_for_its_own() -> None:
     engine = Gated(Told())
     one, two, three = (Upload.of([numbered(number) for number in range(30)], 4096) for _ in range(3))
 
@@ -111,11 +111,11 @@ def test_a_batch_leaves_half_of_the_places_to_lone_pictures_and_waits_for_its_ow
             batches = [asyncio.create_task(one.make(app)), asyncio.create_task(two.make(app))]
             await lone.until("sightglass_queue_images 4.0")
             assert (await three.make(app)).status == 429
-            pictures = [lone.predict(numbered(5)) for _ in range(5)]
-            refused, _ = await asyncio.wait(pictures, return_when=asyncio.FIRST_COMPLETED)
+            images = [lone.predict(numbered(5)) for _ in range(5)]
+            refused, _ = await asyncio.wait(images, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result().status for task in refused] == [429]
             engine.gate.set()
-            assert sorted([(await task).status for task in pictures]) == [200, 200, 200, 200, 429]
+            assert sorted([(await task).status for task in images]) == [200, 200, 200, 200, 429]
             await asyncio.gather(*batches)
             told(one.answer["results"], range(30))
             told(two.answer["results"], range(30))
@@ -123,7 +123,7 @@ def test_a_batch_leaves_half_of_the_places_to_lone_pictures_and_waits_for_its_ow
     play(scene)
 
 
-def test_a_batch_goes_on_while_lone_pictures_take_every_place_that_comes_free() -> None:
+def test_a_batch_goes_on_while_lone_images_take_every_place_that_comes_free() -> None:
     upload = Upload.of([numbered(number) for number in range(60)], 4096)
 
     async def scene() -> None:

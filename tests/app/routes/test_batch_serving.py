@@ -12,10 +12,10 @@ import httpx2
 import pytest
 
 from tests.app.conftest import MAX_UPLOAD_BYTES
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, connect, metrics, problem, serving
 
-SMALL = encode(picture(32, 32), "JPEG")
+SMALL = encode(drawing(32, 32), "JPEG")
 FIVE_MB = SMALL + bytes(5_000_000 - len(SMALL))  # what is behind the end of a JPEG counts as upload only
 
 
@@ -28,7 +28,7 @@ def test_curl_sends_200_files_of_which_10_are_broken(server: Server, tmp_path: P
     command = ["curl", "-sS", "-w", "%{stderr}%{http_code}", f"{server.url}/predict/batch?top_k=3"]
     for number in range(200):
         kind = "PNG" if number % 2 else "JPEG"
-        file = encode(picture(20 + number, 30, number), kind)
+        file = encode(drawing(20 + number, 30, number), kind)
         path = tmp_path / f"{number}.{kind.lower()}"
         path.write_bytes(file[: len(file) // 3] if number in broken else file)
         command += ["-F", f"files=@{path}"]
@@ -52,7 +52,7 @@ def test_curl_sends_200_files_of_which_10_are_broken(server: Server, tmp_path: P
     assert "jpeg" not in line
 
 
-def test_each_picture_is_counted_once(digits_artifact: Path, tmp_path: Path) -> None:
+def test_each_image_is_counted_once(digits_artifact: Path, tmp_path: Path) -> None:
     with serving(digits_artifact, tmp_path) as server, httpx2.Client(base_url=server.url) as client:
         assert post(client, SMALL, b"broken", SMALL).status_code == 200
         said = metrics(server.url)
@@ -124,7 +124,7 @@ def test_a_name_that_is_no_utf_8_is_read_as_latin_1(client: httpx2.Client) -> No
 
 
 def test_a_mistake_at_the_start_of_a_large_form_is_told_to_the_client(client: httpx2.Client) -> None:
-    problem(post(client, *[FIVE_MB] * 20, field="picture"), 400, "bad_field")
+    problem(post(client, *[FIVE_MB] * 20, field="image"), 400, "bad_field")
     assert post(client, SMALL).status_code == 200  # on the same connection
 
 

@@ -1,4 +1,4 @@
-"""POST /explain over HTTP: forms, parameters, every kind of picture, errors, what is counted, and its bounds."""
+"""POST /explain over HTTP: forms, parameters, every kind of image, errors, what is counted, and its bounds."""
 
 import difflib
 import io
@@ -14,7 +14,7 @@ from PIL import Image
 
 from app.errors import Problem
 from app.routes import explain
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, metrics, problem, serving
 
 EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
@@ -75,7 +75,7 @@ def test_the_overlay_is_a_png_of_the_displayed_size_that_says_what_it_shows(clie
     assert other.tobytes() != image.tobytes()
 
 
-def test_accept_decides_and_neither_is_406_before_the_picture_is_looked_at(client: httpx2.Client) -> None:
+def test_accept_decides_and_neither_is_406_before_the_image_is_looked_at(client: httpx2.Client) -> None:
     image = client.post("/explain", content=CAT, headers={"Accept": "image/*, application/json;q=0.9"})
     numbers = client.post("/explain", content=CAT, headers={"Accept": "*/*"})
     assert [each.headers["content-type"] for each in (image, numbers)] == ["image/png", "application/json"]
@@ -111,7 +111,7 @@ def test_an_unknown_class_is_refused_with_the_nearest(client: httpx2.Client, lab
 
 
 def test_the_nearest_of_very_many_labels_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes longer than a picture, in the event loop, for a request that has no place yet."""
+    """It takes longer than an image, in the event loop, for a request that has no place yet."""
     compared = []
 
     def counted(self: difflib.SequenceMatcher[str]) -> float:
@@ -145,8 +145,8 @@ def test_what_predict_refuses_explain_refuses(
 
 
 def files() -> Iterator[Any]:
-    drawn = picture(120, 90)
-    frames = [picture(60, 80, seed) for seed in range(3)]
+    drawn = drawing(120, 90)
+    frames = [drawing(60, 80, seed) for seed in range(3)]
     yield "animated GIF", encode(frames[0], "GIF", save_all=True, append_images=frames[1:]), (60, 80)
     yield "animated WebP", encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]), (60, 80)
     yield "palette", encode(drawn.quantize(8)), (120, 90)
@@ -155,15 +155,15 @@ def files() -> Iterator[Any]:
     yield "16 bits", encode(Image.new("I;16", (120, 90), 40_000)), (120, 90)
     yield "alpha", encode(drawn.convert("RGBA")), (120, 90)
     yield "1 bit", encode(drawn.convert("1")), (120, 90)
-    yield "1 x 1", encode(picture(1, 1)), (1, 1)
-    yield "1 x 1 JPEG", encode(picture(1, 1), "JPEG"), (1, 1)
-    yield "one row", encode(picture(3000, 1)), (3000, 1)
-    yield "one column JPEG", encode(picture(2, 3000), "JPEG"), (2, 3000)
+    yield "1 x 1", encode(drawing(1, 1)), (1, 1)
+    yield "1 x 1 JPEG", encode(drawing(1, 1), "JPEG"), (1, 1)
+    yield "one row", encode(drawing(3000, 1)), (3000, 1)
+    yield "one column JPEG", encode(drawing(2, 3000), "JPEG"), (2, 3000)
     yield "TIFF on its side", encode(drawn, "TIFF", 6), (90, 120)
 
 
 @pytest.mark.parametrize(("file", "size"), [pytest.param(*row[1:], id=row[0]) for row in files()])
-def test_every_kind_of_picture_is_explained_in_both_forms(
+def test_every_kind_of_image_is_explained_in_both_forms(
     client: httpx2.Client, file: bytes, size: tuple[int, int]
 ) -> None:
     body = client.post("/explain", content=file).json()
@@ -180,10 +180,10 @@ def test_every_kind_of_picture_is_explained_in_both_forms(
 @pytest.mark.parametrize(
     ("size", "kind", "shown"), [((10_000, 6000), "PNG", (1024, 614)), ((4000, 3000), "JPEG", (1024, 768))]
 )
-def test_large_pictures_come_out_at_1024_pixels(
+def test_large_images_come_out_at_1024_pixels(
     client: httpx2.Client, size: tuple[int, int], kind: str, shown: tuple[int, int]
 ) -> None:
-    file = encode(picture(400, 300).resize(size), kind)
+    file = encode(drawing(400, 300).resize(size), kind)
     assert opened(client.post("/explain", content=file, headers=PNG)).size == shown
     body = client.post("/explain", content=file).json()
     assert body["picture"] == {"width": size[0], "height": size[1]}

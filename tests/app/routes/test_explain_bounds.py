@@ -9,11 +9,11 @@ import pytest
 
 from app.settings import DEFAULT_MODEL
 from tests.app.limits.test_overload import Gated, Service, play, service
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
 
 def explaining(running: Service, **headers: Any) -> Any:
-    return asyncio.create_task(running.call("POST", "/explain", encode(picture(8, 8)), **headers))
+    return asyncio.create_task(running.call("POST", "/explain", encode(drawing(8, 8)), **headers))
 
 
 def test_explanations_hold_at_most_a_quarter_of_the_places(squares_without_maps: Path) -> None:
@@ -79,12 +79,12 @@ def test_an_explanation_that_is_given_up_costs_the_engine_nothing_more(squares_w
     play(scene)
 
 
-def _shut_after(engine: Gated, pictures: int) -> Any:
+def _shut_after(engine: Gated, images: int) -> Any:
     """Close the gate once the engine has seen that many; answers its own way to run."""
     own = engine.run
 
     def run(pixels: Any) -> Any:
-        if engine.seen >= pictures:
+        if engine.seen >= images:
             engine.gate.clear()
         return own(pixels)
 

@@ -1,4 +1,4 @@
-"""The heat lies on the object, however the picture is turned, cropped and shaped; and it is what autograd says."""
+"""The heat lies on the object, however the image is turned, cropped and shaped; and it is what autograd says."""
 
 import io
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from app.artifact.decoder.decode import decode, display
 from app.inference import heatmap
 from tests.app.artifact.decoder.test_orientation import BACK, TURN, turned
 from tests.app.inference.squares import Scene
-from tests.pictures import encode
+from tests.images import encode
 from tests.serving import serving
 from training.interpretation.gradcam import grad_cam
 from training.runs import eager
@@ -47,7 +47,7 @@ def explained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def peak_of(answer: dict[str, Any]) -> tuple[float, float]:
-    """x and y of the middle of the hottest place, in the picture as displayed."""
+    """x and y of the middle of the hottest place, in the image as displayed."""
     heat, box = np.array(answer["heatmap"]), answer["box"]
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     across, down = (box["right"] - box["left"]) / heat.shape[1], (box["bottom"] - box["top"]) / heat.shape[0]
@@ -55,7 +55,7 @@ def peak_of(answer: dict[str, Any]) -> tuple[float, float]:
 
 
 def heat_in(png: bytes, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8[h, w] of every fourth pixel: which heat, laid over the picture, gives the overlay's colours."""
+    """uint8[h, w] of every fourth pixel: which heat, laid over the image, gives the overlay's colours."""
     with Image.open(io.BytesIO(png)) as opened:
         assert opened.size == (shown.shape[1], shown.shape[0])
         overlay = np.asarray(opened)[::STEP, ::STEP].astype(np.float32)

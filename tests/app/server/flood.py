@@ -5,9 +5,9 @@ import socket
 
 import httpx2
 
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
-FILE = encode(picture())
+FILE = encode(drawing())
 MB = 1_000_000
 HELLO = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.app.routes.batches import form
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, connect
 
 OFFERS = {
@@ -20,7 +20,7 @@ OFFERS = {
     "websocket": ("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
     "another": ("upgrade: Foo/2, bar", "connection: uPgRaDe"),
 }
-FILE = encode(picture())
+FILE = encode(drawing())
 BATCH = form([FILE, FILE])
 BODIES = {
     "/predict": ("image/png", FILE),

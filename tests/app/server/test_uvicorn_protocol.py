@@ -10,13 +10,13 @@ import pytest
 import uvloop
 
 from app.server.transport import Gathering
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, connect
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 100_000], ids="chunks of {}".format)
 def test_a_body_is_the_same_in_whatever_chunks_it_comes(server: Server, size: int) -> None:
-    file = encode(picture(300, 300), "BMP")
+    file = encode(drawing(300, 300), "BMP")
     whole = httpx2.post(f"{server.url}/predict", content=file, timeout=60).json()
     pieces = [file[place : place + size] for place in range(0, len(file), size)]
     chunks = b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces])

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, connect, environment, serving
 
 _ESTABLISHED, _LISTENING = "01", "0A"
@@ -24,7 +24,7 @@ def test_several_workers_answer_whatever_the_variant(digits_artifact: Path, tmp_
         httpx2.Client(base_url=server.url, timeout=60, limits=httpx2.Limits(max_keepalive_connections=0)) as client,
     ):
         for _ in range(10):
-            assert client.post("/predict", content=encode(picture())).json()["model"]["variant"] == variant
+            assert client.post("/predict", content=encode(drawing())).json()["model"]["variant"] == variant
 
 
 def test_the_connections_are_dealt_to_all_workers(digits_artifact: Path, tmp_path: Path) -> None:

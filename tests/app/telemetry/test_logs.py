@@ -1,4 +1,4 @@
-"""The log's lines as people read them, of each route that answers pictures."""
+"""The log's lines as people read them, of each route that answers images."""
 
 import asyncio
 import base64
@@ -13,21 +13,21 @@ from app.telemetry import logs
 from tests.app.limits.test_overload import play, service
 from tests.app.open_inference.requests import encoded_input
 from tests.app.routes.batches import form
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 
-PICTURE = encode(picture(8, 8))
+IMAGE = encode(drawing(8, 8))
 STAGES = r"decode \d+\.\d queue \d+\.\d inference \d+\.\d"
-PLAIN, BATCH = {"content_type": "image/png"}, form([PICTURE, b"none"])
+PLAIN, BATCH = {"content_type": "image/png"}, form([IMAGE, b"none"])
 
 
 @pytest.mark.parametrize(
     ("path", "body", "kind", "line"),
     [
-        ("/predict", PICTURE, PLAIN, rf"{{ms}} \w+ 0\.\d\d \(receive \d+\.\d {STAGES}\) batch=1"),
+        ("/predict", IMAGE, PLAIN, rf"{{ms}} \w+ 0\.\d\d \(receive \d+\.\d {STAGES}\) batch=1"),
         ("/predict/batch", BATCH[1], {"content_type": BATCH[0].decode()}, r"{ms} images=2 errors=1"),
         (
             "/v2/models/cifar10-encoded/infer",
-            json.dumps({"inputs": [encoded_input([PICTURE], data=[base64.b64encode(PICTURE).decode()])]}).encode(),
+            json.dumps({"inputs": [encoded_input([IMAGE], data=[base64.b64encode(IMAGE).decode()])]}).encode(),
             PLAIN,
             rf"{{ms}} \w+ 0\.\d\d images=1 \(receive \d+\.\d {STAGES}\) batch=1",
         ),
@@ -58,7 +58,7 @@ def test_a_label_cannot_write_to_the_terminal() -> None:
 def test_requests_of_one_turn_are_a_line_each_in_text_and_in_json(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
         async with service(DEFAULT_MODEL) as running:
-            await asyncio.gather(*(running.call("POST", "/predict", PICTURE, **PLAIN) for _ in range(3)))
+            await asyncio.gather(*(running.call("POST", "/predict", IMAGE, **PLAIN) for _ in range(3)))
 
     caplog.set_level(logging.INFO, "sightglass")
     play(scene)

@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 
 from app.errors import PROBLEMS
 from app.telemetry.metrics import _Histogram
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import metrics, serving
 
 
@@ -40,7 +40,7 @@ def test_many_at_once_are_what_each_for_itself_is() -> None:
     assert [sample.value for sample in _samples(together)] == pytest.approx([sample.value for sample in _samples(each)])
 
 
-def test_what_a_broken_engine_answers_takes_no_other_picture_out_of_the_count() -> None:
+def test_what_a_broken_engine_answers_takes_no_other_image_out_of_the_count() -> None:
     some = _Histogram("some", "Some.", registry=CollectorRegistry(), buckets=(0.1, 1))
     some.observe_all([0.5, math.nan, 0.05])
     counts = {sample.labels.get("le"): sample.value for sample in _samples(some) if sample.name == "some_bucket"}
@@ -53,10 +53,10 @@ def _samples(histogram: _Histogram) -> list[Sample]:
 
 def test_two_workers_count_every_request(digits_artifact: Path, tmp_path: Path) -> None:
     with serving(digits_artifact, tmp_path, WORKERS=2) as server:
-        file = encode(picture())
+        file = encode(drawing())
         for number in range(100):  # a new connection each, so that both workers get some
             assert httpx2.post(f"{server.url}/predict", content=file).status_code == 200, number
-        httpx2.post(f"{server.url}/predict", content=b"no picture")
+        httpx2.post(f"{server.url}/predict", content=b"no image")
         samples, wanted = scrape(server.url), {"method": "POST", "route": "/predict"}
         while value(samples, "http_requests_total", status="200", **wanted) < 100:  # until both workers have written
             samples = scrape(server.url)

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from app.telemetry.signals import IGNORED
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import serving
 
 
@@ -24,7 +24,7 @@ def test_they_are_ignored_and_noted_by_any_number_of_workers(
             for pid in (server.process.pid, *before):  # as a terminal that is closed does
                 os.kill(pid, number)
             _wait_for(server.log, f"{number.name} means nothing here", workers + (workers > 1))
-        assert httpx2.post(f"{server.url}/predict", content=encode(picture()), timeout=30).status_code == 200
+        assert httpx2.post(f"{server.url}/predict", content=encode(drawing()), timeout=30).status_code == 200
         assert server.workers() == before
 
 

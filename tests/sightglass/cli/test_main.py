@@ -224,14 +224,14 @@ def test_commands_work_from_any_directory(
 
 @pytest.mark.cifar10
 def test_cifar10_photographs_choose_their_recipe(sightglass: Sightglass, cifar10: Path, tmp_path: Path) -> None:
-    """50 pictures of each of three classes, so that the plan is made in a second."""
+    """50 images of each of three classes, so that the plan is made in a second."""
     for label in sorted(path.name for path in (cifar10 / "test").iterdir())[:3]:
         (tmp_path / "few" / label).mkdir(parents=True)
         for file in sorted((cifar10 / "test" / label).iterdir())[:50]:
             shutil.copy(file, tmp_path / "few" / label)
     said = sightglass("train", tmp_path / "few", "--out", tmp_path / "run", "--dry-run")
     assert said.code == 0
-    assert "few-small: the pictures are small (32 px on the shorter side)" in said.err
+    assert "few-small: the images are small (32 px on the shorter side)" in said.err
     with Image.open(next((tmp_path / "few").rglob("*.jp*g"))) as photograph:
         assert photograph.size == (32, 32)
 

@@ -13,7 +13,7 @@ import pytest
 from app.artifact import manifest
 from app.inference import loading
 from tests.commands import Sightglass, alone
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import serving
 from tests.sightglass.client.neighbour import MODEL, PREDICTION, http, neighbour
 from training.data.source import index
@@ -24,7 +24,7 @@ def digit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real seven."""
     data = index("digits")
     sample = next(each for each in data.splits["all"] if each.label == 7)
-    file = tmp_path_factory.mktemp("pictures") / "seven.png"
+    file = tmp_path_factory.mktemp("images") / "seven.png"
     file.write_bytes(data.read(sample.path))
     return file
 
@@ -53,7 +53,7 @@ def test_predict_answers_the_good_files_beside_a_broken_one(
     sightglass: Sightglass, digits_artifact: Path, digit: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.jpg"
-    broken.write_text("no picture")
+    broken.write_text("no image")
     files = [digit, broken, tmp_path / "missing.png", digit]
     said = sightglass("predict", digits_artifact, *files)
     assert said.code == 1
@@ -76,14 +76,14 @@ def test_predict_names_a_file_whose_name_is_in_no_known_encoding(
     assert re.search(r"caf.*\.png  7 0\.\d{4}", said.out)
 
 
-def test_predict_takes_pictures_of_any_size_and_mode(
+def test_predict_takes_images_of_any_size_and_mode(
     sightglass: Sightglass, digits_artifact: Path, tmp_path: Path
 ) -> None:
     files = {
-        "panorama.jpg": encode(picture(2000, 100), "JPEG"),
-        "portrait.jpg": encode(picture(300, 400), "JPEG", orientation=6),
-        "alpha.png": encode(picture().convert("RGBA")),
-        "dot.png": encode(picture(1, 1)),
+        "panorama.jpg": encode(drawing(2000, 100), "JPEG"),
+        "portrait.jpg": encode(drawing(300, 400), "JPEG", orientation=6),
+        "alpha.png": encode(drawing().convert("RGBA")),
+        "dot.png": encode(drawing(1, 1)),
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
@@ -122,7 +122,7 @@ def test_a_service_answers_as_the_artifact_does_on_the_command_line_too(
 def test_a_service_answers_the_good_files_beside_a_broken_one(
     sightglass: Sightglass, service: str, digit: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no image")
     said = sightglass("predict", "--url", service, digit, tmp_path / "broken.jpg", tmp_path / "missing.png", digit)
     assert said.code == 1
     lines = said.out.splitlines()
@@ -167,7 +167,7 @@ def test_a_wrong_address_is_one_error_and_not_one_for_each_file(sightglass: Sigh
     ("words", "said"),
     [
         (["http://localhost:8000", "cat.jpg"], "--url"),
-        (["exports/cifar10/1"], "pictures"),
+        (["exports/cifar10/1"], "images"),
         (["--url", "http://localhost:8000", "ARTIFACT", "cat.jpg"], "leave"),
         (["--url", "http://localhost:8000"], "Missing argument"),
         (["--url", "http://localhost:8000", "--variant", "onnx", "cat.jpg"], "--variant"),

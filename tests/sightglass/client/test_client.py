@@ -1,4 +1,4 @@
-"""The client against the real service: what it gives for pictures of every form, for errors and for addresses."""
+"""The client against the real service: what it gives for images of every form, for errors and for addresses."""
 
 import dataclasses
 import io
@@ -17,7 +17,7 @@ from app.http import schemas
 from app.settings import DEFAULT_MODEL
 from sightglass.client import Client, ClientError, Health, Prediction, ServiceError, Unreachable, UnreadableFile
 from sightglass.client import responses as client_answers
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from tests.serving import Server, serving
 from tests.sightglass.client.clients import Ask, ask_async, ask_sync
 
@@ -36,7 +36,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return given
 
 
-def test_a_picture_may_be_bytes_a_path_or_an_open_file(server: Server, ask: Ask) -> None:
+def test_an_image_may_be_bytes_a_path_or_an_open_file(server: Server, ask: Ask) -> None:
     plain = httpx2.post(f"{server.url}/predict", content=CAT.read_bytes()).json()
     for given in (CAT, str(CAT), CAT.read_bytes(), memoryview(CAT.read_bytes()), io.BytesIO(CAT.read_bytes())):
         answer: Prediction = ask(server.url, "predict", given)
@@ -69,7 +69,7 @@ def test_the_log_of_the_service_has_the_request_id_that_the_client_gives(server:
 @pytest.mark.parametrize(
     ("content", "options", "status", "code"),
     [
-        (b"no picture", {}, 415, "unsupported_image"),
+        (b"no image", {}, 415, "unsupported_image"),
         (b"", {}, 400, "empty_body"),
         (CAT.read_bytes(), {"top_k": 11}, 400, "bad_parameter"),
         (CAT.read_bytes()[:2000], {}, 422, "undecodable_image"),
@@ -89,7 +89,7 @@ def test_what_the_service_says_is_raised(
 
 
 @pytest.mark.parametrize("size", [9_000_000, 40_000_000])
-def test_a_picture_that_is_far_too_large_is_answered_and_not_cut_off(server: Server, ask: Ask, size: int) -> None:
+def test_an_image_that_is_far_too_large_is_answered_and_not_cut_off(server: Server, ask: Ask, size: int) -> None:
     with pytest.raises(ServiceError) as caught:
         ask(server.url, "predict", bytes(size), timeout=5)
     assert caught.value.code == "upload_too_large"
@@ -108,7 +108,7 @@ def test_a_file_open_for_text_is_a_bug_of_the_caller(server: Server, ask: Ask) -
 def test_many_files_keep_their_order_and_each_has_a_result_or_an_error(
     server: Server, ask: Ask, tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no image")
     files = [CAT if number % 4 else tmp_path / "broken.jpg" for number in range(40)]
     files[7] = tmp_path / "missing.jpg"
     answers = ask(server.url, "predict_many", iter(files), concurrency=5, top_k=1)
@@ -123,7 +123,7 @@ def test_many_files_keep_their_order_and_each_has_a_result_or_an_error(
 
 
 class Counted(io.BytesIO):
-    """A picture that says how many like it have been read and not yet been let go."""
+    """An image that says how many like it have been read and not yet been let go."""
 
     held = most = 0
 
@@ -136,7 +136,7 @@ class Counted(io.BytesIO):
         Counted.held -= 1
 
 
-def test_no_more_pictures_are_held_than_are_on_their_way(server: Server, ask: Ask) -> None:
+def test_no_more_images_are_held_than_are_on_their_way(server: Server, ask: Ask) -> None:
     content = CAT.read_bytes()
     Counted.held = Counted.most = 0
     answers = ask(server.url, "predict_many", (Counted(content) for _ in range(100)), concurrency=4)
@@ -147,13 +147,13 @@ def test_no_more_pictures_are_held_than_are_on_their_way(server: Server, ask: As
 def test_who_stops_listening_stops_the_rest(server: Server) -> None:
     taken = []
 
-    def pictures() -> Iterator[Path]:
+    def images() -> Iterator[Path]:
         for number in range(1000):
             taken.append(number)
             yield CAT
 
     with Client(server.url) as client:
-        several = client.predict_many(pictures(), concurrency=4)
+        several = client.predict_many(images(), concurrency=4)
         assert isinstance(next(several), Prediction)
         several.close()
     assert len(taken) < 50
@@ -162,15 +162,15 @@ def test_who_stops_listening_stops_the_rest(server: Server) -> None:
 def test_a_result_does_not_wait_until_the_line_is_full(server: Server) -> None:
     given = []
 
-    def pictures() -> Iterator[Path]:
+    def images() -> Iterator[Path]:
         for number in range(200):
-            if number:  # a camera: there is time for an answer before the next picture
+            if number:  # a camera: there is time for an answer before the next image
                 client.predict(CAT)
             given.append(number)
             yield CAT
 
     with Client(server.url) as client:
-        several = client.predict_many(pictures(), concurrency=200)
+        several = client.predict_many(images(), concurrency=200)
         assert isinstance(next(several), Prediction)
         assert len(given) < 200
         assert len(list(several)) == 199
@@ -265,7 +265,7 @@ def test_an_error_survives_a_trip_through_another_process() -> None:
     assert (type(copy), vars(copy), str(copy)) == (ServiceError, vars(error), "Too many.")
 
 
-def test_large_pictures_arrive_whole(server: Server, ask: Ask) -> None:
-    large = encode(picture(700, 700), "BMP")
+def test_large_images_arrive_whole(server: Server, ask: Ask) -> None:
+    large = encode(drawing(700, 700), "BMP")
     assert len(large) > 1_000_000
     assert ask(server.url, "predict", large) is not None

@@ -42,7 +42,7 @@ def ask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ask:
 )
 def test_what_may_be_over_soon_is_tried_again(ask: Ask, trouble: bytes) -> None:
     with neighbour(trouble, trouble, GOOD) as proxy:
-        assert ask(proxy.url, "predict", b"picture").prediction == "cat"
+        assert ask(proxy.url, "predict", b"image").prediction == "cat"
     assert len(proxy.requests) == 3
     ids = {line for head in proxy.requests for line in head.splitlines() if line.lower().startswith("x-request-id")}
     assert len(ids) == 1, "each attempt has the same id"
@@ -67,7 +67,7 @@ def test_what_may_be_over_soon_is_tried_again(ask: Ask, trouble: bytes) -> None:
 )
 def test_what_no_sightglass_says_is_an_error_at_once(ask: Ask, answer: bytes, said: str) -> None:
     with neighbour(answer) as other, pytest.raises(UnexpectedAnswer) as caught:
-        ask(other.url, "predict", b"picture", made={"api_key": "secret"})
+        ask(other.url, "predict", b"image", made={"api_key": "secret"})
     assert said in caught.value.detail
     assert f"POST {other.url}/predict" in caught.value.detail
     assert (caught.value.code, len(other.requests)) == ("unexpected_answer", 1)
@@ -77,14 +77,14 @@ def test_what_no_sightglass_says_is_an_error_at_once(ask: Ask, answer: bytes, sa
 def test_an_answer_without_end_is_not_read_to_its_end(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sightglass.client.retry.MAX_ANSWER_BYTES", 1000)
     with neighbour(http(200, b"1" * 2_000_000)) as other, pytest.raises(UnexpectedAnswer, match="more than"):
-        ask(other.url, "predict", b"picture")
+        ask(other.url, "predict", b"image")
 
 
 def test_a_server_that_says_nothing_has_until_the_time_is_over(ask: Ask) -> None:
     with neighbour(SILENCE) as slow:
         started = time.monotonic()
         with pytest.raises(Unreachable, match="no answer within 1 s") as caught:
-            ask(slow.url, "predict", b"picture", timeout=1)
+            ask(slow.url, "predict", b"image", timeout=1)
         assert 0.9 < time.monotonic() - started < 20
     assert (caught.value.code, len(slow.requests)) == ("timeout", 1)
     (said,) = [line for line in slow.requests[0].splitlines() if line.lower().startswith("x-request-timeout-ms")]
@@ -111,7 +111,7 @@ def test_an_answer_that_trickles_has_no_more_time_than_another(ask: Ask) -> None
         thread.start()
         started = time.monotonic()
         with pytest.raises(Unreachable) as caught:
-            ask(f"http://127.0.0.1:{listening.getsockname()[1]}", "predict", b"picture", timeout=1)
+            ask(f"http://127.0.0.1:{listening.getsockname()[1]}", "predict", b"image", timeout=1)
         assert time.monotonic() - started < 20
         thread.join()
     assert caught.value.code == "timeout"
@@ -121,7 +121,7 @@ def test_nobody_there_is_told_when_the_time_is_over(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(Unreachable) as caught:
-        ask(f"http://127.0.0.1:{port}", "predict", b"picture", timeout=0.3)
+        ask(f"http://127.0.0.1:{port}", "predict", b"image", timeout=0.3)
     assert caught.value.code == "unreachable"
     assert caught.value.detail.endswith("/predict: Connection refused.")
 
@@ -129,7 +129,7 @@ def test_nobody_there_is_told_when_the_time_is_over(ask: Ask) -> None:
 def test_a_full_queue_is_what_is_raised_when_the_time_does_not_allow_the_wait(ask: Ask) -> None:
     full = http(429, PROBLEM, "application/problem+json", Retry_After="3600")
     with neighbour(full) as busy, pytest.raises(ServiceError) as caught:
-        ask(busy.url, "predict", b"picture")
+        ask(busy.url, "predict", b"image")
     error = caught.value
     assert (error.code, error.status, error.retry_after, error.temporary) == ("queue_full", 429, 3600, True)
     assert (error.detail, error.request_id) == ("9 wait.", "theirs")
@@ -152,7 +152,7 @@ def test_a_service_that_is_not_ready_is_an_answer_to_health(ask: Ask) -> None:
 
 def test_the_key_and_the_path_go_with_every_request(ask: Ask) -> None:
     with neighbour(GOOD) as proxy:
-        ask(f"{proxy.url}/animals/", "predict", b"picture", top_k="all", made={"api_key": "k-1"})
+        ask(f"{proxy.url}/animals/", "predict", b"image", top_k="all", made={"api_key": "k-1"})
     (head,) = proxy.requests
     assert head.startswith("POST /animals/predict?top_k=all HTTP/1.1\r\n")
     assert "authorization: bearer k-1" in head.lower()
@@ -171,7 +171,7 @@ def test_an_explanation_is_a_value(ask: Ask) -> None:
         "model": MODEL,
     }
     with neighbour(http(200, document)) as service:
-        answer = ask(service.url, "explain", b"picture", label="dog & co")
+        answer = ask(service.url, "explain", b"image", label="dog & co")
     assert service.requests[0].startswith("POST /explain?class=dog+%26+co HTTP/1.1\r\n")
     assert (answer.label, answer.prediction, answer.method) == ("dog", "cat", "class-activation")
     assert (answer.picture.width, answer.box.right, answer.heatmap) == (60, 50.0, ((0.5, -1.0), (2.0, 0.0)))
@@ -200,7 +200,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_unless_it_is_named(ask
     server.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     with neighbour(GOOD, tls=server) as proxy:
         with pytest.raises(Unreachable, match="certificate") as caught:
-            ask(proxy.url, "predict", b"picture")
+            ask(proxy.url, "predict", b"image")
         assert (caught.value.temporary, proxy.requests) == (False, [])
         trusted = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
-        assert ask(proxy.url, "predict", b"picture", made={"ssl_context": trusted}).prediction == "cat"
+        assert ask(proxy.url, "predict", b"image", made={"ssl_context": trusted}).prediction == "cat"

@@ -1,4 +1,4 @@
-"""The client and a real service that cannot keep up, or dies: every picture is answered in the end, and once."""
+"""The client and a real service that cannot keep up, or dies: every image is answered in the end, and once."""
 
 import re
 import threading
@@ -16,7 +16,7 @@ from app.artifact.decoder.decode import decode
 from app.inference import loading
 from app.settings import DEFAULT_MODEL
 from sightglass.client import Client, Prediction
-from tests.pictures import Pixels, encode
+from tests.images import Pixels, encode
 from tests.serving import metrics, serving
 from tests.sightglass.client.clients import Ask, ask_async, ask_sync
 
@@ -31,7 +31,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Pictures of noise, each with probabilities of its own."""
+    """Images of noise, each with probabilities of its own."""
     folder = tmp_path_factory.mktemp("noise")
     noise = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
     noise //= (np.arange(COUNT) % 13 + 1).astype(np.uint8).reshape(-1, 1, 1, 1)  # dark and light ones
@@ -50,7 +50,7 @@ def expected(files: list[Path]) -> Pixels:
 
 
 def check(answers: list[Any], expected: Any) -> None:
-    """Every picture has its own answer, which no other one has."""
+    """Every image has its own answer, which no other one has."""
     labels = loading.manifest.load(DEFAULT_MODEL).labels
     assert [type(answer) for answer in answers] == [Prediction] * COUNT
     assert len({answer.request_id for answer in answers}) == COUNT, "none twice"
@@ -62,7 +62,7 @@ def check(answers: list[Any], expected: Any) -> None:
 
 @contextmanager
 def competition(url: str) -> Iterator[Callable[[], int]]:
-    """Others who ask without a pause and heed nothing; answers how many pictures were classified for them."""
+    """Others who ask without a pause and heed nothing; answers how many images were classified for them."""
     stopped, predicted, lock = threading.Event(), 0, threading.Lock()
     large = encode(Image.fromarray(np.random.default_rng(1).integers(0, 256, (400, 400, 3), np.uint8)), "BMP")
 

@@ -15,7 +15,7 @@ from sightglass.client.retry import Call, Service
 
 
 def call(seconds: float = 1000.0) -> Call[Prediction]:
-    return Call(Service("http://localhost", None), "/predict", Prediction.of, seconds, picture=b"picture")
+    return Call(Service("http://localhost", None), "/predict", Prediction.of, seconds, image=b"image")
 
 
 def waits(headers: dict[str, str], attempts: int = 1, status: int = 503) -> list[float]:

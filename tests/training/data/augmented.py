@@ -1,4 +1,4 @@
-"""Batches of pictures, and what augmentation makes of them."""
+"""Batches of images, and what augmentation makes of them."""
 
 import torch
 from torch import Tensor
@@ -36,6 +36,6 @@ def planes(x: Tensor) -> Tensor:
 
 
 def marker(height: int, width: int, row: int, column: int, n: int = 1) -> Tensor:
-    picture = torch.zeros((n, height, width, 3), dtype=torch.uint8)
-    picture[:, row : row + 2, column : column + 2] = 250
-    return picture
+    image = torch.zeros((n, height, width, 3), dtype=torch.uint8)
+    image[:, row : row + 2, column : column + 2] = 250
+    return image

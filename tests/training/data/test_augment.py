@@ -11,10 +11,10 @@ from tests.training.data.augmented import EVERYTHING, batch, marker, planes, run
 from training.data.augment import resample
 
 
-def crops(picture: NDArray[np.uint8], padding: int, flip: bool) -> dict[tuple[int, int, bool], NDArray[np.uint8]]:
-    """Every picture that a random crop (and flip) may give: (top, left, mirrored) -> uint8[H, W, 3]."""
-    height, width, _ = picture.shape
-    padded = np.pad(picture, ((padding, padding), (padding, padding), (0, 0)))
+def crops(image: NDArray[np.uint8], padding: int, flip: bool) -> dict[tuple[int, int, bool], NDArray[np.uint8]]:
+    """Every image that a random crop (and flip) may give: (top, left, mirrored) -> uint8[H, W, 3]."""
+    height, width, _ = image.shape
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     found = {}
     for top in range(2 * padding + 1):
         for left in range(2 * padding + 1):
@@ -26,7 +26,7 @@ def crops(picture: NDArray[np.uint8], padding: int, flip: bool) -> dict[tuple[in
 
 
 def choices(pixels: Tensor, augmented: Tensor, padding: int, flip: bool) -> list[tuple[int, int, bool]]:
-    """Which crop each picture got; fails where it is none."""
+    """Which crop each image got; fails where it is none."""
     answer = []
     for before, after in zip(pixels.numpy(), augmented.numpy(), strict=True):
         answer.append(next(key for key, crop in crops(before, padding, flip).items() if (crop == after).all()))
@@ -34,13 +34,13 @@ def choices(pixels: Tensor, augmented: Tensor, padding: int, flip: bool) -> list
 
 
 @pytest.mark.parametrize(("padding", "flip"), [(0, True), (1, False), (2, True)])
-def test_every_picture_is_a_crop_of_its_padded_or_mirrored_self(padding: int, flip: bool) -> None:
+def test_every_image_is_a_crop_of_its_padded_or_mirrored_self(padding: int, flip: bool) -> None:
     pixels = batch(600)
     chosen = choices(pixels, run(pixels, crop_padding=padding, flip=flip), padding, flip)
-    assert set(chosen) == set(crops(pixels[0].numpy(), padding, flip)), "over 600 pictures every crop occurs"
+    assert set(chosen) == set(crops(pixels[0].numpy(), padding, flip)), "over 600 images every crop occurs"
 
 
-def test_half_of_the_pictures_are_mirrored() -> None:
+def test_half_of_the_images_are_mirrored() -> None:
     pixels = batch(2000)
     mirrored = [flipped for _, _, flipped in choices(pixels, run(pixels, flip=True), 0, True)]
     assert np.mean(mirrored) == pytest.approx(0.5, abs=0.05)
@@ -73,15 +73,15 @@ def test_the_given_batch_is_not_changed() -> None:
     assert torch.equal(pixels, batch())
 
 
-def place(picture: Tensor) -> tuple[float, float]:
+def place(image: Tensor) -> tuple[float, float]:
     """Row and column of the brightness' centre, float32[H, W, 3], in pixels from the upper left corner."""
-    light = picture.sum(dim=2)
+    light = image.sum(dim=2)
     rows, columns = torch.arange(light.shape[0]) + 0.5, torch.arange(light.shape[1]) + 0.5
     return float((light.sum(1) @ rows) / light.sum()), float((light.sum(0) @ columns) / light.sum())
 
 
 def test_a_turned_marker_lands_where_the_angle_says() -> None:
-    """A quarter turn counter-clockwise takes what is right of the centre to above it, in a wide picture too."""
+    """A quarter turn counter-clockwise takes what is right of the centre to above it, in a wide image too."""
     x = planes(marker(20, 30, row=9, column=19))
     whole = torch.tensor([[0.0], [0.0], [20.0], [30.0]])
     row, column = place(resample(x, whole, torch.tensor([90.0]), "zeros")[0].permute(1, 2, 0))
@@ -104,13 +104,13 @@ def test_a_crop_grown_to_the_whole_is_torchvisions() -> None:
     crop = V.resized_crop(x[:1], 4, 3, 8, 6, [16, 12], antialias=False)
     # where the crop ends torchvision repeats its edge, and we look at the pixel beyond
     assert torch.allclose(found[0, :, 1:-1, 1:-1], crop[0, :, 1:-1, 1:-1], atol=0.02)
-    assert torch.allclose(found[1], x[1], atol=0.02), "the whole picture stays as it is"
+    assert torch.allclose(found[1], x[1], atol=0.02), "the whole image stays as it is"
 
 
 def test_rotation_stays_within_its_degrees_and_uses_them() -> None:
-    """The angle that a marker's place tells, over 300 pictures."""
+    """The angle that a marker's place tells, over 300 images."""
     turned = run(marker(41, 41, row=20, column=35, n=300), rotation=25)
-    places = np.array([place(picture) for picture in turned]) - 20.5
+    places = np.array([place(image) for image in turned]) - 20.5
     start = np.array(place(marker(41, 41, row=20, column=35)[0].float())) - 20.5
     angles = np.degrees(np.arctan2(-places[:, 0], places[:, 1]) - np.arctan2(-start[0], start[1]))
     assert np.abs(angles).max() < 25.5
@@ -127,7 +127,7 @@ def test_a_resized_crop_keeps_at_least_its_share_of_the_area() -> None:
     wide = ((cropped[:, 20, 30, 1] - cropped[:, 20, 10, 1]) / 6 / 20).numpy()
     assert 0.24 < (tall * wide).min() < 0.3
     assert 0.95 < (tall * wide).max() < 1.02
-    assert max(tall.max(), wide.max()) < 1.01, "and lies within the picture"
+    assert max(tall.max(), wide.max()) < 1.01, "and lies within the image"
     aspects = (wide / tall)[tall * wide < 0.7]  # larger ones fit only if nearly square
     assert 0.74 < aspects.min() < 0.8
     assert 1.25 < aspects.max() < 1.35
@@ -155,7 +155,7 @@ def test_cutout_takes_one_square_that_the_border_may_cut() -> None:
     sizes = {(int(mask.any(dim=1).sum()), int(mask.any(dim=0).sum())) for mask in masks}
     assert all(is_box(mask) for mask in masks)
     assert max(sizes) == (8, 8)
-    assert min(min(size) for size in sizes) == 4, "the centre is always in the picture"
+    assert min(min(size) for size in sizes) == 4, "the centre is always in the image"
     assert masks.any(dim=0).all(), "every pixel may go"
 
 
@@ -165,7 +165,7 @@ def test_cutout_leaves_the_batchs_mean_colour() -> None:
     assert torch.allclose(after[changed(pixels, after)], pixels.float().mean(dim=(0, 1, 2)), atol=1e-3)
 
 
-def test_erasing_takes_a_rectangle_of_some_pictures_for_noise() -> None:
+def test_erasing_takes_a_rectangle_of_some_images_for_noise() -> None:
     pixels = torch.full((2000, 24, 24, 3), 77, dtype=torch.uint8)
     after = run(pixels, erasing=0.3)
     masks = changed(pixels, after)
@@ -190,5 +190,5 @@ def test_everything_at_once_follows_from_its_generator_and_leaves_torchs_own_alo
 
 
 @pytest.mark.parametrize("key", EVERYTHING)
-def test_every_key_of_augmentation_changes_pictures_by_itself(key: str) -> None:
+def test_every_key_of_augmentation_changes_images_by_itself(key: str) -> None:
     assert not torch.equal(run(batch(), **{key: EVERYTHING[key]}), batch().float())

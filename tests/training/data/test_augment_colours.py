@@ -12,7 +12,7 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
 def factors(change: Tensor, original: Tensor) -> Tensor:
-    """The one factor per picture by which `change` is `original`; fails where it is not one factor."""
+    """The one factor per image by which `change` is `original`; fails where it is not one factor."""
     usable = original.abs() > 5
     low, high = [], []
     for part, whole, where in zip(change, original, usable, strict=True):
@@ -29,12 +29,12 @@ def within(found: Tensor, strength: float) -> bool:
     return bool(found.min() >= 1 - strength - 1e-3 and found.max() <= 1 + strength + 1e-3 and used > 0.8)
 
 
-def test_brightness_scales_each_picture_by_one_factor() -> None:
+def test_brightness_scales_each_image_by_one_factor() -> None:
     pixels = batch(200, low=20, high=180)
     assert within(factors(run(pixels, jitter=(0.3, 0, 0)), pixels.float()), 0.3)
 
 
-def test_contrast_scales_the_distance_to_the_pictures_mean_luma() -> None:
+def test_contrast_scales_the_distance_to_the_images_mean_luma() -> None:
     pixels = batch(200, low=90, high=160)
     mean = (pixels.float() @ LUMA).mean(dim=(1, 2))[:, None, None, None]
     assert within(factors(run(pixels, jitter=(0, 0.4, 0)) - mean, pixels.float() - mean), 0.4)
@@ -46,12 +46,12 @@ def test_saturation_scales_the_distance_to_each_pixels_grey() -> None:
     assert within(factors(run(pixels, jitter=(0, 0, 0.5)) - grey, pixels.float() - grey), 0.5)
 
 
-def test_saturation_leaves_grey_pictures_alone() -> None:
+def test_saturation_leaves_grey_images_alone() -> None:
     grey = batch()[..., :1].expand(-1, -1, -1, 3).contiguous()
     assert torch.allclose(run(grey, jitter=(0, 0, 0.9)), grey.float(), atol=1e-3)
 
 
-def test_each_picture_gets_its_own_factors() -> None:
+def test_each_image_gets_its_own_factors() -> None:
     same = batch(1).expand(50, -1, -1, -1).contiguous()
     means = run(same, jitter=(0.3, 0, 0)).mean(dim=(1, 2, 3))
     assert len(means.unique()) > 40

@@ -26,7 +26,7 @@ def chosen(**keys: object) -> Recipe:
 
 
 def pixels(labels: NDArray[np.int64]) -> Pixels:
-    """Picture i is all `i % 256` with its label as the first column."""
+    """Image i is all `i % 256` with its label as the first column."""
     n = len(labels)
     array = np.broadcast_to((np.arange(n) % 256).astype(np.uint8)[:, None, None, None], (n, 6, 6, 3)).copy()
     array[:, :, 0] = labels[:, None, None]
@@ -35,7 +35,7 @@ def pixels(labels: NDArray[np.int64]) -> Pixels:
 
 
 def epoch(data: Pixels, epoch: int = 1, ahead: bool = False, **keys: Any) -> tuple[Tensor, Tensor]:
-    """All of an epoch's pictures and targets."""
+    """All of an epoch's images and targets."""
     subject = chosen(**keys)
     drawn = list(batches(data, subject, epoch, len(data) // subject.batch_size, ahead=ahead))
     return torch.cat([x for x, _ in drawn]), torch.cat([targets for _, targets in drawn])
@@ -44,13 +44,13 @@ def epoch(data: Pixels, epoch: int = 1, ahead: bool = False, **keys: Any) -> tup
 SKEWED = np.repeat([0, 1, 2], [160, 60, 20])
 
 
-def test_without_balance_each_picture_comes_once_with_its_label() -> None:
+def test_without_balance_each_image_comes_once_with_its_label() -> None:
     x, targets = epoch(pixels(SKEWED))
     assert sorted(x[:, 0, 1, 0].tolist()) == list(range(240))
     assert torch.equal(targets, F.one_hot(x[:, 0, 0, 0].long(), 3).float())
 
 
-def test_sampling_shows_every_class_equally_often_and_every_picture_of_a_class() -> None:
+def test_sampling_shows_every_class_equally_often_and_every_image_of_a_class() -> None:
     shown = torch.cat([epoch(pixels(SKEWED), number, balance="sampling")[0] for number in range(1, 21)])
     assert len(shown) == 20 * 240, "an epoch stays as long as it was"
     counts = torch.bincount(shown[:, 0, 0, 0].long())
@@ -76,7 +76,7 @@ def test_smoothed_targets_give_torchs_smoothed_loss() -> None:
     assert found == pytest.approx(F.cross_entropy(logits, labels, label_smoothing=0.2).item(), abs=1e-6)
 
 
-def test_with_class_weights_each_pictures_smoothed_loss_is_weighed_as_a_whole() -> None:
+def test_with_class_weights_each_images_smoothed_loss_is_weighed_as_a_whole() -> None:
     logits, labels = torch.randn(20, 5, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 5
     weights = torch.tensor([0.2, 0.5, 1.0, 3.0, 6.0])
     found = F.cross_entropy(logits, smooth(F.one_hot(labels, 5) * weights, 0.2))
@@ -101,7 +101,7 @@ def before(x: Tensor) -> Tensor:
 
 
 def one_colour_each(n: int = 8, height: int = 10, width: int = 14) -> tuple[Tensor, Tensor]:
-    """Picture i has 255 in channel i % 3 only, which is its class too."""
+    """Image i has 255 in channel i % 3 only, which is its class too."""
     targets = F.one_hot(torch.arange(n) % 3, 3).float()
     return (targets * 255).view(n, 1, 1, 3).expand(n, height, width, 3).contiguous(), targets
 
@@ -123,7 +123,7 @@ def test_mixup_gives_the_first_its_share_and_the_rest_to_the_one_before() -> Non
     assert torch.allclose(mixed, 0.8 * x + 0.2 * before(x), atol=1e-3)
 
 
-def test_cutmix_pastes_one_box_of_the_shape_of_the_picture() -> None:
+def test_cutmix_pastes_one_box_of_the_shape_of_the_image() -> None:
     x, targets = one_colour_each(height=40, width=60)
     shares, places = [], torch.zeros(40, 60)
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Copies, of splits and of pictures: the same bytes, and pictures that look nearly the same."""
+"""Copies, of splits and of images: the same bytes, and images that look nearly the same."""
 
 import io
 from pathlib import Path
@@ -27,13 +27,13 @@ def saved_again(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.open(buffer))
 
 
-def test_a_picture_saved_again_is_nearly_the_same_and_others_are_not() -> None:
-    pictures = drawn(200)
-    copies = np.stack([saved_again(picture) for picture in pictures[50:60]])
-    found = near_duplicates.nearest(difference_hash(copies), difference_hash(pictures))
+def test_an_image_saved_again_is_nearly_the_same_and_others_are_not() -> None:
+    images = drawn(200)
+    copies = np.stack([saved_again(image) for image in images[50:60]])
+    found = near_duplicates.nearest(difference_hash(copies), difference_hash(images))
     assert [(here, there) for here, there, _ in found] == [(k, 50 + k) for k in range(10)]
     strangers = difference_hash(drawn(200, seed=1))
-    assert near_duplicates.nearest(strangers, difference_hash(pictures)) == []
+    assert near_duplicates.nearest(strangers, difference_hash(images)) == []
 
 
 def test_no_pair_within_seven_bits_is_missed_and_none_beyond_is_found() -> None:
@@ -56,7 +56,7 @@ def one_by_one(queries: NDArray[np.uint8], others: NDArray[np.uint8]) -> list[tu
 
 
 def framed(count: int, seed: int) -> NDArray[np.uint8]:
-    """Hashes of pictures that are alike but in their middle: every band of neighbouring bits is often the same."""
+    """Hashes of images that are alike but in their middle: every band of neighbouring bits is often the same."""
     generator = np.random.default_rng(seed)
     bits = np.zeros((count, 2, 8, 8), np.uint8)
     bits[:, :, 2:6, 3:5] = generator.integers(0, 2, (count, 2, 4, 2))
@@ -76,8 +76,8 @@ def test_the_search_finds_what_comparing_all_with_all_finds() -> None:
         assert near_duplicates.nearest(queries, others) == (one_by_one(queries, others) if len(others) else [])
 
 
-def test_alike_borders_do_not_make_every_picture_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 2,000 x 8,000 pairs few are compared, although most pictures agree in whole rows of their hashes."""
+def test_alike_borders_do_not_make_every_image_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2,000 x 8,000 pairs few are compared, although most images agree in whole rows of their hashes."""
     generator = np.random.default_rng(0)
     bits = np.zeros((10_000, 128), np.uint8)
     bits[:, :48] = generator.integers(0, 2, (10_000, 48))
@@ -94,8 +94,8 @@ def test_alike_borders_do_not_make_every_picture_a_candidate(monkeypatch: pytest
 
 
 def test_the_hash_is_of_gradients_not_of_size_or_contrast() -> None:
-    picture = Image.fromarray(drawn(1)[0]).resize((96, 80), Image.Resampling.BICUBIC)
-    small, large = drawn(1), np.asarray(picture)[None]
+    image = Image.fromarray(drawn(1)[0]).resize((96, 80), Image.Resampling.BICUBIC)
+    small, large = drawn(1), np.asarray(image)[None]
     different = np.unpackbits(difference_hash(small) ^ difference_hash(large)).sum()
     assert different <= 4
     assert difference_hash(small).shape == (1, 16)
@@ -133,7 +133,7 @@ def test_hashes_with_a_byte_wrong_do_no_harm(place: int, colours_run: Path, tmp_
     near_duplicates.load(tmp_path)
 
 
-def test_a_run_keeps_the_hashes_of_all_its_pictures(colours_run: Path) -> None:
+def test_a_run_keeps_the_hashes_of_all_its_images(colours_run: Path) -> None:
     run, known = Run.open(colours_run), near_duplicates.load(colours_run)
     assert known is not None
     assert {name: len(rows) for name, rows in known.items()} == {k: len(v) for k, v in run.data().splits.items()}
@@ -146,15 +146,15 @@ def labelled(count: int, label: int = 0) -> NDArray[np.int64]:
 
 
 def test_copies_of_copies_are_one_group_and_others_are_alone() -> None:
-    pictures = drawn(6)
-    again = saved_again(pictures[0])[None]
-    known = fingerprint(np.concatenate([pictures, again, saved_again(again[0])[None]]))
+    images = drawn(6)
+    again = saved_again(images[0])[None]
+    known = fingerprint(np.concatenate([images, again, saved_again(again[0])[None]]))
     sums = ["0", "1", "2", "3", "1", "5", "6", "7"]  # the fifth file is the second once more, whatever it looks like
     assert near_duplicates.groups(sums, known, labelled(8)).tolist() == [0, 1, 2, 3, 1, 5, 0, 0]
 
 
 def test_the_same_shades_in_other_colours_are_no_copies() -> None:
-    """Digits are bright strokes on black, and every plain picture has the same hash."""
+    """Digits are bright strokes on black, and every plain image has the same hash."""
     plain = np.zeros((4, 16, 16, 3), np.uint8)
     plain[1:] += np.array([[[[200, 0, 0]]], [[[0, 102, 0]]], [[[0, 102, 2]]]], np.uint8)
     known = fingerprint(plain)

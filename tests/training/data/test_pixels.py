@@ -1,4 +1,4 @@
-"""Files become arrays: of any colour mode, hashed, and honest about what is no picture."""
+"""Files become arrays: of any colour mode, hashed, and honest about what is no image."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from PIL import Image
 
 from app.artifact.decoder.decode import InputSpec
 from app.machine import Cores
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from training.data import pixels
 from training.data.fingerprint import fingerprint
 from training.data.pixels import Pixels
@@ -26,7 +26,7 @@ SPEC = InputSpec(
     width=24, height=24, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
 )
 TURN = Image.Transpose
-# EXIF orientation -> how the picture must be stored to be displayed upright
+# EXIF orientation -> how the image must be stored to be displayed upright
 STORED = {
     2: TURN.FLIP_LEFT_RIGHT,
     3: TURN.ROTATE_180,
@@ -68,28 +68,28 @@ def both(root: Path, file: bytes, reference: Image.Image) -> tuple[NDArray[np.in
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """12 pictures and, between them, two files that are none."""
-    jpeg = encode(picture(), "JPEG")
-    files = {f"{'ab'[i % 2]}/{i:02}.png": encode(picture(seed=i)) for i in range(12)}
-    files |= {"a/05 text.jpg": b"not a picture at all", "b/06 truncated.jpg": jpeg[: len(jpeg) // 2]}
+    """12 images and, between them, two files that are none."""
+    jpeg = encode(drawing(), "JPEG")
+    files = {f"{'ab'[i % 2]}/{i:02}.png": encode(drawing(seed=i)) for i in range(12)}
+    files |= {"a/05 text.jpg": b"not an image at all", "b/06 truncated.jpg": jpeg[: len(jpeg) // 2]}
     return write(tmp_path / "mixed", files)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1"])
 def test_grey_palette_and_bilevel_files_load_as_the_colours_they_show(mode: str, tmp_path: Path) -> None:
-    shown = picture().quantize(64) if mode == "P" else picture().convert(mode)
+    shown = drawing().quantize(64) if mode == "P" else drawing().convert(mode)
     found, expected = both(tmp_path, encode(shown), shown)
     assert (found == expected).all()
 
 
 def test_a_cmyk_file_loads_as_the_colours_it_shows(tmp_path: Path) -> None:
-    shown = picture().convert("CMYK")
+    shown = drawing().convert("CMYK")
     found, expected = both(tmp_path, encode(shown, "JPEG", quality=95), shown)
     assert np.abs(found - expected).mean() < 3, "JPEG loses a little"
 
 
 def test_a_transparent_file_is_laid_on_white(tmp_path: Path) -> None:
-    shown = picture()
+    shown = drawing()
     alpha = np.asarray(Image.linear_gradient("L").resize(shown.size))
     on_white = np.asarray(shown) * (alpha[..., None] / 255) + 255 - alpha[..., None]
     shown.putalpha(Image.fromarray(alpha))
@@ -99,7 +99,7 @@ def test_a_transparent_file_is_laid_on_white(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", STORED)
 def test_an_exif_rotated_file_loads_upright(orientation: int, tmp_path: Path) -> None:
-    upright = picture(64, 40)
+    upright = drawing(64, 40)
     stored = encode(upright.transpose(STORED[orientation]), "PNG", orientation)
     found, expected = both(tmp_path, stored, upright)
     assert np.abs(found - expected).max() <= 1
@@ -146,25 +146,25 @@ def test_batches_are_the_whole_split_in_order(mixed: Path) -> None:
 
 
 def test_unchanged_files_pass_and_a_changed_one_is_named(tmp_path: Path) -> None:
-    root = write(tmp_path, {f"{label}/1.png": encode(picture(seed=i)) for i, label in enumerate("ab")})
+    root = write(tmp_path, {f"{label}/1.png": encode(drawing(seed=i)) for i, label in enumerate("ab")})
     recorded = list(load(root).sha256)
     assert len(load(root, recorded=recorded)) == 2
-    (root / "b/1.png").write_bytes(encode(picture(seed=7)))
+    (root / "b/1.png").write_bytes(encode(drawing(seed=7)))
     with pytest.raises(TrainingError, match=r"1 of 2 files changed or vanished since training, the first: b/1\.png"):
         load(root, recorded=recorded)
 
 
 def test_a_file_that_vanished_since_training_is_named(tmp_path: Path) -> None:
-    root = write(tmp_path, {f"{label}/1.png": encode(picture()) for label in "ab"})
+    root = write(tmp_path, {f"{label}/1.png": encode(drawing()) for label in "ab"})
     listed, recorded = index(str(root)), list(load(root).sha256)
     (root / "a/1.png").unlink()
     with pytest.raises(TrainingError, match=r"the first: a/1\.png"):
         pixels.load(listed, "all", SPEC, recorded=recorded)
 
 
-def test_a_split_without_any_picture_is_an_error(tmp_path: Path) -> None:
+def test_a_split_without_any_image_is_an_error(tmp_path: Path) -> None:
     root = write(tmp_path, {"a/1.jpg": b"text", "b/1.jpg": b"text"})
-    with pytest.raises(TrainingError, match="none of the 2 files of all is a picture"):
+    with pytest.raises(TrainingError, match="none of the 2 files of all is an image"):
         load(root)
 
 
@@ -209,7 +209,7 @@ def test_std_of_a_single_colour_is_not_zero(tmp_path: Path) -> None:
     assert std == pytest.approx((1 / 255,) * 3, abs=1e-6)
 
 
-def test_the_hashes_are_of_the_pictures_in_order_without_the_files_that_are_none(mixed: Path) -> None:
+def test_the_hashes_are_of_the_images_in_order_without_the_files_that_are_none(mixed: Path) -> None:
     assert (summarised(mixed, memory=0).hashes == fingerprint(all_of(load(mixed)))).all()
 
 

@@ -1,4 +1,4 @@
-"""What `train` says of its pictures: copies and their sides, two labels for one, what the crop loses."""
+"""What `train` says of its images: copies and their sides, two labels for one, what the crop loses."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_copies_stay_on_one_side_and_are_counted(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same file, and the same picture as a JPEG, as a WebP of twice the size and a little darker."""
+    """The same file, and the same image as a JPEG, as a WebP of twice the size and a little darker."""
     for file in sorted(data.glob("*/*.png")):
         image = Image.open(file)
         shutil.copy(file, file.with_name(f"{file.stem}_again.png"))
@@ -60,7 +60,7 @@ def test_copies_stay_on_one_side_and_are_counted(data: Path, capsys: pytest.Capt
     assert "scores of" not in said
 
 
-def test_pictures_that_only_resemble_each_other_are_no_copies(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_only_resemble_each_other_are_no_copies(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colours.write(data.parent / "noise", each=60)
     for source in (data, data.parent / "noise", Path("digits")):
         read(source, "channels=3") if source.name != "digits" else prepare.read(
@@ -88,7 +88,7 @@ def test_copies_between_given_splits_are_said(data: Path, capsys: pytest.Capture
     assert "copies stay on one side" not in said, "which is said of train and val alone"
 
 
-def test_a_picture_under_two_labels_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_under_two_labels_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(data / "cat/003.png", data / "dog/wrong.png")
     shutil.copy(data / "cat/003.png", data / "cat/right.png")
     Image.open(data / "cat/004.png").save(data / "dog/wrong.jpg", quality=85)
@@ -121,7 +121,7 @@ def test_what_the_crop_loses_is_said(
     assert ("--set fit=pad" in said) == bool(share)
 
 
-def test_a_few_wide_pictures_are_no_matter(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_few_wide_images_are_no_matter(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paint(data / "cat/wide", 3, 5, (160, 40))
     read(data)
     assert "crop" not in capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_what_is_left_out_is_said_where_the_data_are(data: Path, capsys: pytest.
     assert found.skipped[0][0] == "cat/broken.jpg"
 
 
-def test_val_stays_in_memory_where_all_pictures_do_not_fit(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_val_stays_in_memory_where_all_images_do_not_fit(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare.machine, "memory_bytes", lambda: 4 * 9 * 16 * 16 * 3)
     small = read(data)
     assert {name: split.in_memory for name, split in small.sets.items()} == {"train": False, "val": True, "test": False}

@@ -61,7 +61,7 @@ def test_the_seed_alone_decides_the_split(tmp_path: Path) -> None:
     assert split(index(root), 0.1, 0.1, seed=0).splits != split(index(root), 0.1, 0.1, seed=1).splits
 
 
-def test_a_rare_class_keeps_a_picture_to_train_on(tmp_path: Path) -> None:
+def test_a_rare_class_keeps_an_image_to_train_on(tmp_path: Path) -> None:
     root = write(tmp_path / "photos", {"one": 1, "two": 2, "three": 3, "many": 50})
     data = split(index(str(root)), 0.1, 0.1, seed=0)
     assert set(counts(data, "train")) == {"one", "two", "three", "many"}
@@ -104,13 +104,13 @@ def test_an_unknown_class_in_val_is_an_error_that_names_the_nearest(tmp_path: Pa
 
 def test_an_empty_class_is_an_error_that_names_it(tmp_path: Path) -> None:
     root = write(tmp_path, {"rose": 5, "tulip": 0})
-    with pytest.raises(TrainingError, match='no pictures in "tulip"'):
+    with pytest.raises(TrainingError, match='no images in "tulip"'):
         split(index(str(root)), 0.1, 0.1, seed=0)
 
 
-def test_a_class_that_only_val_has_pictures_of_is_an_error(tmp_path: Path) -> None:
+def test_a_class_that_only_val_has_images_of_is_an_error(tmp_path: Path) -> None:
     root = write(tmp_path, {"train/a": 5, "train/b": 0, "val/b": 3})
-    with pytest.raises(TrainingError, match='no pictures in "b"'):
+    with pytest.raises(TrainingError, match='no images in "b"'):
         split(index(str(root)), 0.1, 0.1, seed=0)
 
 
@@ -125,7 +125,7 @@ def test_splits_without_train_are_an_error(tmp_path: Path) -> None:
 
 
 def test_nothing_left_to_validate_on_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no pictures are left to validate on"):
+    with pytest.raises(TrainingError, match="no images are left to validate on"):
         split(index(str(write(tmp_path, {"a": 20, "b": 20}))), 0.0, 0.1, seed=0)
 
 
@@ -187,7 +187,7 @@ def test_a_named_data_set_maps_to_the_models_labels_by_name() -> None:
     assert all(reverse[sample.label] == sample.path[0] for sample in data.splits["all"])
 
 
-def test_digits_are_1797_real_8x8_pictures() -> None:
+def test_digits_are_1797_real_8x8_images() -> None:
     data = index("digits")
     assert data.labels == tuple("0123456789")
     assert len(data.splits["all"]) == 1797

@@ -10,7 +10,7 @@ from training.errors import TrainingError
 
 
 def data(**counts: int) -> Data:
-    """So many pictures of each class; nothing is read."""
+    """So many images of each class; nothing is read."""
     labels = tuple(sorted(counts))
     samples = [Sample(f"{name}/{k:03}", number) for number, name in enumerate(labels) for k in range(counts[name])]
     return Data("drawn", labels, {"all": tuple(samples)}, lambda _: b"")
@@ -49,14 +49,14 @@ def test_val_is_carved_from_train_around_the_copies() -> None:
     assert Counter(side.values()) == {"train": 72, "val": 8}
 
 
-def test_a_class_of_copies_of_one_picture_gives_none() -> None:
+def test_a_class_of_copies_of_one_image_gives_none() -> None:
     side = sides(split(data(cat=10, dog=10), 0.1, 0.1, 0, {f"cat/{k:03}": "cat/000" for k in range(10)}))
     assert {side[f"cat/{k:03}"] for k in range(10)} == {"train"}
     assert Counter(side.values()) == {"train": 18, "val": 1, "test": 1}
 
 
 def test_nothing_but_copies_is_an_error() -> None:
-    with pytest.raises(TrainingError, match="no pictures are left to validate on"):
+    with pytest.raises(TrainingError, match="no images are left to validate on"):
         split(data(cat=5), 0.1, 0.1, 0, {f"cat/{k:03}": "cat/000" for k in range(5)})
 
 

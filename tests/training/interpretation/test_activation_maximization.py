@@ -18,7 +18,7 @@ def logits(loaded: eager.Eager, pixels: np.ndarray) -> torch.Tensor:
         return loaded.network(loaded.normalise(torch.from_numpy(pixels)))
 
 
-def test_the_logit_rises_and_the_network_calls_the_picture_that_class() -> None:
+def test_the_logit_rises_and_the_network_calls_the_image_that_class() -> None:
     loaded = eager.load(EMBEDDED)
     labels = [3, 8]
     found = maximise(loaded, labels, steps=STEPS)
@@ -37,7 +37,7 @@ def test_it_is_the_same_every_time_and_another_with_another_seed() -> None:
     assert not np.array_equal(one, other)
 
 
-def test_a_grey_network_gets_a_grey_picture(digits_run: Path) -> None:
+def test_a_grey_network_gets_a_grey_image(digits_run: Path) -> None:
     loaded = eager.load(digits_run)
     seen: list[int] = []
     found = maximise(loaded, [7], steps=STEPS, progress=seen.append)

@@ -1,4 +1,4 @@
-"""Where a layer's channels are, of torchvision's networks: told by what follows the picture's height."""
+"""Where a layer's channels are, of torchvision's networks: told by what follows the image's height."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_what_is_no_map_is_refused_and_tokens_have_their_channels_last() -> None
 
 
 def test_four_axes_that_nobody_can_name_are_refused() -> None:
-    """Swin V2's table of positions: as large for every picture, and made by linear layers."""
+    """Swin V2's table of positions: as large for every image, and made by linear layers."""
     with pytest.raises(TrainingError, match="gives 15x15x512, no maps"):
         activations.maps_of(network("swin_v2_t"), "features.1.0.attn.cpb_mlp.0", X)
 

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from app.artifact.decoder.decode import decode
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from training.errors import TrainingError
 from training.interpretation.gradcam import grad_cam
 from training.models.servable import Servable
@@ -20,7 +20,7 @@ EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
 def test_behind_pooling_and_a_linear_head_it_is_the_heat_map_without_its_bias() -> None:
     """ReLU(heat map - bias) / (h w) of every class, on the trained network."""
     loaded = eager.load(EMBEDDED)
-    pixels = torch.from_numpy(decode(encode(picture(40, 32, seed=3)), loaded.input).pixels)[None]
+    pixels = torch.from_numpy(decode(encode(drawing(40, 32, seed=3)), loaded.input).pixels)[None]
     heatmap = Servable(loaded.network, loaded.input.mean, loaded.input.std)(pixels).heatmap
     assert heatmap is not None
     bias = loaded.network.head.bias

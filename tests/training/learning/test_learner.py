@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app import machine
-from tests.pictures import encode, picture
+from tests.images import drawing, encode
 from training.data.dataset import Sample
 from training.data.pixels import Pixels
 from training.errors import Stopped
@@ -187,7 +187,7 @@ def test_an_epoch_follows_from_seed_and_number_alone() -> None:
     assert not torch.equal(vector(first.network), vector(other_seed.network))
 
 
-def test_an_epoch_shows_each_picture_at_most_once_and_drops_a_partial_batch() -> None:
+def test_an_epoch_shows_each_image_at_most_once_and_drops_a_partial_batch() -> None:
     array = np.zeros((30, 6, 6, 3), np.uint8)
     shown: list[int] = []
 
@@ -201,7 +201,7 @@ def test_an_epoch_shows_each_picture_at_most_once_and_drops_a_partial_batch() ->
     assert len(shown) == len(set(shown)) == 24
 
 
-def test_fewer_pictures_than_a_batch_still_make_a_step() -> None:
+def test_fewer_images_than_a_batch_still_make_a_step() -> None:
     done: list[int] = []
     learner(images=5).epoch(pixels(5), 1, done.append)
     assert done == [5]
@@ -265,7 +265,7 @@ def test_the_recipe_decides_the_precision_and_auto_asks_the_machine() -> None:
 
 
 def test_images_per_second_counts_what_it_takes_to_read_a_batch() -> None:
-    file, taken = encode(picture(1500, 1500), "PNG"), []
+    file, taken = encode(drawing(1500, 1500), "PNG"), []
 
     def take(places: NDArray[np.int64]) -> NDArray[np.uint8]:
         started = time.perf_counter()

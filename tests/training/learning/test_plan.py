@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import QUIET
-from tests.pictures import picture
+from tests.images import drawing
 from tests.training import colours
 from training.data.dataset import Data
 from training.data.source import index
@@ -23,7 +23,7 @@ def write(root: Path, width: int, height: int, mode: str = "RGB") -> Path:
     for label in "ab":
         (root / label).mkdir(parents=True)
         for number in range(4):
-            picture(width, height, seed=number).convert(mode).save(root / label / f"{number}.png")
+            drawing(width, height, seed=number).convert(mode).save(root / label / f"{number}.png")
     return root
 
 
@@ -51,19 +51,19 @@ def test_size_and_colour_choose_the_recipe(
     assert bool(found.expect) == expects
 
 
-def test_small_pictures_need_enough_for_large_batches(tmp_path: Path) -> None:
+def test_small_images_need_enough_for_large_batches(tmp_path: Path) -> None:
     data = index(str(write(tmp_path, 32, 32, "RGB")))
-    pictures = len(data.splits["all"])
-    assert choose(many(data, 1280 // pictures + 1), has_weights=False).recipe == "residual-cnn-onecycle"
-    assert choose(many(data, 1280 // pictures - 1), has_weights=False).recipe == "few-small"
+    images = len(data.splits["all"])
+    assert choose(many(data, 1280 // images + 1), has_weights=False).recipe == "residual-cnn-onecycle"
+    assert choose(many(data, 1280 // images - 1), has_weights=False).recipe == "few-small"
 
 
 def many(data: Data, times: int) -> Data:
-    """The same pictures over and over."""
+    """The same images over and over."""
     return replace(data, splits={"all": data.splits["all"] * times})
 
 
-def test_the_number_of_pictures_a_class_chooses_too(tmp_path: Path) -> None:
+def test_the_number_of_images_a_class_chooses_too(tmp_path: Path) -> None:
     data = index(str(write(tmp_path, 100, 100)))
     assert choose(many(data, 249), has_weights=False).recipe == "few-photos"
     assert choose(many(data, 250), has_weights=False).recipe == "photos"
@@ -86,7 +86,7 @@ def test_digits_choose_the_digits_recipe() -> None:
     assert choose(index("digits"), has_weights=False).recipe == "digits"
 
 
-def test_files_that_are_no_pictures_do_not_disturb_the_choice(tmp_path: Path) -> None:
+def test_files_that_are_no_images_do_not_disturb_the_choice(tmp_path: Path) -> None:
     root = write(tmp_path, 8, 8, "L")
     (root / "a" / "notes.txt").write_text("hello")
     assert choose(index(str(root)), has_weights=False).recipe == "digits"
@@ -103,7 +103,7 @@ def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
 def test_a_plan_says_which_recipe_and_why(colours_data: Path, tmp_path: Path) -> None:
     assert make(colours_data, tmp_path / "run").choice == Choice("digits", "as asked")
     chosen = make(colours_data, tmp_path / "run", None).choice
-    assert (chosen.recipe, chosen.why[:16]) == ("few-small", "the pictures are")
+    assert (chosen.recipe, chosen.why[:16]) == ("few-small", "the images are")
 
 
 def test_planning_writes_nothing(colours_data: Path, tmp_path: Path) -> None:
@@ -212,14 +212,14 @@ def test_what_is_no_run_cannot_be_resumed(colours_data: Path, tmp_path: Path) ->
         make(colours_data, tmp_path, None, resume=True)
 
 
-def test_resuming_finds_moved_pictures(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
+def test_resuming_finds_moved_images(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(colours_data, tmp_path / "moved")
     resumed = make(moved, colours_run, None, resume=True)
     first = resumed.data.splits["train"][0].path
     assert resumed.data.read(first) == (moved / first).read_bytes()
 
 
-def test_an_unknown_model_is_an_error_before_any_picture_is_read(colours_data: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_is_an_error_before_any_image_is_read(colours_data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match='there is no model "residual-cn"'):
         make(colours_data, tmp_path / "run", "digits", "model=residual-cn")
 

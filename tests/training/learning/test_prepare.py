@@ -13,11 +13,11 @@ from tests.training import colours
 from training.learning import plan, prepare
 from training.learning.plan import Plan
 
-PICTURE_BYTES = 8 * 8 * 3
+IMAGE_BYTES = 8 * 8 * 3
 
 
 def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int) -> Plan:
-    """18 pictures a class in train, 6 in val, 6 in test, at 8 px, on a machine with so much memory."""
+    """18 images a class in train, 6 in val, 6 in test, at 8 px, on a machine with so much memory."""
     for split, each in (("train", 18), ("val", 6), ("test", 6)):
         colours.write(tmp_path / "data" / split, each=each)
     made = plan.make(str(tmp_path / "data"), tmp_path / "run", "digits", ["input_size=8", "channels=3"])
@@ -46,12 +46,12 @@ def test_data_larger_than_memory_are_read_once_all_the_same(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("pictures", "kept"),
+    ("images", "kept"),
     [(1e6, {"train", "val"}), (18 * 3 + 6 * 3, {"train", "val"}), (18 * 3 + 17, {"train"}), (18, {"val"})],
 )
 def test_train_and_val_share_a_quarter_of_the_memory_and_test_is_only_looked_at(
-    pictures: float, kept: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: float, kept: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets = prepare.read(planned(tmp_path, monkeypatch, int(pictures * PICTURE_BYTES * 4)), QUIET).sets
+    sets = prepare.read(planned(tmp_path, monkeypatch, int(images * IMAGE_BYTES * 4)), QUIET).sets
     assert {name for name, split in sets.items() if split.in_memory} == kept
     assert all(split.take(np.arange(2)).shape == (2, 8, 8, 3) for split in sets.values())

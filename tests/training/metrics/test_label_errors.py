@@ -59,7 +59,7 @@ def test_the_probability_that_makes_a_suspect_is_the_one_that_is_listed() -> Non
     assert (label_errors.sure(3.0), label_errors.sure(0.9)) == ("p > 0.9 before the temperature", "p > 0.9")
 
 
-def test_the_choice_has_suspects_large_losses_and_a_picture_of_every_pair() -> None:
+def test_the_choice_has_suspects_large_losses_and_an_image_of_every_pair() -> None:
     cats = [(0, (0.001 * k, 1 - 0.001 * k, 0)) for k in range(1, 60)]
     rare = (1, (0.35, 0.32, 0.33))
     found = of(*cats, rare)

@@ -24,7 +24,7 @@ def test_the_threshold_is_vals_and_false_alarms_are_counted_on_the_held_out_spli
 
 
 @pytest.mark.parametrize("n", [LEAST_IMAGES, 20, 39, 200])
-def test_new_pictures_exceed_the_threshold_of_a_small_val_no_more_often_than_5_times_in_100(n: int) -> None:
+def test_new_images_exceed_the_threshold_of_a_small_val_no_more_often_than_5_times_in_100(n: int) -> None:
     """Energies spread evenly over 0..1: the share above the threshold is one less it."""
     found = [threshold(np.random.default_rng(seed).random(n)) for seed in range(2000)]
     alarms = [1 - each for each in found if each is not None]

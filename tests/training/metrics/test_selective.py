@@ -50,7 +50,7 @@ def test_the_line_is_the_smallest_confidence_at_which_val_shows_99_percent() -> 
     )
 
 
-def test_test_pictures_do_not_move_the_line() -> None:
+def test_test_images_do_not_move_the_line() -> None:
     val = many((0.6, 50, 10), (0.8, 300, 0))
     lines = {selective.suggest(*val, *answers([0.95, 0.6], right)).confidence for right in ([True, False], [False] * 2)}
     assert lines == {float(np.float32(0.8))}

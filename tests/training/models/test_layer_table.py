@@ -94,11 +94,11 @@ def changes(network: nn.Module, size: int, side: int, lines: Sequence[int]) -> l
     """Whether each of these lines of pixels changes the middle of the output. NaN is the perturbation: no ReLU or
     maximum can hide it. In double precision, where no algorithm mixes values that do not belong together.
     """
-    pictures = torch.zeros(len(lines), 2, size, size, dtype=torch.float64)
-    for line, picture in zip(lines, pictures, strict=True):
-        picture.select(side, line).fill_(torch.nan)
+    images = torch.zeros(len(lines), 2, size, size, dtype=torch.float64)
+    for line, image in zip(lines, images, strict=True):
+        image.select(side, line).fill_(torch.nan)
     with torch.no_grad():
-        out = network(pictures)
+        out = network(images)
     middle = out.select(side + 1, out.shape[side + 1] // 2)
     return middle.select(2, 0).isnan().any(dim=1).tolist()
 
@@ -115,7 +115,7 @@ def test_exactly_the_pixels_of_the_receptive_field_change_an_output(name: str, s
     with torch.no_grad():
         middle = network(torch.zeros(1, 2, size, size).double()).shape[side + 1] // 2
     first, last = reach.stride * middle + reach.low, reach.stride * middle + reach.high
-    assert 0 < first < last < size - 1, "the picture is large enough for both edges"
+    assert 0 < first < last < size - 1, "the image is large enough for both edges"
     lines = [0, first - 1, first, last, last + 1, size - 1]
     assert changes(network, size, side, lines) == [False, False, True, True, False, False]
 

@@ -55,7 +55,7 @@ def test_classes_and_size_are_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in registry.MODELS if not name.startswith(registry.ZOO)])
-def test_own_networks_take_grey_pictures(name: str) -> None:
+def test_own_networks_take_grey_images(name: str) -> None:
     network = registry.build(name, 1, 2, 32).eval()
     with torch.inference_mode():
         assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 2)
@@ -125,8 +125,8 @@ def test_a_size_that_a_network_cannot_take_is_refused(name: str, size: int) -> N
         registry.build(name, 3, 10, size)
 
 
-def test_torchvisions_networks_refuse_grey_pictures() -> None:
-    with pytest.raises(TrainingError, match="takes colour pictures"):
+def test_torchvisions_networks_refuse_grey_images() -> None:
+    with pytest.raises(TrainingError, match="takes colour images"):
         registry.build("torchvision/resnet18", 1, 10, 224)
 
 

@@ -90,9 +90,9 @@ def test_a_recipe_survives_json() -> None:
 
 
 @pytest.mark.parametrize("override", ["cutout=17", "crop_padding=17"])
-def test_what_is_larger_than_the_picture_is_refused(override: str) -> None:
+def test_what_is_larger_than_the_image_is_refused(override: str) -> None:
     key, _, value = override.partition("=")
-    with pytest.raises(TrainingError, match=f"{key} {value} is larger than the picture, whose input_size is 16"):
+    with pytest.raises(TrainingError, match=f"{key} {value} is larger than the image, whose input_size is 16"):
         recipe.load("digits", [override])
 
 

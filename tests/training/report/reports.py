@@ -1,4 +1,4 @@
-"""Reports of drawn pictures, and a reader who finds elements, text and files in a page."""
+"""Reports of drawn images, and a reader who finds elements, text and files in a page."""
 
 import base64
 import csv
@@ -32,7 +32,7 @@ ROWS = [
 
 
 class Guess:
-    """An engine with an opinion about every picture, drawn once."""
+    """An engine with an opinion about every image, drawn once."""
 
     device = "cpu"
 
@@ -54,7 +54,7 @@ def encoded(width: int, height: int, seed: int) -> bytes:
 
 @dataclass
 class Made:
-    """A run of drawn pictures, what is known of it, and where its report goes."""
+    """A run of drawn images, what is known of it, and where its report goes."""
 
     folder: Path
     described: Manifest
@@ -69,7 +69,7 @@ class Made:
 def make(
     tmp_path: Path, run: Path, artifact: Path, labels: tuple[str, ...], each: int = 12, names: tuple[str, ...] = ()
 ) -> Made:
-    """`each` pictures per class in every split; test's file names begin with `names`."""
+    """`each` images per class in every split; test's file names begin with `names`."""
     files: dict[str, bytes] = {}
     splits = {}
     for split in ("train", "val", "test"):
@@ -99,7 +99,7 @@ def make(
         drawings=engine.run(np.zeros((16, 16, 16, 3), np.uint8)),
         checkpoint=engine,
         temperature=Temperature(1.0, len(sets["val"])),
-        pictures=True,
+        images=True,
     )
     folder = tmp_path / "out"
     folder.mkdir()

@@ -32,7 +32,7 @@ def read(drawn: Made) -> Page:
     return Page(drawn.page())
 
 
-def picture(element: Element) -> Image.Image:
+def image_in(element: Element) -> Image.Image:
     """The image inside an element's data: URI."""
     kind, _, content = element.attributes["src"].partition(",")
     assert kind == "data:image/webp;base64"
@@ -97,7 +97,7 @@ def test_confident_contradictions_come_first(drawn: Made, read: Page) -> None:
     assert f"Likely wrong labels: {len(sure)} wrong with p > 0.9" in read.text
 
 
-def test_a_cell_of_the_matrix_leads_to_its_pictures_alone(drawn: Made, read: Page) -> None:
+def test_a_cell_of_the_matrix_leads_to_its_images_alone(drawn: Made, read: Page) -> None:
     counts = np.array(drawn.evidence.evaluation.confusion_matrix)
     for label, predicted in np.argwhere(counts * (1 - np.eye(3, dtype=int))):
         pair = f"pair-{label}-{predicted}"
@@ -105,34 +105,34 @@ def test_a_cell_of_the_matrix_leads_to_its_pictures_alone(drawn: Made, read: Pag
         assert cell.text == str(counts[label, predicted])
         assert len(read.named("figure", pair)) == counts[label, predicted]
         assert f"#{pair}:target ~ .sheet .card:not(.{pair})" in drawn.page()
-    rows = [["label", "called", "pictures"], *read.saved("confusions.csv")[1:]]
+    rows = [["label", "called", "images"], *read.saved("confusions.csv")[1:]]
     assert sum(int(row[2]) for row in rows[1:]) == counts.sum()
 
 
-def test_small_pictures_are_enlarged_by_the_page_and_large_ones_shrunk(drawn: Made, read: Page) -> None:
-    image = next(each for each in read.named("img") if each.attributes["alt"] == "a picture as it is")
-    inside = picture(image)
+def test_small_images_are_enlarged_by_the_page_and_large_ones_shrunk(drawn: Made, read: Page) -> None:
+    image = next(each for each in read.named("img") if each.attributes["alt"] == "an image as it is")
+    inside = image_in(image)
     assert max(inside.size) in range(60, 67)
     if max(inside.size) <= 64:
         assert image.attributes["class"] == "pixelated"
         assert max(int(image.attributes["width"]), int(image.attributes["height"])) == 128
 
 
-def test_large_pictures_become_thumbnails_of_the_whole_picture(drawn: Made) -> None:
+def test_large_images_become_thumbnails_of_the_whole_image(drawn: Made) -> None:
     wide = replace(drawn.evidence.data, read=lambda _: encoded(700, 350, 1))
     page = Page(drawn.page(data=wide))
-    before = next(each for each in page.named("img") if each.attributes["alt"] == "a picture as it is")
-    assert picture(before).size == (128, 64)
+    before = next(each for each in page.named("img") if each.attributes["alt"] == "an image as it is")
+    assert image_in(before).size == (128, 64)
     frame = next(each for each in page.named("span", "frame"))
     assert frame.attributes["style"] == "left: 25.0%; top: 0.0%; width: 50.0%; height: 100.0%"
 
 
-def test_without_pictures_it_holds_neither_pictures_nor_file_names(drawn: Made) -> None:
-    content = drawn.page(pictures=False)
+def test_without_images_it_holds_neither_images_nor_file_names(drawn: Made) -> None:
+    content = drawn.page(images=False)
     page = Page(content)
     assert page.named("img") == []
     assert not any(sample.path in content for rows in drawn.evidence.data.splits.values() for sample in rows)
-    assert "exported without pictures" in page.text
+    assert "exported without images" in page.text
     assert len(page.named("section")) == 10, "every other part is there"
     assert not any(
         sample.path in (drawn.folder / "report.json").read_text() for sample in drawn.evidence.held_out.samples
@@ -144,7 +144,7 @@ def hostile(colours_run: Path, colours_artifact: Path, tmp_path_factory: pytest.
     names = ("<img src=http://evil>", "latin\udce9.jpg", "tab\tline\nend.jpg", '"><script>1</script>', "x" * 300, "$a$")
     made = make(tmp_path_factory.mktemp("hostile"), colours_run, colours_artifact, HOSTILE, each=6, names=names)
     (made.evidence.run.folder / "skipped.txt").write_text(
-        "a\udce9<b>.jpg\t<i>no</i> picture: '/home/me/a'\n", errors="surrogateescape"
+        "a\udce9<b>.jpg\t<i>no</i> image: '/home/me/a'\n", errors="surrogateescape"
     )
     return made.page()
 
@@ -167,11 +167,11 @@ def test_labels_paths_and_reasons_are_text_not_markup(hostile: str) -> None:
 
 def test_names_keep_their_writing_direction_to_themselves_and_are_always_utf8(hostile: str) -> None:
     texts = {each.text for each in Page(hostile).named("bdi")}
-    assert {*HOSTILE, r"latin\udce9.jpg", r"tab\tline\nend.jpg", r"a\udce9<b>.jpg", "<i>no</i> picture"} <= texts
+    assert {*HOSTILE, r"latin\udce9.jpg", r"tab\tline\nend.jpg", r"a\udce9<b>.jpg", "<i>no</i> image"} <= texts
     assert "/home/me" not in hostile
 
 
-def test_two_hundred_classes_and_two_hundred_pictures_are_less_than_3_megabytes(
+def test_two_hundred_classes_and_two_hundred_images_are_less_than_3_megabytes(
     tmp_path: Path, colours_run: Path, colours_artifact: Path
 ) -> None:
     labels = tuple(f"class {number}" for number in range(200))
@@ -181,12 +181,12 @@ def test_two_hundred_classes_and_two_hundred_pictures_are_less_than_3_megabytes(
     Image.fromarray(noise).resize((512, 512)).save(buffer, "JPEG")
     content = made.page(data=replace(made.evidence.data, read=lambda _: buffer.getvalue()))
     page = Page(content)
-    assert len(content.encode()) < 3_000_000, "of 200 pictures of noise, which nothing compresses well"
+    assert len(content.encode()) < 3_000_000, "of 200 images of noise, which nothing compresses well"
     assert len(page.named("img", "heat")) == 200
     assert page.named("table", "matrix") == []
     assert "The 25 most frequent confusions" in page.text
     image = next(each for each in page.named("img") if each.attributes["alt"].startswith("Confusion matrix"))
-    assert picture(image).size == (200, 200)
+    assert image_in(image).size == (200, 200)
     assert "class 199" in page.text
 
 
@@ -195,7 +195,7 @@ def test_a_model_without_mistakes_says_so(drawn: Made) -> None:
     outputs = Outputs(np.eye(3, dtype=np.float32)[labels], drawn.evidence.outputs.logits, None)
     evaluation = Evaluation.of(drawn.evidence.run.labels, labels, outputs.probabilities)
     page = Page(drawn.page(outputs=outputs, evaluation=evaluation))
-    assert f"None: all {len(labels)} test pictures are called what their label says." in page.text
+    assert f"None: all {len(labels)} test images are called what their label says." in page.text
 
 
 def test_a_report_on_val_says_that_it_is_too_good(drawn: Made) -> None:
@@ -204,7 +204,7 @@ def test_a_report_on_val_says_that_it_is_too_good(drawn: Made) -> None:
     assert "val has set the threshold" in page.text
 
 
-def test_copies_of_train_pictures_are_counted_and_shown(
+def test_copies_of_train_images_are_counted_and_shown(
     tmp_path: Path, colours_run: Path, colours_artifact: Path
 ) -> None:
     made = make(tmp_path, colours_run, colours_artifact, ("cat", "dog"), each=5)
@@ -222,16 +222,16 @@ def test_copies_of_train_pictures_are_counted_and_shown(
     assert "not measured" in Page(made.page()).text
 
 
-def test_pictures_under_two_labels_are_listed(tmp_path: Path, colours_run: Path, colours_artifact: Path) -> None:
+def test_images_under_two_labels_are_listed(tmp_path: Path, colours_run: Path, colours_artifact: Path) -> None:
     made = make(tmp_path, colours_run, colours_artifact, ("cat", "dog"), each=5)
     assert "Two labels" not in Page(made.page()).text
     (made.evidence.run.folder / "two_labels.txt").write_text("cat/ö.jpg\tdog/ö.jpg\ncat/1\tdog/1\tcat/2\n", "utf-8")
     text = Page(made.page()).text
-    assert "2 pictures stand under two labels" in text
+    assert "2 images stand under two labels" in text
     assert "cat/ö.jpg" in text
     assert "dog/1" in text
-    without = Page(made.page(pictures=False)).text
-    assert "2 pictures stand under two labels" in without
+    without = Page(made.page(images=False)).text
+    assert "2 images stand under two labels" in without
     assert "dog/1" not in without
 
 

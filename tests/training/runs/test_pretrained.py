@@ -152,7 +152,7 @@ def test_another_input_size_may_be_asked_for_and_flips_follow_the_source(colours
 
 
 def test_a_recipe_that_the_sources_size_does_not_fit_is_an_error_at_once(colours_run: Path) -> None:
-    with pytest.raises(TrainingError, match="cutout 40 is larger than the picture"):
+    with pytest.raises(TrainingError, match="cutout 40 is larger than the image"):
         pretrained.resolve(recipe.load("few-photos", ["cutout=40"]), str(colours_run))
 
 

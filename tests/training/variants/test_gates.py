@@ -23,7 +23,7 @@ INT8 = Proof(images=1000, accuracy=0.897, agreement=0.985, difference=0.04, row_
 
 
 class Burner:
-    """Needs `cpu_ms` of CPU time for each picture; answers the same for all."""
+    """Needs `cpu_ms` of CPU time for each image; answers the same for all."""
 
     device = "cpu"
 
@@ -222,7 +222,7 @@ def test_a_self_test_allows_half_as_much_again_as_was_measured_and_a_floor() -> 
 
 
 @pytest.mark.parametrize(("name", "limit"), [("onnx", 5e-5), ("onnx-int8", 0.1)])
-def test_a_variant_that_is_far_off_on_the_golden_pictures_is_refused(name: str, limit: float) -> None:
+def test_a_variant_that_is_far_off_on_the_golden_images_is_refused(name: str, limit: float) -> None:
     """Else the self-test, whose tolerance comes from this figure, would allow anything."""
     proofs = {"checkpoint": CHECKPOINT, "onnx": ONNX, "onnx-int8": INT8}
     assert gates.objection(name, proofs, limit) == ""

@@ -46,7 +46,7 @@ def test_sixteen_bit_uses_the_whole_range(images: list[Image.Image]) -> None:
     assert values.max() > 0x8000
 
 
-def test_they_decode_to_pictures_that_tell_channels_apart() -> None:
+def test_they_decode_to_images_that_tell_channels_apart() -> None:
     """A swapped channel must show in most of them."""
     spec = InputSpec(
         width=32, height=32, channels=3, crop_fraction=1, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)

@@ -11,11 +11,11 @@ _SPLIT_OF = (
     | dict.fromkeys(("val", "valid", "validation", "dev"), "val")
     | dict.fromkeys(("test", "testing"), "test")
 )
-_FILLER = r"(?:data|dataset|dir|folder|images?|imgs?|photos?|pictures?|seg|set|split)"  # train_images is train
+_FILLER = r"(?:data|dataset|dir|folder|images?|imgs?|photos?|images?|seg|set|split)"  # train_images is train
 _COMPOUND = re.compile(rf"({'|'.join(_SPLIT_OF)})({_FILLER})")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+|[^\w\s.-]")  # TrainImages is two
 _FOLD = re.compile(r"(?:k[\W_]*)?folds?[\W_]*\d+|(?:cv|split|part|chunk|shard|batch|subset)[\W_]*\d+", re.IGNORECASE)
-_IMAGES = r"(?:data|frames?|images?|imgs?|inputs?|jpe?g|original|photos?|pics?|pictures?|png|raw|rgb)"
+_IMAGES = r"(?:data|frames?|images?|imgs?|inputs?|jpe?g|original|photos?|pics?|images?|png|raw|rgb)"
 _ANNOTATIONS = r"(?:annotations?|b?box(?:es)?|gt|json|labels?|masks?|segmentations?|trimaps?|xmls?|yolo)"
 _VOC = frozenset({"boundingboxes", "groundtruth", "imagesets", "segmentationclass", "segmentationobject"})
 

@@ -21,7 +21,7 @@ OTHER_END = b"".join(_NOISE + bytes([0xFF, 0xD0 + at]) for at in range(8)) + _NO
 
 def needed(data: bytes) -> bytes:
     """The file with the segments that matter to its pixels, and all from the first scan on: `data` itself where there
-    are no others. Raises BrokenImage where they are more than any picture has."""
+    are no others. Raises BrokenImage where they are more than any image has."""
     kept, place = [START], len(START)
     known: set[int] = set()
     for count, (code, start, end) in enumerate(_segments(data)):

@@ -46,7 +46,7 @@ for _order in (b"II", b"MM"):
 
 
 def needed(data: bytes) -> bytes:
-    """The file with a directory of what decoding needs, of its first picture: `data` itself where that is all it has.
+    """The file with a directory of what decoding needs, of its first image: `data` itself where that is all it has.
 
     libtiff refuses a file for a tag about its lens, and Pillow one for a resolution.
     """

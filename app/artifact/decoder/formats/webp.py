@@ -8,8 +8,8 @@ _MOST_CHUNKS = 10_000  # each frame of an animation is one
 
 
 def needed(data: bytes) -> bytes:
-    """The file with its first picture, if need be as the only frame of an animation, its profile and EXIF, under a
-    header that says so: `data` itself where the picture is cut. libwebp refuses what its sizes or flags belie."""
+    """The file with its first image, if need be as the only frame of an animation, its profile and EXIF, under a
+    header that says so: `data` itself where the image is cut. libwebp refuses what its sizes or flags belie."""
     chunks = _chunks(data)
     pixels = next((chunks[kind] for kind in (*_PIXELS, b"ANMF") if kind in chunks), b"")
     if not pixels:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.artifact.decoder.decode import BrokenImage, InputSpec, decode
-from tests.pictures import Pixels, chunk, difference, encode, picture, png, rows, spec
+from tests.images import Pixels, chunk, difference, drawing, encode, png, rows, spec
 
 
 def identical(image: Image.Image) -> InputSpec:
-    """A model input of the picture's own size: decoding then neither crops nor resizes."""
+    """A model input of the image's own size: decoding then neither crops nor resizes."""
     return spec(*image.size)
 
 
@@ -30,7 +30,7 @@ def _grey(image: Image.Image) -> Pixels:
 
 def _modes() -> Iterator[Any]:
     """name, file, expected pixels, tolerance"""
-    rgb = picture(24, 18, seed=5)
+    rgb = drawing(24, 18, seed=5)
     palette = rgb.quantize(16)
     index, colours = np.asarray(palette), np.asarray(palette.convert("RGB"))
     ramp = np.asarray(Image.linear_gradient("L").resize(rgb.size))
@@ -66,7 +66,7 @@ def _keyed(rgb: Image.Image) -> Pixels:
 
 
 @pytest.mark.parametrize(("file", "expected", "limit"), [pytest.param(*row[1:], id=row[0]) for row in _modes()])
-def test_a_picture_of_any_colour_mode_becomes_its_rgb_on_white(file: bytes, expected: Pixels, limit: int) -> None:
+def test_an_image_of_any_colour_mode_becomes_its_rgb_on_white(file: bytes, expected: Pixels, limit: int) -> None:
     with Image.open(io.BytesIO(file)) as image:
         model = identical(image)
     assert difference(decode(file, model), expected) <= limit
@@ -74,7 +74,7 @@ def test_a_picture_of_any_colour_mode_becomes_its_rgb_on_white(file: bytes, expe
 
 @pytest.mark.parametrize("bicubic", [False, True])
 @pytest.mark.parametrize("alpha", ["gradient", "edge", "grain"])
-def test_a_clear_picture_gives_the_pixels_of_its_flattened_copy(alpha: str, bicubic: bool) -> None:
+def test_a_clear_image_gives_the_pixels_of_its_flattened_copy(alpha: str, bicubic: bool) -> None:
     """Whoever lays it on white before sending it gets the same answer."""
     size = (80, 60)
     gradient = Image.linear_gradient("L").resize(size)
@@ -83,7 +83,7 @@ def test_a_clear_picture_gives_the_pixels_of_its_flattened_copy(alpha: str, bicu
         "edge": gradient.point(lambda value: 255 * (value > 100)),
         "grain": Image.fromarray(np.random.default_rng(2).integers(0, 256, size[::-1], dtype=np.uint8)),
     }
-    clear, flat = picture(*size), Image.new("RGB", size, "white")
+    clear, flat = drawing(*size), Image.new("RGB", size, "white")
     flat.paste(clear, mask=masks[alpha])
     clear.putalpha(masks[alpha])
     for model in (spec(16, 16, bicubic=bicubic), spec(48, 32, 0.875, bicubic)):
@@ -91,7 +91,7 @@ def test_a_clear_picture_gives_the_pixels_of_its_flattened_copy(alpha: str, bicu
 
 
 def _sixteen_bit(kind: str) -> bytes:
-    grey = np.asarray(picture(24, 18, seed=5).convert("L")).astype(np.uint16) * 257
+    grey = np.asarray(drawing(24, 18, seed=5).convert("L")).astype(np.uint16) * 257
     if kind == "TIFF, big-endian":
         image = Image.frombytes("I;16B", (24, 18), grey.astype(">u2").tobytes())
         return encode(image, "TIFF")
@@ -100,7 +100,7 @@ def _sixteen_bit(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF, big-endian"])
 def test_sixteen_bit_grey_equals_its_eight_bit_copy_exactly(kind: str) -> None:
-    eight = encode(picture(24, 18, seed=5).convert("L"))
+    eight = encode(drawing(24, 18, seed=5).convert("L"))
     for model in (spec(24, 18), spec(7, 9, 0.875)):
         assert difference(decode(_sixteen_bit(kind), model), decode(eight, model)) == 0
 
@@ -124,11 +124,11 @@ def test_a_clear_grey_is_white_at_sixteen_bits_as_at_eight() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_a_picture_of_32_bit_pixels_is_refused_because_they_have_no_range(dtype: type) -> None:
+def test_an_image_of_32_bit_pixels_is_refused_because_they_have_no_range(dtype: type) -> None:
     with pytest.raises(BrokenImage, match=r"32 bits, .* is not read; save it as RGB or grey with 8 bits"):
         decode(encode(Image.fromarray(np.zeros((4, 4), dtype)), "TIFF"), spec())
 
 
-def test_a_palette_picture_without_its_palette_is_broken() -> None:
+def test_a_palette_image_without_its_palette_is_broken() -> None:
     with pytest.raises(BrokenImage):
         decode(png(8, 8, 8, 3, rows(np.zeros((8, 8), np.uint8))), spec())

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from app.artifact.decoder.decode import BrokenImage, Decoded, ImageError, TooManyPixels, UnsupportedImage, decode
-from tests.pictures import FORMATS, chunk, encode, picture, spec
+from tests.images import FORMATS, chunk, drawing, encode, spec
 
 
 @pytest.mark.parametrize("share", [0.03, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_truncated_file_is_broken_and_the_sentence_names_the_format(kind: str, share: float) -> None:
-    file = encode(picture(), kind)
+    file = encode(drawing(), kind)
     with pytest.raises(BrokenImage) as refusal:
         decode(file[: int(len(file) * share)], spec())
     assert kind in str(refusal.value)
@@ -24,7 +24,7 @@ def test_a_truncated_file_is_broken_and_the_sentence_names_the_format(kind: str,
 
 def _seeds() -> list[bytes]:
     """Valid files of every format and of many modes, compressions and layouts."""
-    rgb = picture(40, 30)
+    rgb = drawing(40, 30)
     palette, grey = rgb.quantize(16), rgb.convert("L")
     rgba = rgb.copy()
     rgba.putalpha(128)
@@ -32,7 +32,7 @@ def _seeds() -> list[bytes]:
     two = {"save_all": True, "append_images": [rgb.rotate(90)]}
     files = [encode(rgb, "JPEG", orientation) for orientation in (1, 6)]
     files += [encode(rgb, "JPEG", progressive=True), encode(grey, "JPEG"), encode(rgb.convert("CMYK"), "JPEG")]
-    files += [encode(picture(300, 200), "JPEG", 5), encode(rgb, "MPO", **two)]
+    files += [encode(drawing(300, 200), "JPEG", 5), encode(rgb, "MPO", **two)]
     files += [encode(each, "PNG", 6) for each in (rgb, rgba, grey, grey.convert("LA"), palette, sixteen)]
     files += [encode(rgb.convert("1")), encode(palette, transparency=3), encode(rgb, **two)]
     files += [encode(rgb, "WEBP"), encode(rgba, "WEBP", 8, lossless=True), encode(rgb, "WEBP", **two)]

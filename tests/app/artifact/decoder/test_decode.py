@@ -1,4 +1,4 @@
-"""The decoder: a picture of any size, format and number of frames becomes the pixels that the model asks for."""
+"""The decoder: an image of any size, format and number of frames becomes the pixels that the model asks for."""
 
 import io
 import time
@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.artifact.decoder import decode as decoder
 from app.artifact.decoder.decode import InputSpec, decode
-from tests.pictures import FORMATS, difference, encode, picture, spec
+from tests.images import FORMATS, difference, drawing, encode, spec
 
 # --- sizes and formats --------------------------------------------------------------------------------------------
 
@@ -19,14 +19,14 @@ from tests.pictures import FORMATS, difference, encode, picture, spec
     ("kind", "limit"), [("JPEG", 6.0), ("PNG", 0.0), ("WEBP", 6.0), ("BMP", 0.0), ("GIF", 6.0), ("TIFF", 0.0)]
 )
 def test_every_accepted_format_gives_about_the_same_pixels(kind: str, limit: float) -> None:
-    answer = decode(encode(picture(), kind), spec())
+    answer = decode(encode(drawing(), kind), spec())
     assert answer.format == kind
-    assert np.abs(answer.pixels.astype(int) - decode(encode(picture()), spec()).pixels).mean() <= limit
+    assert np.abs(answer.pixels.astype(int) - decode(encode(drawing()), spec()).pixels).mean() <= limit
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 3), (20000, 10), (10, 20000)])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_picture_of_any_shape_keeps_its_colour(kind: str, size: tuple[int, int]) -> None:
+def test_an_image_of_any_shape_keeps_its_colour(kind: str, size: tuple[int, int]) -> None:
     if kind == "WEBP":  # holds 16383 pixels a side
         size = (min(size[0], 16383), min(size[1], 16383))
     answer = decode(encode(Image.new("RGB", size, (200, 30, 90)), kind), spec(20, 12, 0.875))
@@ -36,33 +36,33 @@ def test_a_picture_of_any_shape_keeps_its_colour(kind: str, size: tuple[int, int
 
 @pytest.mark.parametrize("bicubic", [False, True])
 def test_pixels_are_resized_with_antialiasing_as_the_spec_says(bicubic: bool) -> None:
-    shown = picture(200, 160, seed=3)
+    shown = drawing(200, 160, seed=3)
     method = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     expected = shown.resize((16, 16), method, box=(20, 0, 180, 160))
     assert difference(decode(encode(shown), spec(16, 16, bicubic=bicubic)), np.asarray(expected)) == 0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_picture_of_the_models_size_is_cropped_as_any_other(kind: str) -> None:
-    file = encode(picture(32, 32, seed=3), kind)
+def test_an_image_of_the_models_size_is_cropped_as_any_other(kind: str) -> None:
+    file = encode(drawing(32, 32, seed=3), kind)
     with Image.open(io.BytesIO(file)) as shown:
         expected = shown.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR, box=(4, 4, 28, 28))
     assert difference(decode(file, spec(32, 32, 0.75)), np.asarray(expected)) == 0
 
 
 def test_decoding_in_many_threads_gives_what_one_thread_gives() -> None:
-    files = [encode(picture(90, 70, seed), kind) for seed, kind in enumerate(FORMATS * 8)]
+    files = [encode(drawing(90, 70, seed), kind) for seed, kind in enumerate(FORMATS * 8)]
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda file: decode(file, spec()).pixels, files))
     for file, found in zip(files, together, strict=True):
         assert difference(found, decode(file, spec())) == 0
 
 
-# --- more than one picture in a file ------------------------------------------------------------------------------
+# --- more than one image in a file ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
-def test_a_file_of_several_pictures_gives_the_first(kind: str) -> None:
+def test_a_file_of_several_images_gives_the_first(kind: str) -> None:
     first, second = Image.new("RGB", (40, 30), (220, 20, 20)), Image.new("RGB", (40, 30), (20, 20, 220))
     several = encode(first, kind, save_all=True, append_images=[second])
     with Image.open(io.BytesIO(several)) as image:
@@ -76,7 +76,7 @@ def test_a_file_of_several_pictures_gives_the_first(kind: str) -> None:
 def _photo(width: int, height: int) -> Image.Image:
     """With the fine grain of a camera, which a coarse shortcut would turn into other pixels."""
     grain = np.random.default_rng(1).normal(0, 12, (height, width, 1))
-    return Image.fromarray((np.asarray(picture(width, height)) + grain).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.asarray(drawing(width, height)) + grain).clip(0, 255).astype(np.uint8))
 
 
 def test_a_large_jpeg_gives_nearly_the_pixels_of_a_full_decode() -> None:

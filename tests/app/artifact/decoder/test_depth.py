@@ -1,4 +1,4 @@
-"""The decoder: values of few bits in a wider file are never taken for full ones, and dark pictures not for those."""
+"""The decoder: values of few bits in a wider file are never taken for full ones, and dark images not for those."""
 
 import itertools
 import struct
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from app.artifact.decoder.decode import BrokenImage, decode
 from tests.app.artifact.decoder.formats.tiffs import BLACK_IS_ZERO, DEFLATE, TRUE_COLOUR, WHITE_IS_ZERO, Layout, tiff
-from tests.pictures import chunk, difference, encode, picture, png, rows, spec
+from tests.images import chunk, difference, drawing, encode, png, rows, spec
 
 SIZE = WIDTH, HEIGHT = 24, 18
-RGB = np.asarray(picture(*SIZE, seed=5))
-GREY = np.asarray(picture(*SIZE, seed=5).convert("L"))[..., None]
+RGB = np.asarray(drawing(*SIZE, seed=5))
+GREY = np.asarray(drawing(*SIZE, seed=5).convert("L"))[..., None]
 COLOURS = {0: GREY, 2: RGB, 4: np.dstack([GREY, GREY * 0 + 255]), 6: np.dstack([RGB, GREY * 0 + 255])}
 
 
@@ -60,7 +60,7 @@ def test_few_bits_that_the_file_declares_are_read(bits: int) -> None:
 
 @pytest.mark.parametrize("step", [257, 256], ids=["copied", "shifted"])
 @pytest.mark.parametrize("colour", [0, 2, 6])
-def test_a_dark_picture_that_was_made_from_8_bits_is_what_it_was(colour: int, step: int) -> None:
+def test_a_dark_image_that_was_made_from_8_bits_is_what_it_was(colour: int, step: int) -> None:
     dark = COLOURS[colour] // 16
     if colour == 6:
         dark[..., -1] = 255
@@ -77,7 +77,7 @@ def test_black_is_black() -> None:
         assert decode(_sixteen(black), spec(*SIZE)).pixels.max() == 0
 
 
-def test_a_dark_picture_that_says_it_has_16_bits_is_dark() -> None:
+def test_a_dark_image_that_says_it_has_16_bits_is_dark() -> None:
     values = GREY.astype(np.uint32) * 13 + 5
     found = decode(_sixteen(values, chunk(b"sBIT", b"\x10")), spec(*SIZE))
     assert difference(found, (values >> 8).astype(np.uint8).repeat(3, 2)) == 0
@@ -138,7 +138,7 @@ def test_a_fourth_byte_that_is_zero_everywhere_is_not_alpha_in_a_bitmap(header: 
 
 
 def test_alpha_that_is_zero_everywhere_is_white_where_it_is_declared() -> None:
-    clear = picture(*SIZE)
+    clear = drawing(*SIZE)
     clear.putalpha(0)
     for kind in ("PNG", "TIFF", "WEBP"):
         assert decode(encode(clear, kind), spec(*SIZE)).pixels.min() == 255

@@ -1,4 +1,4 @@
-"""The decoder's other way out: the picture as displayed, for people, with the same colours, turns and limits."""
+"""The decoder's other way out: the image as displayed, for people, with the same colours, turns and limits."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from PIL import Image
 from app.artifact.decoder.decode import BrokenImage, TooManyPixels, UnsupportedImage, decode, display
 from tests.app.artifact.decoder.test_colour_modes import _modes, identical
 from tests.app.artifact.decoder.test_orientation import BACK, TURN, turned
-from tests.pictures import Pixels, difference, encode, picture, spec
+from tests.images import Pixels, difference, drawing, encode, spec
 
 # In a process of its own: the peak of resident memory of an overlay, and what was claimed at most at once.
 _PEAK = """
@@ -82,26 +82,26 @@ print(json.dumps([peak() - before, most]))
 def test_an_overlay_takes_no_more_memory_than_it_claims(
     size: tuple[int, int], mode: str, kind: str, options: dict[str, object], tmp_path: Path
 ) -> None:
-    drawn = picture(500, 400).resize(size).convert(mode)
+    drawn = drawing(500, 400).resize(size).convert(mode)
     (tmp_path / "large").write_bytes(encode(drawn, kind, **options))
-    (tmp_path / "small").write_bytes(encode(picture(40, 40), kind))
+    (tmp_path / "small").write_bytes(encode(drawing(40, 40), kind))
     arguments = [str(tmp_path / "small"), str(tmp_path / "large"), *map(str, size)]
     done = subprocess.run([sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True, check=True)
     took, claimed = json.loads(done.stdout)
-    assert took <= claimed + 5_000_000  # the displayed picture between two claims, and what the allocator rounds up
-    assert claimed <= 4 * took + 2_000_000  # or pictures would be refused for nothing
+    assert took <= claimed + 5_000_000  # the displayed image between two claims, and what the allocator rounds up
+    assert claimed <= 4 * took + 2_000_000  # or images would be refused for nothing
 
 
-def test_a_picture_whose_display_can_never_fit_is_refused() -> None:
+def test_an_image_whose_display_can_never_fit_is_refused() -> None:
     @contextmanager
     def little(needed: int) -> Iterator[None]:
         if needed > 10_000_000:
             raise TooManyPixels("no")
         yield
 
-    display(encode(picture(1000, 800)), 1024, claim=little)
+    display(encode(drawing(1000, 800)), 1024, claim=little)
     with pytest.raises(TooManyPixels, match="no"):
-        display(encode(picture(1500, 1500)), 1024, claim=little)
+        display(encode(drawing(1500, 1500)), 1024, claim=little)
 
 
 @pytest.mark.parametrize(("file", "colours", "tolerance"), [pytest.param(*row[1:], id=row[0]) for row in _modes()])
@@ -116,7 +116,7 @@ def test_every_colour_mode_is_displayed_in_the_colours_that_the_model_gets(
 @pytest.mark.parametrize("orientation", TURN)
 @pytest.mark.parametrize(("kind", "size"), [("PNG", (180, 120)), ("JPEG", (1800, 1200)), ("TIFF", (180, 120))])
 def test_it_is_upright_and_small_in_every_orientation(kind: str, size: tuple[int, int], orientation: int) -> None:
-    upright = picture(*size)
+    upright = drawing(*size)
     file = encode(turned(upright, BACK[orientation]), kind, orientation)
     shown = display(file, 90)
     assert shown.shape == (60, 90, 3)
@@ -132,13 +132,13 @@ def test_it_is_upright_and_small_in_every_orientation(kind: str, size: tuple[int
 )
 def test_no_side_is_longer_than_asked_nor_shorter_than_a_pixel(size: tuple[int, int], shown: tuple[int, int]) -> None:
     for kind in ("PNG", "JPEG"):
-        assert display(encode(picture(*size), kind), 100).shape == (shown[1], shown[0], 3)
+        assert display(encode(drawing(*size), kind), 100).shape == (shown[1], shown[0], 3)
 
 
 def test_what_cannot_be_decoded_cannot_be_displayed() -> None:
     with pytest.raises(TooManyPixels, match=r"the limit is 0\.001 MP"):
-        display(encode(picture(64, 48)), 100, max_pixels=1000)
+        display(encode(drawing(64, 48)), 100, max_pixels=1000)
     with pytest.raises(UnsupportedImage):
         display(b"%PDF", 100)
     with pytest.raises(BrokenImage):
-        display(encode(picture(64, 48))[:200], 100)
+        display(encode(drawing(64, 48))[:200], 100)

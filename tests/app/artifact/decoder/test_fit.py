@@ -1,4 +1,4 @@
-"""A picture of another shape than the model's: its middle, all of it squashed, or all of it with grey around."""
+"""An image of another shape than the model's: its middle, all of it squashed, or all of it with grey around."""
 
 import io
 import itertools
@@ -17,7 +17,7 @@ from app.inference.heatmap import Explanation, overlay
 from app.model_card.sections import percent, preprocessing
 from tests.app.artifact.decoder.test_orientation import EXACT, TURN, as_stored, turned
 from tests.app.artifacts import put, rewrite, small_artifact, small_manifest
-from tests.pictures import difference, encode, picture, spec
+from tests.images import difference, drawing, encode, spec
 
 GREY = 114
 WHOLE: tuple[Fit, ...] = ("squash", "pad")
@@ -35,8 +35,8 @@ def fitting(fit: Fit, *model: Any, **how: Any) -> InputSpec:
 
 @pytest.mark.parametrize("bicubic", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_squash_is_the_whole_picture_in_the_models_shape(size: tuple[int, int], bicubic: bool) -> None:
-    shown = picture(*size)
+def test_squash_is_the_whole_image_in_the_models_shape(size: tuple[int, int], bicubic: bool) -> None:
+    shown = drawing(*size)
     expected = shown.resize((20, 12), METHODS[bicubic])
     found = decode(encode(shown), fitting("squash", 20, 12, bicubic=bicubic))
     assert difference(found, np.asarray(expected)) == 0
@@ -50,13 +50,13 @@ def test_squash_is_the_whole_picture_in_the_models_shape(size: tuple[int, int], 
 )
 def test_pad_is_what_pillow_pads_with_that_grey(size: tuple[int, int], model: tuple[int, int], bicubic: bool) -> None:
     """Where the padding is even, for an odd one Pillow has more of it on one side."""
-    shown = picture(*size)
+    shown = drawing(*size)
     expected = ImageOps.pad(shown, model, METHODS[bicubic], (GREY,) * 3)
     assert difference(decode(encode(shown), fitting("pad", *model, bicubic=bicubic)), np.asarray(expected)) == 0
 
 
 def framed(found: Decoded) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The pixels of the picture, and those around it, [n, 3]."""
+    """The pixels of the image, and those around it, [n, 3]."""
     height, width, _ = found.pixels.shape
     at = found.geometry
     across, down = margins((at.left, at.top, at.right, at.bottom), (width, height))
@@ -68,14 +68,14 @@ def framed(found: Decoded) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("model", [(16, 16), (15, 15), (20, 12), (9, 30), (1, 1), (2, 1)])
-def test_padding_is_grey_and_the_picture_is_all_there(model: tuple[int, int], size: tuple[int, int], kind: str) -> None:
+def test_padding_is_grey_and_the_image_is_all_there(model: tuple[int, int], size: tuple[int, int], kind: str) -> None:
     found = decode(encode(Image.new("RGB", size, (200, 30, 90)), kind), fitting("pad", *model))
     inside, around = framed(found)
     assert len(inside) > 0
     assert np.abs(inside.astype(int) - (200, 30, 90)).max() <= 4
     assert (around == GREY).all()
     assert found.geometry.seen == Geometry(*size, 0, 0, *size)
-    # the picture keeps its shape, but for whole pixels
+    # the image keeps its shape, but for whole pixels
     shown = found.geometry
     pixel = (shown.right - shown.left) / model[0], (shown.bottom - shown.top) / model[1]
     across, down = size[0] / pixel[0], size[1] / pixel[1]
@@ -100,10 +100,10 @@ def test_every_colour_mode_is_fitted(fit: Fit, mode: str) -> None:
 @pytest.mark.parametrize("orientation", TURN)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("fit", FITS)
-def test_a_rotated_file_is_fitted_like_the_same_picture_turned_by_hand(fit: Fit, kind: str, orientation: int) -> None:
+def test_a_rotated_file_is_fitted_like_the_same_image_turned_by_hand(fit: Fit, kind: str, orientation: int) -> None:
     for size in ((256, 64), (37, 91), (150, 47)):
-        rotated = encode(picture(*size), kind, orientation, **EXACT.get(kind, {}))
-        upright = encode(turned(as_stored(picture(*size), kind), orientation))
+        rotated = encode(drawing(*size), kind, orientation, **EXACT.get(kind, {}))
+        upright = encode(turned(as_stored(drawing(*size), kind), orientation))
         for model in (fitting(fit, 20, 12, 0.875), fitting(fit, 9, 30), fitting(fit, 16, 16, bicubic=True)):
             found, expected = decode(rotated, model), decode(upright, model)
             # the two directions are resized in the other order, in 8 bits; and JPEGs are decoded at a reduced scale
@@ -118,7 +118,7 @@ def test_a_rotated_file_is_fitted_like_the_same_picture_turned_by_hand(fit: Fit,
 def test_a_photo_that_is_decoded_at_reduced_scale_is_fitted_as_the_whole_one(
     fit: Fit, size: tuple[int, int], orientation: int, progressive: bool
 ) -> None:
-    stored = picture(*size)
+    stored = drawing(*size)
     file = encode(stored, "JPEG", orientation, quality=95, progressive=progressive)
     whole = encode(turned(as_stored_jpeg(file), orientation))
     for model in (fitting(fit, 24, 16), fitting(fit, 32, 32, 0.875)):
@@ -138,7 +138,7 @@ def test_reduced_decoding_keeps_twice_the_models_resolution_both_ways(
     fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Squashed by 16 across and by 4 down, it is the 4 that counts."""
-    file, read = encode(picture(1024, 256), "JPEG"), []
+    file, read = encode(drawing(1024, 256), "JPEG"), []
     resize = Image.Image.resize
 
     def watched(self: Image.Image, *words: Any, **named: Any) -> Image.Image:
@@ -154,7 +154,7 @@ def test_reduced_decoding_keeps_twice_the_models_resolution_both_ways(
 @pytest.mark.parametrize("fit", FITS)
 def test_what_is_decoded_at_once_is_fitted_too(fit: Fit) -> None:
     for kind, size in itertools.product(("JPEG", "PNG"), ((90, 30), (30, 90))):
-        file, model = encode(picture(*size), kind), fitting(fit, 16, 16)
+        file, model = encode(drawing(*size), kind), fitting(fit, 16, 16)
         quick = decode_quick(file, model, 10**6, 10**7)
         assert quick
         assert difference(quick, decode(file, model)) == 0
@@ -192,10 +192,10 @@ def test_margins_are_whole_alike_on_both_sides_and_leave_a_pixel() -> None:
 
 
 def test_an_overlay_lays_the_heat_of_the_padding_nowhere() -> None:
-    """4 x 4 places over a square around a picture of 4:1: its two middle rows would be half padding, half picture."""
+    """4 x 4 places over a square around an image of 4:1: its two middle rows would be half padding, half image."""
     found = decode(encode(Image.new("RGB", (64, 16), "white")), fitting("pad", 16, 16))
     heat = np.zeros((1, 16, 16), np.float32)
-    heat[0, :6] = 9  # all above the picture
+    heat[0, :6] = 9  # all above the image
     heat[0, 7, 12] = 3  # in it, at the right
     box = found.geometry.lay((0, 0, 16, 16), (16, 16))
     explained = Explanation("a", 0, 1.0, "occlusion", heat, found.geometry, box)
@@ -239,8 +239,8 @@ def test_another_fit_is_part_of_the_contract_and_needs_the_newer_schema(fit: Fit
     ("fit", "fraction", "words"),
     [
         ("crop", 1.0, "the largest centred square crop, resized to 32 x 32 (bilinear, antialiased). What lies outside"),
-        ("squash", 1.0, "the whole picture, whatever its shape, resized to 32 x 32 (bilinear, antialiased)."),
-        ("pad", 1.0, "the whole picture, with grey (114 of 255) around it to make it square, resized to 32 x 32"),
+        ("squash", 1.0, "the whole image, whatever its shape, resized to 32 x 32 (bilinear, antialiased)."),
+        ("pad", 1.0, "the whole image, with grey (114 of 255) around it to make it square, resized to 32 x 32"),
         ("pad", 0.5, f"to make it square, of which the middle {percent(0.5)} of each side is kept, resized to 32 x 32"),
     ],
 )

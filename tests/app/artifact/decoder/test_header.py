@@ -8,13 +8,13 @@ import pytest
 
 from app.artifact.decoder import header
 from app.artifact.decoder.decode import BrokenImage, UnsupportedImage, decode
-from tests.pictures import difference, encode, picture, spec
+from tests.images import difference, drawing, encode, spec
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "ICO", "PDF", "PPM", "JPEG2000", "TGA"])
 def test_what_pillow_could_read_but_is_not_accepted_is_refused(kind: str) -> None:
     with pytest.raises(UnsupportedImage):
-        decode(encode(picture(), kind), spec())
+        decode(encode(drawing(), kind), spec())
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_bare_signature_is_broken(header: bytes) -> None:
 
 def test_a_jpeg_of_a_thousand_scans_is_refused_for_each_passes_over_every_pixel() -> None:
     """At 64 MP a scan of 95 bytes costs 40 ms: an upload of 10 MB would keep a core busy for an hour."""
-    file = encode(picture(64, 48), "JPEG", progressive=True)
+    file = encode(drawing(64, 48), "JPEG", progressive=True)
     last = file.rindex(b"\xff\xda")
     assert decode(file, spec()).format == "JPEG"
     assert 2 <= file.count(b"\xff\xda") <= 20
@@ -37,14 +37,14 @@ def test_a_jpeg_of_a_thousand_scans_is_refused_for_each_passes_over_every_pixel(
 
 
 def test_what_looks_like_scans_in_a_photos_metadata_does_not_count() -> None:
-    plain = encode(picture(64, 48), "JPEG")
+    plain = encode(drawing(64, 48), "JPEG")
     metadata = b"\xff\xda" * 30_000
     annotated = plain[:2] + b"\xff\xed" + struct.pack(">H", len(metadata) + 2) + metadata + plain[2:]
     assert difference(decode(annotated, spec()), decode(plain, spec())) == 0
 
 
 def test_a_jpeg_of_thousands_of_segments_is_refused() -> None:
-    plain = encode(picture(), "JPEG")
+    plain = encode(drawing(), "JPEG")
     segment = b"\xff\xe5\x00\x02"
     assert decode(plain[:2] + segment * 900 + plain[2:], spec()).format == "JPEG"
     with pytest.raises(BrokenImage, match="segments"):
@@ -53,28 +53,28 @@ def test_a_jpeg_of_thousands_of_segments_is_refused() -> None:
 
 def _chunks(count: int, kind: bytes = b"prVt") -> bytes:
     chunk = struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
-    plain = encode(picture(), "PNG")
+    plain = encode(drawing(), "PNG")
     return plain[:33] + chunk * count + plain[33:]
 
 
 @pytest.mark.parametrize(
     ("data", "quick"),
     [
-        (encode(picture(), "JPEG"), True),
-        (encode(picture(), "PNG"), True),
-        (encode(picture(), "JPEG", orientation=6), True),
+        (encode(drawing(), "JPEG"), True),
+        (encode(drawing(), "PNG"), True),
+        (encode(drawing(), "JPEG", orientation=6), True),
         (_chunks(20), True),
         (_chunks(5000), False),
         (_chunks(1, b"iTXt"), False),
         (_chunks(1, b"eXIf"), False),
-        (encode(picture(), "JPEG", progressive=True), False),
-        (encode(picture(), "JPEG")[:2] + b"\xff\xe1\x20\x02" + bytes(8192) + encode(picture(), "JPEG")[2:], False),
-        (encode(picture(), "JPEG")[:2] + b"\xff\xe5\x00\x02" * 100 + encode(picture(), "JPEG")[2:], False),
-        (encode(picture(), "JPEG", icc_profile=b"x" * 200), False),
-        (encode(picture(), "BMP"), False),
-        (encode(picture(), "GIF"), False),
-        (encode(picture(), "TIFF"), False),
-        (encode(picture(), "WEBP"), False),
+        (encode(drawing(), "JPEG", progressive=True), False),
+        (encode(drawing(), "JPEG")[:2] + b"\xff\xe1\x20\x02" + bytes(8192) + encode(drawing(), "JPEG")[2:], False),
+        (encode(drawing(), "JPEG")[:2] + b"\xff\xe5\x00\x02" * 100 + encode(drawing(), "JPEG")[2:], False),
+        (encode(drawing(), "JPEG", icc_profile=b"x" * 200), False),
+        (encode(drawing(), "BMP"), False),
+        (encode(drawing(), "GIF"), False),
+        (encode(drawing(), "TIFF"), False),
+        (encode(drawing(), "WEBP"), False),
         (b"\x89PNG\r\n\x1a\n", True),  # quickly refused
         (b"", False),
     ],

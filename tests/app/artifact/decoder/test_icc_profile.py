@@ -1,4 +1,4 @@
-"""The decoder and colour profiles: a picture is what a viewer shows, and a damaged profile is none."""
+"""The decoder and colour profiles: an image is what a viewer shows, and a damaged profile is none."""
 
 import io
 import struct
@@ -9,14 +9,14 @@ import pytest
 from PIL import Image, ImageCms
 
 from app.artifact.decoder.decode import decode, display
-from tests.pictures import difference, encode, picture, spec
+from tests.images import difference, drawing, encode, spec
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 WIDE = {b"rXYZ": (0.79767, 0.28804, 0.0), b"gXYZ": (0.13519, 0.71188, 0.0), b"bXYZ": (0.03134, 0.00009, 0.82491)}
 P3 = {b"rXYZ": (0.51512, 0.2412, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189), b"bXYZ": (0.15710, 0.06657, 0.78407)}
 RED, BLUE = (0.43607, 0.22249, 0.01392), (0.14307, 0.06061, 0.71410)  # sRGB's, adapted to D50
 PROFILES = {"wide gamut": WIDE, "Display P3": P3, "red and blue swapped": {b"rXYZ": BLUE, b"bXYZ": RED}}
-SHOWN = picture(320, 240, seed=5)
+SHOWN = drawing(320, 240, seed=5)
 
 
 def _with_primaries(primaries: dict[bytes, tuple[float, ...]]) -> bytes:
@@ -41,7 +41,7 @@ def _grey_profile(gamma: float) -> bytes:
 
 
 def _profiled(profile: bytes, kind: str, shown: Image.Image = SHOWN, **options: Any) -> bytes:
-    """The picture converted to that profile and carrying it: a viewer shows what it showed before."""
+    """The image converted to that profile and carrying it: a viewer shows what it showed before."""
     target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     changed = ImageCms.profileToProfile(shown, SRGB, target, outputMode="RGB")
     assert changed is not None
@@ -50,7 +50,7 @@ def _profiled(profile: bytes, kind: str, shown: Image.Image = SHOWN, **options: 
 
 @pytest.mark.parametrize("primaries", PROFILES.values(), ids=PROFILES)
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_a_picture_with_a_profile_is_what_a_viewer_shows(kind: str, primaries: dict[bytes, tuple[float, ...]]) -> None:
+def test_an_image_with_a_profile_is_what_a_viewer_shows(kind: str, primaries: dict[bytes, tuple[float, ...]]) -> None:
     profile, lossless = _with_primaries(primaries), {"WEBP": {"lossless": True}}.get(kind, {})
     file = _profiled(profile, kind, **lossless)
     with Image.open(io.BytesIO(file)) as stored:
@@ -67,7 +67,7 @@ def test_a_picture_with_a_profile_is_what_a_viewer_shows(kind: str, primaries: d
 
 
 @pytest.mark.parametrize("primaries", PROFILES.values(), ids=PROFILES)
-def test_converting_the_small_picture_gives_what_converting_the_large_one_gives(
+def test_converting_the_small_image_gives_what_converting_the_large_one_gives(
     primaries: dict[bytes, tuple[float, ...]],
 ) -> None:
     profile = _with_primaries(primaries)
@@ -79,7 +79,7 @@ def test_converting_the_small_picture_gives_what_converting_the_large_one_gives(
         assert np.abs(found - decode(plain, spec(side, side)).pixels).mean() < 1
 
 
-def test_a_grey_profile_is_that_of_a_grey_picture_only() -> None:
+def test_a_grey_profile_is_that_of_a_grey_image_only() -> None:
     grey, profile = SHOWN.convert("L"), _grey_profile(1.0)  # linear light
     stored = np.asarray(grey).astype(float) / 255
     expected = np.where(stored <= 0.0031308, stored * 12.92, 1.055 * stored ** (1 / 2.4) - 0.055) * 255
@@ -87,7 +87,7 @@ def test_a_grey_profile_is_that_of_a_grey_picture_only() -> None:
     assert np.abs(found - expected).max() <= 2
     clear = grey.convert("LA")
     assert np.abs(decode(encode(clear, icc_profile=profile), spec(320, 240)).pixels[..., 0] - expected).max() <= 2
-    # of another kind of colours than the picture's it says nothing
+    # of another kind of colours than the image's it says nothing
     assert difference(decode(encode(SHOWN, icc_profile=profile), spec()), decode(encode(SHOWN), spec())) == 0
     wide = _with_primaries(WIDE)
     assert difference(decode(encode(grey, icc_profile=wide), spec()), decode(encode(grey), spec())) == 0
@@ -123,7 +123,7 @@ def test_clear_pixels_are_white_in_every_profile() -> None:
 @pytest.mark.parametrize("size", [(640, 320), (2000, 1000)], ids=["below 1 MP", "above"])
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "LAB"])
 def test_padding_is_grey_and_what_it_surrounds_is_converted(mode: str, size: tuple[int, int]) -> None:
-    """Above a megapixel the picture is converted once it is small: not together with what is laid around it."""
+    """Above a megapixel the image is converted once it is small: not together with what is laid around it."""
     colour = {"RGB": (60, 200, 60), "CMYK": (200, 20, 30, 0), "LAB": (120, 60, 200)}[mode]
     profile = {"icc_profile": _with_primaries(WIDE)} if mode == "RGB" else {}
     file = encode(Image.new(mode, size, colour), "PNG" if mode == "RGB" else "TIFF", **profile)

@@ -1,4 +1,4 @@
-"""The decoder: pictures come out as they are displayed, and the geometry says where in that each pixel lies."""
+"""The decoder: images come out as they are displayed, and the geometry says where in that each pixel lies."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.artifact.decoder import decode as decoder
 from app.artifact.decoder.decode import InputSpec, decode
-from tests.pictures import ORIENTATION, Pixels, chunk, difference, encode, picture, png, rows, spec
+from tests.images import ORIENTATION, Pixels, chunk, difference, drawing, encode, png, rows, spec
 
 WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF")
 EXACT: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
@@ -35,31 +35,31 @@ def turned(stored: Image.Image, orientation: int) -> Image.Image:
 
 
 def as_stored(image: Image.Image, kind: str) -> Image.Image:
-    """What the encoder left of a picture."""
+    """What the encoder left of an image."""
     with Image.open(io.BytesIO(encode(image, kind, **EXACT.get(kind, {})))) as stored:
         return stored.convert("RGB")
 
 
 @pytest.mark.parametrize("orientation", TURN)
 @pytest.mark.parametrize("kind", WITH_EXIF)
-def test_a_rotated_file_decodes_like_the_same_picture_turned_by_hand(kind: str, orientation: int) -> None:
+def test_a_rotated_file_decodes_like_the_same_image_turned_by_hand(kind: str, orientation: int) -> None:
     for size in ((64, 48), (37, 91)):
-        rotated = encode(picture(*size), kind, orientation, **EXACT.get(kind, {}))
-        upright = encode(turned(as_stored(picture(*size), kind), orientation))
+        rotated = encode(drawing(*size), kind, orientation, **EXACT.get(kind, {}))
+        upright = encode(turned(as_stored(drawing(*size), kind), orientation))
         for model in (spec(20, 12, 0.875), spec(9, 30), spec(16, 16, bicubic=True)):
             found, expected = decode(rotated, model), decode(upright, model)
             assert difference(found, expected) <= 1  # the two directions are resized in the other order, in 8 bits
             assert found.geometry == expected.geometry
 
 
-def test_the_eight_orientations_of_one_file_are_eight_different_pictures() -> None:
-    answers = [decode(encode(picture(), "JPEG", orientation), spec(16, 16)).pixels for orientation in TURN]
+def test_the_eight_orientations_of_one_file_are_eight_different_images() -> None:
+    answers = [decode(encode(drawing(), "JPEG", orientation), spec(16, 16)).pixels for orientation in TURN]
     assert len({answer.tobytes() for answer in answers}) == 8
 
 
 @pytest.mark.parametrize("orientation", TURN)
 def test_a_rotated_photo_that_is_decoded_at_reduced_scale_is_still_turned(orientation: int) -> None:
-    stored = picture(1200, 800)
+    stored = drawing(1200, 800)
     found = decode(encode(stored, "JPEG", orientation, quality=95), spec(24, 16, 0.875))
     expected = decode(encode(turned(stored, orientation)), spec(24, 16, 0.875))
     assert difference(found, expected) <= 4
@@ -67,7 +67,7 @@ def test_a_rotated_photo_that_is_decoded_at_reduced_scale_is_still_turned(orient
 
 
 def test_an_orientation_chunk_behind_the_pixels_of_a_png_counts() -> None:
-    file = encode(picture(), "PNG", 6)
+    file = encode(drawing(), "PNG", 6)
     start = file.index(b"eXIf") - 4
     end = start + 12 + int.from_bytes(file[start : start + 4])
     moved = file[:start] + file[end:-12] + file[start:end] + file[-12:]
@@ -78,12 +78,12 @@ def test_an_orientation_chunk_behind_the_pixels_of_a_png_counts() -> None:
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
 def test_an_orientation_outside_1_to_8_means_upright(value: int) -> None:
-    assert difference(decode(encode(picture(), "JPEG", value), spec()), decode(encode(picture(), "JPEG"), spec())) == 0
+    assert difference(decode(encode(drawing(), "JPEG", value), spec()), decode(encode(drawing(), "JPEG"), spec())) == 0
 
 
 @pytest.mark.parametrize("exif", [b"", b"garbage", b"II*\x00", b"MM\x00*\xff\xff\xff\xff"])
 def test_a_damaged_exif_block_does_not_make_a_good_png_bad(exif: bytes) -> None:
-    pixels = np.asarray(picture(24, 18))
+    pixels = np.asarray(drawing(24, 18))
     damaged, plain = (png(24, 18, 8, 2, rows(pixels), *extra) for extra in ([chunk(b"eXIf", exif)], []))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Corrupt EXIF data")
@@ -94,7 +94,7 @@ def test_a_damaged_exif_block_does_not_make_a_good_png_bad(exif: bytes) -> None:
     "exif", [b"", b"garbage", b"II*\x00", b"II*\x00\x08\x00\x00\x00\x05\x00\x12\x01", b"MM\x00*\xff\xff\xff\xff"]
 )
 def test_a_damaged_exif_block_does_not_make_a_good_photo_bad(exif: bytes) -> None:
-    plain = encode(picture(), "JPEG")
+    plain = encode(drawing(), "JPEG")
     segment = b"Exif\x00\x00" + exif
     damaged = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
     with warnings.catch_warnings():
@@ -135,7 +135,7 @@ def test_geometry_is_the_centred_crop_in_displayed_pixels(
 @pytest.mark.parametrize("orientation", TURN)
 @pytest.mark.parametrize(("kind", "size"), [("PNG", (180, 120)), ("JPEG", (1800, 1200))])
 def test_geometry_leads_every_model_pixel_back_to_its_place(kind: str, size: tuple[int, int], orientation: int) -> None:
-    """The displayed picture's red is x and its green is y; so each model pixel says where it comes from."""
+    """The displayed image's red is x and its green is y; so each model pixel says where it comes from."""
     width, height = size
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
     shown = np.stack([x * 255, y * 255, np.full_like(x, 128)], axis=2).round().astype(np.uint8)
@@ -150,7 +150,7 @@ def test_geometry_leads_every_model_pixel_back_to_its_place(kind: str, size: tup
 
 
 def test_the_crop_keeps_the_models_share_of_the_shorter_side() -> None:
-    """A white picture in a black frame of 1/16 on each side; antialiasing carries a little across the crop's edge."""
+    """A white image in a black frame of 1/16 on each side; antialiasing carries a little across the crop's edge."""
     framed = Image.new("L", (160, 160), "black")
     framed.paste("white", (10, 10, 150, 150))
     corners = {share: int(decode(encode(framed), spec(16, 16, share)).pixels[0, 0, 0]) for share in (0.875, 1.0)}
@@ -159,7 +159,7 @@ def test_the_crop_keeps_the_models_share_of_the_shorter_side() -> None:
 
 
 @pytest.mark.parametrize("side", [7, 28, 100, 224, 299])
-def test_no_size_of_picture_rounds_the_crop_beyond_its_edge(side: int) -> None:
+def test_no_size_of_image_rounds_the_crop_beyond_its_edge(side: int) -> None:
     for size in (*range(1, 130), 176, 225, 450, 900):
         assert decode(encode(Image.new("L", (size, size + 3))), spec(side, side)).pixels.shape == (side, side, 3)
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.artifact.decoder.decode import BrokenImage, decode
 from tests.app.artifact.decoder.formats.plain_files import JPEG, PNG, RGB
-from tests.pictures import chunk, encode, spec
+from tests.images import chunk, encode, spec
 
 SAYINGS = {
     "JPEG of 12 bits": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "12-bit"),
@@ -25,7 +25,7 @@ SAYINGS = {
 
 
 @pytest.mark.parametrize(("file", "words"), SAYINGS.values(), ids=SAYINGS)
-def test_a_refusal_is_about_the_picture_and_not_about_objects(file: bytes, words: str) -> None:
+def test_a_refusal_is_about_the_image_and_not_about_objects(file: bytes, words: str) -> None:
     with pytest.raises(BrokenImage, match=words) as refusal:
         decode(file, spec())
     assert not any(word in str(refusal.value) for word in ("argument", "NoneType", "object", "index", "unpack"))

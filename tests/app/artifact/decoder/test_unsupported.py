@@ -19,9 +19,9 @@ from PIL import Image
 
 from app.artifact.decoder import unsupported
 from app.artifact.decoder.decode import ACCEPTED, UnsupportedImage, decode
-from tests.pictures import encode, picture, spec
+from tests.images import drawing, encode, spec
 
-JPEG, PNG, GIF = (encode(picture(90, 70), kind) for kind in ("JPEG", "PNG", "GIF"))
+JPEG, PNG, GIF = (encode(drawing(90, 70), kind) for kind in ("JPEG", "PNG", "GIF"))
 BASE64 = base64.b64encode(JPEG)
 FORM = b'--XbX\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n' + JPEG + b"\r\n--XbX--\r\n"
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
@@ -88,7 +88,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a blob's URL": (b"blob:http://localhost/6f1", "a URL"),
     "a bucket's URL": (b"s3://bucket/cat.jpg\n", "a URL"),
     "a file's name": (b"@cat.jpg", "a file's name"),
-    "a path": (b"/home/me/pictures/cat.JPEG\n", "a file's name"),
+    "a path": (b"/home/me/images/cat.JPEG\n", "a file's name"),
     "JSON with a url": (b'{"url": "https://example.com/cat.jpg"}', "is JSON"),
     "JSON with base64": (json.dumps({"instances": [{"b64": BASE64.decode()}]}, indent=2).encode(), "is JSON"),
     "a JSON list of numbers": (json.dumps(list(JPEG)).encode(), "is JSON"),
@@ -101,13 +101,13 @@ FILES: dict[str, tuple[bytes, str]] = {
     "JavaScript's text of an object": (b"[object File]", "the text that JavaScript prints"),
     "short base64 that is padded": (b"aGVsbG8gd29ybGQ=", "no known image type: it is text;"),
     "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS"),
-    # --- pictures that were text on their way
+    # --- images that were text on their way
     "a JPEG read as UTF-8": (JPEG.decode("utf-8", "replace").encode(), "read as UTF-8 text"),
     "a PNG read as UTF-8": (PNG.decode("utf-8", "replace").encode(), "read as UTF-8 text"),
-    "a WebP read as UTF-8": (encode(picture(), "WEBP").decode("utf-8", "replace").encode(), "read as UTF-8 text"),
+    "a WebP read as UTF-8": (encode(drawing(), "WEBP").decode("utf-8", "replace").encode(), "read as UTF-8 text"),
     "a GIF read as UTF-8": (GIF.decode("utf-8", "replace").encode(), "read as UTF-8 text"),
-    "a BMP read as UTF-8": (encode(picture(), "BMP").decode("utf-8", "replace").encode(), "read as UTF-8 text"),
-    "a TIFF read as UTF-8": (encode(picture(), "TIFF").decode("utf-8", "replace").encode(), "read as UTF-8 text"),
+    "a BMP read as UTF-8": (encode(drawing(), "BMP").decode("utf-8", "replace").encode(), "read as UTF-8 text"),
+    "a TIFF read as UTF-8": (encode(drawing(), "TIFF").decode("utf-8", "replace").encode(), "read as UTF-8 text"),
     "a JPEG read as Latin-1": (JPEG.decode("latin-1").encode(), "read as UTF-8 text"),
     "a PNG read as Latin-1": (PNG.decode("latin-1").encode(), "read as UTF-8 text"),
     "a PNG whose CRLF became LF": (PNG.replace(b"\r\n", b"\n"), "a PNG whose line ends were changed"),
@@ -159,15 +159,15 @@ FILES: dict[str, tuple[bytes, str]] = {
     "AVIF": (iso(b"avif", b"mif1", b"miaf"), "is AVIF;"),
     "AVIF, a sequence": (iso(b"avis", b"msf1"), "is AVIF;"),
     "AVIF of a brand that says little": (iso(b"mif1", b"avif", b"miaf"), "is AVIF;"),
-    "AVIF by Pillow": (encode(picture(), "AVIF"), "is AVIF;"),
-    # --- other pictures
+    "AVIF by Pillow": (encode(drawing(), "AVIF"), "is AVIF;"),
+    # --- other images
     "PDF": (b"%PDF-1.7\n", "is PDF"),
     "PDF behind junk": (b"\xffjunk\n" * 9 + b"%PDF-1.4\n", "is PDF"),
-    "PDF by Pillow": (encode(picture(), "PDF"), "is PDF"),
+    "PDF by Pillow": (encode(drawing(), "PDF"), "is PDF"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0", "is PostScript"),
-    "ICO": (encode(picture(), "ICO"), "is ICO"),
-    "PNM": (encode(picture(), "PPM"), "is PNM"),
-    "JPEG 2000": (encode(picture(), "JPEG2000"), "is JPEG 2000"),
+    "ICO": (encode(drawing(), "ICO"), "is ICO"),
+    "PNM": (encode(drawing(), "PPM"), "is PNM"),
+    "JPEG 2000": (encode(drawing(), "JPEG2000"), "is JPEG 2000"),
     "a JPEG 2000 codestream": (b"\xff\x4f\xff\x51\x00\x2f", "is JPEG 2000"),
     "JPEG XL": (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "is JPEG XL"),
     "a JPEG XL codestream": (b"\xff\x0a\xfa\x7f\x01", "is JPEG XL"),
@@ -176,7 +176,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "Radiance HDR": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "is Radiance HDR"),
     "DDS": (b"DDS \x7c" + bytes(99), "is DDS"),
     "QOI": (b"qoif\x00\x00\x00\x10", "is QOI"),
-    "TGA": (encode(picture(), "TGA"), "is TGA"),
+    "TGA": (encode(drawing(), "TGA"), "is TGA"),
     "DICOM": (bytes(128) + b"DICM" + bytes(99), "is DICOM"),
     "RAF": (b"FUJIFILMCCD-RAW " + bytes(99), "camera RAW (RAF)"),
     "ORF": (b"IIRO\x08\x00\x00\x00" + bytes(99), "camera RAW (ORF)"),
@@ -210,7 +210,7 @@ def test_a_foreign_file_is_refused_by_its_name(file: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_tiff_with_a_preview_behind_it_or_of_many_pages_is_no_raw(order: str) -> None:
-    """Only what comes first counts: Pillow writes the picture first, and so do pyramids of scanners."""
+    """Only what comes first counts: Pillow writes the image first, and so do pyramids of scanners."""
     assert unsupported.raw_in_tiff(tiff(order, (254, 4, 0), (262, 3, 2), (330, 4, 99))) == ""
     assert unsupported.raw_in_tiff(tiff(order, (254, 4, 1), (262, 3, 2))) == ""
     assert unsupported.raw_in_tiff(tiff(order)[:9]) == ""

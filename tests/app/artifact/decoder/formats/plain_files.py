@@ -1,9 +1,9 @@
 """Files with nothing odd about them, for tests that add something."""
 
 from app.artifact.decoder.decode import decode
-from tests.pictures import difference, encode, picture, spec
+from tests.images import difference, drawing, encode, spec
 
-RGB = picture(40, 30, seed=5)
+RGB = drawing(40, 30, seed=5)
 PNG, JPEG, GIF = (encode(RGB, kind) for kind in ("PNG", "JPEG", "GIF"))
 PROGRESSIVE = encode(RGB, "JPEG", progressive=True)
 

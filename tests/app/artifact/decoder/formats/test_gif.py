@@ -6,7 +6,7 @@ import pytest
 
 from app.artifact.decoder.decode import BrokenImage, decode
 from tests.app.artifact.decoder.formats.plain_files import GIF, RGB, same
-from tests.pictures import difference, encode, spec
+from tests.images import difference, encode, spec
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from app.artifact.decoder.decode import BrokenImage, decode
 from tests.app.artifact.decoder.formats.plain_files import JPEG, PROGRESSIVE, RGB, same
-from tests.pictures import encode, picture, spec
+from tests.images import drawing, encode, spec
 
 
 def _segment(code: int, content: bytes) -> bytes:
@@ -80,13 +80,13 @@ JPEGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_jpeg_without_its_end_marker_is_whole(mode: str, options: dict[str, Any], end: bytes) -> None:
     for size in ((40, 30), (333, 200), (1200, 801)):
-        file = encode(picture(*size, seed=1).convert(mode), "JPEG", **options)
+        file = encode(drawing(*size, seed=1).convert(mode), "JPEG", **options)
         same(file[:-2] + end, file)
 
 
 @pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
 def test_a_jpeg_that_ends_in_its_pixels_stays_refused(options: dict[str, Any]) -> None:
-    file = encode(picture(333, 200, seed=1), "JPEG", **options)
+    file = encode(drawing(333, 200, seed=1), "JPEG", **options)
     start, chance = file.index(b"\xff\xda") + 14, random.Random(0)
     scans = [at for at in range(start, len(file)) if file[at : at + 2] in (b"\xff\xda", b"\xff\xc4", b"\xff\xd1")]
     for cut in [*scans, *(chance.randrange(start, len(file) - 40) for _ in range(40))]:

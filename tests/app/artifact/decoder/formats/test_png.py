@@ -10,7 +10,7 @@ import pytest
 
 from app.artifact.decoder.decode import BrokenImage, decode
 from tests.app.artifact.decoder.formats.plain_files import PNG, RGB, same
-from tests.pictures import chunk, encode, spec
+from tests.images import chunk, encode, spec
 
 ANCILLARY = [b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI", b"zTXt", b"tEXt", b"iTXt", b"acTL", b"fcTL"]
 ANCILLARY += [

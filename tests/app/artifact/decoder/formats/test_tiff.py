@@ -1,4 +1,4 @@
-"""The decoder and TIFF: every layout gives its picture, or is refused by its name; none gives another picture."""
+"""The decoder and TIFF: every layout gives its image, or is refused by its name; none gives another image."""
 
 import itertools
 from collections import Counter
@@ -30,17 +30,17 @@ from tests.app.artifact.decoder.formats.tiffs import (
     Layout,
     tiff,
 )
-from tests.pictures import difference, encode, picture, spec
+from tests.images import difference, drawing, encode, spec
 
 Values = NDArray[Any]
 WIDTH, HEIGHT = 21, 11  # neither a multiple of a tile, of a strip nor of 8
-RGB = np.asarray(picture(WIDTH, HEIGHT, seed=5))
-GREY = np.asarray(picture(WIDTH, HEIGHT, seed=5).convert("L"))[..., None]
+RGB = np.asarray(drawing(WIDTH, HEIGHT, seed=5))
+GREY = np.asarray(drawing(WIDTH, HEIGHT, seed=5).convert("L"))[..., None]
 RAMP = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))[..., None]  # of alpha
 
 
 class Kind(NamedTuple):
-    """Samples as they are in the file, and the picture that they are, 0..255; None: it may only be refused."""
+    """Samples as they are in the file, and the image that they are, 0..255; None: it may only be refused."""
 
     layout: Layout
     samples: Values
@@ -141,7 +141,7 @@ def _name(kind: Kind) -> str:
 
 
 @pytest.mark.parametrize("kind", [*_kinds(), *_other_kinds()], ids=_name)
-def test_every_layout_gives_its_picture_or_is_refused_by_name(kind: Kind) -> None:
+def test_every_layout_gives_its_image_or_is_refused_by_name(kind: Kind) -> None:
     """Depth x photometric x planes x compression x predictor x byte order x bit order x strips, tiles, BigTIFF."""
     outcomes: Counter[str] = Counter()
     for layout in _layouts(kind):
@@ -167,7 +167,7 @@ def test_every_layout_gives_its_picture_or_is_refused_by_name(kind: Kind) -> Non
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "lzma", "zstd", "tiff_lzw", "packbits"])
 def test_compressions_that_a_library_writes_lose_nothing(compression: str) -> None:
     mode = "1" if compression in ("group3", "group4", "tiff_ccitt") else "RGB"
-    shown = picture(WIDTH, HEIGHT, seed=5).convert(mode)
+    shown = drawing(WIDTH, HEIGHT, seed=5).convert(mode)
     file = encode(shown, "TIFF", compression=compression)
     assert difference(decode(file, spec(WIDTH, HEIGHT)), np.asarray(shown.convert("RGB"))) == 0
 
@@ -199,7 +199,7 @@ TAGS: dict[str, tuple[int, int, Sequence[int]]] = {
 
 
 @pytest.mark.parametrize("tag", TAGS.values(), ids=TAGS)
-def test_no_tag_that_decoding_does_without_costs_a_picture(tag: tuple[int, int, Sequence[int]]) -> None:
+def test_no_tag_that_decoding_does_without_costs_an_image(tag: tuple[int, int, Sequence[int]]) -> None:
     for order, compression, big in (("<", RAW, False), (">", RAW, False), ("<", DEFLATE, False), ("<", RAW, True)):
         file = tiff(RGB, Layout(TRUE_COLOUR, 8, order, compression=compression, big=big, more=(tag,)))
         assert difference(decode(file, spec(WIDTH, HEIGHT)), RGB) == 0

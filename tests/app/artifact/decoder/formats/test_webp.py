@@ -7,7 +7,7 @@ from PIL import Image
 
 from app.artifact.decoder.decode import decode
 from tests.app.artifact.decoder.formats.plain_files import PNG, RGB, same
-from tests.pictures import difference, encode, spec
+from tests.images import difference, encode, spec
 
 
 def _riff(*chunks: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Pictures that tests make: drawn with a seed and encoded, or PNGs by hand; and what a model wants of them."""
+"""Images that tests make: drawn with a seed and encoded, or PNGs by hand; and what a model wants of them."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ ORIENTATION = 0x0112
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 
-def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+def drawing(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
     """Coloured clouds with a few shapes, RGB."""
     return draw(width, height, np.random.default_rng(seed))
 
