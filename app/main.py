@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from app import settings
+from app import DISTRIBUTION, settings
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
 from app.http import openapi
@@ -79,7 +79,7 @@ def create_app(chosen: Settings, served: Served) -> Observability:
 
     api = FastAPIOffline(
         title="Sightglass",
-        version=version("sightglass"),
+        version=version(DISTRIBUTION),
         description=f"Image classification with {served.manifest.name} {served.manifest.version}.",
         docs_url="/docs",
         redoc_url=None,

@@ -217,7 +217,7 @@ def _score(one: Experiment, out: Path) -> dict[str, Any]:
 def _sightglass(*arguments: str) -> None:
     command = ["sightglass", *arguments]
     print(shlex.join(command), file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "sightglass.cli.main", *arguments, "--quiet"], check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-m", "sightglass", *arguments, "--quiet"], check=True, stdout=sys.stderr)
 
 
 def _lines(scores: Iterable[tuple[Experiment, dict[str, Any]]]) -> list[str]:

@@ -125,7 +125,7 @@ def _large(wanted: str, folder: Path) -> Path:
 
 def sightglass(*arguments: object, seconds: float | None = None) -> str:
     """What the command writes to stdout; ended as by Ctrl-C after so many seconds. Raises RuntimeError with its end."""
-    command = [sys.executable, "-m", "sightglass.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "sightglass", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             said, told = process.communicate(timeout=seconds)

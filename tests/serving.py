@@ -60,13 +60,13 @@ def serving(artifact: Path, folder: Path, **settings: object) -> Iterator[Server
             [sys.executable, "-m", "app"], env=environment(artifact, **settings), stderr=stderr, stdout=stderr
         )
     try:
-        yield Server(_wait_until_listening(process, log), process, log)
+        yield Server(wait_until_listening(process, log), process, log)
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> str:
+def wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         text = log.read_text()

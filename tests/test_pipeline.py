@@ -21,7 +21,7 @@ DEFAULT = ROOT / "exports/cifar10/1"
 
 def sightglass(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command as its own process."""
-    command = [sys.executable, "-m", "sightglass.cli.main", *(str(word) for word in words)]
+    command = [sys.executable, "-m", "sightglass", *(str(word) for word in words)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=300, env=os.environ | environment
     )

@@ -30,11 +30,11 @@ from training.metrics import label_errors, plots
 from training.metrics.classification import ClassScore, Evaluation, Floats
 from training.models.servable import Servable
 from training.runs import checkpoint, trained_model
+from training.runs.trained_model import RECORDED
 from training.variants.gates import EagerEngine, probabilities_of
 
 SUSPECTS = "suspects.csv"
 _HEADER = ["class", "n", "precision", "recall", "F1", "most often called"]
-RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of its files' sha256 sums
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from training.data import pixels
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.errors import Refused, TrainingError
-from training.evaluate import RECORDED
 from training.learning.learner import use_cores
 from training.metrics.classification import Evaluation, accuracy
 from training.models.servable import Servable
 from training.runs import mlflow
 from training.runs.checkpoint import Run
+from training.runs.trained_model import RECORDED
 from training.variants import gates
 from training.variants.calibration import Calibrated, calibrated
 from training.variants.gates import EagerEngine, Verdict, answers_of, probabilities_of
@@ -214,7 +214,7 @@ def _self_test_in_a_fresh_process(folder: Path) -> float:
     """What `sightglass verify` says about the folder before it gets its name. Raises Refused; returns seconds."""
     started = time.perf_counter()
     done = subprocess.run(  # noqa: S603  # our own command
-        [sys.executable, "-m", "sightglass.cli.main", "verify", str(folder)],
+        [sys.executable, "-P", "-m", "sightglass", "verify", str(folder)],
         capture_output=True,
         text=True,
         check=False,

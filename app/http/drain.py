@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from app.inference.classifier import Classifier
+
 
 class Drain:
     """Between SIGTERM and the end of listening. `draining`: load balancers and clients should find another replica.
@@ -45,3 +47,8 @@ class Drain:
         finally:
             loop.remove_signal_handler(signal.SIGTERM)
             signal.signal(signal.SIGTERM, server_stops)
+
+
+def why_not_ready(classifier: Classifier, drain: Drain) -> str:
+    """Why images are better sent elsewhere; empty while they are welcome."""
+    return classifier.why_not_ready() or ("Stopping." if drain.draining else "")

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from app import DISTRIBUTION
 from app.errors import Problem
-from app.http.drain import Drain
+from app.http.drain import Drain, why_not_ready
 from app.http.openapi import protocol_errors
 from app.inference.classifier import Classifier
 from app.open_inference.models import Model
-from app.routes.health import why_not_ready
 
 TAGS: list[Any] = ["Open Inference Protocol v2"]
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
@@ -44,7 +44,7 @@ def router(classifier: Classifier, drain: Drain, models: Mapping[str, Model]) ->
     @routes.get("/", include_in_schema=False)
     async def server() -> dict[str, Any]:
         """Which extensions of the protocol are spoken here."""
-        return {"name": "sightglass", "version": version("sightglass"), "extensions": EXTENSIONS}
+        return {"name": "sightglass", "version": version(DISTRIBUTION), "extensions": EXTENSIONS}
 
     @routes.get("/health/live", responses=protocol_errors(503))
     async def live() -> JSONResponse:

@@ -4,15 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app.http.drain import Drain
+from app.http.drain import Drain, why_not_ready
 from app.http.openapi import HEALTHY, UNHEALTHY, example
 from app.http.schemas import Health
 from app.inference.classifier import Classifier
-
-
-def why_not_ready(classifier: Classifier, drain: Drain) -> str:
-    """Why images are better sent elsewhere; empty while they are welcome."""
-    return classifier.why_not_ready() or ("Stopping." if drain.draining else "")
 
 
 def router(classifier: Classifier, drain: Drain) -> APIRouter:

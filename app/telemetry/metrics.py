@@ -15,7 +15,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from app import machine
+from app import DISTRIBUTION, machine
 from app.artifact.manifest import FILE, fingerprint
 from app.errors import PROBLEMS
 from app.inference.loading import Served
@@ -206,7 +206,7 @@ class Metrics:
         model.labels(manifest.name, str(manifest.version), served.variant, digest).set(1)
         build = self._gauge("build_info", "What serves it.", "livemax", "version", "engine_version")
         library = "torch" if served.variant == "torchscript" else "onnxruntime"
-        build.labels(version("sightglass"), f"{library} {version(library)}").set(1)
+        build.labels(version(DISTRIBUTION), f"{library} {version(library)}").set(1)
         self._gauge("queue_capacity_images", "Places, see MAX_QUEUE.", "livesum").set(queue_capacity)
         selftest = "selftest_max_probability_difference"
         self._gauge(selftest, "To the checkpoint, on the golden images.", "livemax").set(served.difference)

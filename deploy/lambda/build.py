@@ -82,7 +82,7 @@ def copy_ours(folder: Path, artifact: Path) -> None:
     shutil.copytree(ROOT / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "deploy/lambda/handler.py", folder)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    about = folder / f"{project['name']}-{project['version']}.dist-info"
+    about = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     shutil.copytree(artifact, folder / "exports/cifar10/1")  # where SIGHTGLASS_MODEL points unless it is set

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from app import DISTRIBUTION
 from sightglass.cli import explain, serving
 from sightglass.cli.options import AsJson, NoProgress, Quiet, echo
 from sightglass.cli.options import print_json as _print_json
@@ -37,7 +38,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"sightglass {version('sightglass')}")
+        typer.echo(f"sightglass {version(DISTRIBUTION)}")
         raise typer.Exit
 
 
@@ -262,7 +263,3 @@ def _print_error(name: str, text: str) -> None:
     """One line, which a log keeps whole; on a terminal as many as it takes."""
     lines = wrapped(name, text, columns(sys.stderr)) if sys.stderr.isatty() else [name + escaped(text)]
     typer.echo("\n".join(lines), err=True)
-
-
-if __name__ == "__main__":
-    main()

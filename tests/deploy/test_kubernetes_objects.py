@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from app import DISTRIBUTION
 from tests.deploy.manifests import (
     MANIFESTS,
     NEEDS_KUBECTL,
@@ -213,7 +214,7 @@ def test_labels_and_images_are_of_this_version(documents: list[Document]) -> Non
     for document in documents:
         labels = document["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "sightglass", document["kind"]
-        assert labels["app.kubernetes.io/version"] == version("sightglass"), document["kind"]
+        assert labels["app.kubernetes.io/version"] == version(DISTRIBUTION), document["kind"]
         assert document["metadata"]["namespace"] == "sightglass", document["kind"]
     tag = container(documents)["image"].partition(":")[2]
-    assert tag.partition("-")[0] == version("sightglass")
+    assert tag.partition("-")[0] == version(DISTRIBUTION)

@@ -33,7 +33,7 @@ FULL = ["train", "digits", "--recipe", "digits", "--set", f"epochs={EPOCHS}", "-
 
 def start(*words: object) -> subprocess.Popen[str]:
     """`sightglass` in its own process, with one thread."""
-    command = [sys.executable, "-m", "sightglass.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "sightglass", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 

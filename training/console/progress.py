@@ -2,14 +2,16 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.console.terminal import columns, escaped, wrapped
-from training.data.pixels import Progress as Report
+
+Report = Callable[[int], None]
+"""Told how much of a long step is done."""
 
 
 class Talk:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from app import machine
 from app.artifact.decoder.decode import ImageError, InputSpec, decode
 from app.artifact.decoder.geometry import Geometry
+from training.console.progress import Report
 from training.data.dataset import Data, Sample
 from training.data.folders.layouts import SHAPE
 from training.data.statistics import Part, Summary
 from training.errors import TrainingError, reason
 
-Progress = Callable[[int], None]
 _File = tuple[str, str, Geometry | None]  # see _read
 _MOST_BYTES = 2**20  # of pixels at once: what a cache holds
 
@@ -66,7 +66,7 @@ def load(
     spec: InputSpec,
     recorded: Sequence[str] | None = None,
     memory: int | None = None,
-    progress: Progress = lambda _: None,
+    progress: Report = lambda _: None,
     summary: Summary | None = None,
 ) -> Pixels:
     """Read, hash and decode every file of a split, on all cores (Pillow and hashlib release the GIL).
@@ -113,7 +113,7 @@ def _read_all(
     samples: Sequence[Sample],
     spec: InputSpec,
     pixels: NDArray[np.uint8] | None,
-    progress: Progress,
+    progress: Report,
     summary: Summary | None,
 ) -> list[_File]:
     """Of each file what `_read` says; `pixels` takes the images."""

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app import machine
+from training.console.progress import Report
 from training.data.loader import batches, epoch_seed
-from training.data.pixels import Pixels, Progress
+from training.data.pixels import Pixels
 from training.errors import Stopped
 from training.learning import optim
 from training.models import freezing
@@ -89,7 +90,7 @@ class Learner:
         self.steps = state["steps"]
 
     def epoch(
-        self, pixels: Pixels, number: int, progress: Progress, stopping: Callable[[], bool] = lambda: False
+        self, pixels: Pixels, number: int, progress: Report, stopping: Callable[[], bool] = lambda: False
     ) -> EpochStats:
         """Train one epoch; order, augmentation and dropout follow from the recipe's seed and the epoch's number alone.
 

@@ -14,6 +14,8 @@ from training.models.heads import Network
 from training.recipes.recipe import Recipe, parse
 from training.runs import checkpoint
 
+RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of its files' sha256 sums
+
 
 @dataclass(frozen=True)
 class Trained:

@@ -15,9 +15,9 @@ from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
 from training.metrics.classification import Accuracy
 from training.models.layer_table import field_of
 from training.models.servable import Servable
-from training.report import Evidence
 from training.runs.checkpoint import Run
 from training.variants import gates
+from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
 
 

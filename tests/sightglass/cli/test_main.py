@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from app import DISTRIBUTION
 from tests.commands import Sightglass, alone
 from tests.training import colours
 from training.models.registry import MODELS
@@ -64,7 +65,7 @@ def test_no_name_reaches_the_terminal_raw(sightglass: Sightglass, colours_run: P
 
 
 def test_version(sightglass: Sightglass) -> None:
-    assert sightglass("--version").out == f"sightglass {version('sightglass')}\n"
+    assert sightglass("--version").out == f"sightglass {version(DISTRIBUTION)}\n"
 
 
 def test_models_lists_the_registry(sightglass: Sightglass) -> None:

@@ -1,0 +1,5 @@
+"""`python -m sightglass`."""
+
+from sightglass.cli.main import main
+
+main()
