@@ -1,22 +1,19 @@
 """What do people type? The `sightglass` command."""
 
-import importlib.util
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 
 def _find_own_parts() -> None:
-    """`app` and `training` are words that other projects use: take those beside this package, whatever the path says.
+    """`app` and `training` are words that other projects use: where theirs hide ours, ours come first.
 
-    Also in a process that multiprocessing spawns, which imports the command before what it is to run.
+    On the path and not in sys.modules, because a worker that is spawned inherits the path alone.
     """
     beside = Path(__file__).resolve().parents[2]
-    for name in ("app", "training"):
-        if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, beside / name / "__init__.py")
-            assert spec and spec.loader
-            sys.modules[name] = module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+    found = [find_spec(name) for name in ("app", "training")]
+    if not all(spec and spec.origin and Path(spec.origin).is_relative_to(beside) for spec in found):
+        sys.path.insert(0, str(beside))
 
 
 _find_own_parts()
