@@ -53,7 +53,8 @@ LABEL org.opencontainers.image.title="Sightglass" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-ENV PATH=/opt/venv/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# PYTHONSAFEPATH: a mounted /data may hold an `app` of its own
+ENV PATH=/opt/venv/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
 # relative paths, such as SIGHTGLASS_MODEL=exports/flowers/1, start here
 WORKDIR /data
 USER 10001:10001
