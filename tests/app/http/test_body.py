@@ -15,7 +15,7 @@ import pytest
 from app.errors import Problem
 from app.http.body import coding_of, inflating
 from app.settings import DEFAULT_MODEL
-from tests.app.open_inference.requests import HEADER
+from tests.app.open_inference.bodies import HEADER
 from tests.app.routes.batches import form
 from tests.images import drawing, encode
 from tests.serving import Server, serving

@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from app.errors import PROBLEMS
 from app.settings import DEFAULT_MODEL
 from tests.app.limits.test_overload import play, service
-from tests.app.open_inference.requests import HEADER, body, encoded_input
+from tests.app.open_inference.bodies import HEADER, body, encoded_input
 from tests.app.openapi import SNAPSHOT, document, text
 from tests.app.routes.batches import form
 from tests.images import drawing, encode

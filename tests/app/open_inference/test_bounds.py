@@ -11,7 +11,7 @@ import pytest
 from app.open_inference import response
 from app.settings import DEFAULT_MODEL
 from tests.app.limits.test_overload import Service, play, service
-from tests.app.open_inference.requests import body, pixels_input
+from tests.app.open_inference.bodies import body, pixels_input
 
 INFER = "/v2/models/cifar10/infer"
 

@@ -15,7 +15,7 @@ from app.open_inference.request import InferRequest, Wanted
 from app.open_inference.response import count_values
 from tests.app.artifacts import small_manifest
 from tests.app.conftest import MAX_UPLOAD_BYTES
-from tests.app.open_inference.requests import HEADER, body, elements, encoded_input, error, outputs, pixels_input, post
+from tests.app.open_inference.bodies import HEADER, body, elements, encoded_input, error, outputs, pixels_input, post
 from tests.images import drawing, encode
 
 PNG = encode(drawing(40, 30, 1))

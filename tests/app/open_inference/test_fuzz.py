@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from tests.app.open_inference.requests import HEADER, body, elements, encoded_input, outputs, pixels_input, post
+from tests.app.open_inference.bodies import HEADER, body, elements, encoded_input, outputs, pixels_input, post
 from tests.images import drawing, encode
 from tests.serving import metrics
 

@@ -17,8 +17,8 @@ from app.artifact import manifest
 from app.artifact.decoder.decode import decode
 from app.open_inference.tensors import _of_base64
 from tests.app.limits.test_overload import Reply, Service, play, service
-from tests.app.open_inference import requests
-from tests.app.open_inference.requests import (
+from tests.app.open_inference import bodies
+from tests.app.open_inference.bodies import (
     HEADER,
     body,
     elements,
@@ -241,7 +241,7 @@ def test_more_images_than_places_are_turned_away(digits_artifact: Path, pixels: 
 
 
 def test_a_request_that_waits_too_long_is_given_up(server: Server, client: httpx2.Client) -> None:
-    with requests.held(server, "X-Request-Timeout-Ms: 50") as connection:
+    with bodies.held(server, "X-Request-Timeout-Ms: 50") as connection:
         answer = connection.recv(4096)
     assert b"504 Gateway Timeout" in answer
     assert b'{"error":"No answer within 50 ms."}' in answer
@@ -276,7 +276,7 @@ def test_a_service_behind_a_prefix_answers_in_the_protocols_shape(digits_artifac
 def test_a_client_that_leaves_is_not_worked_for(digits_artifact: Path, tmp_path: Path) -> None:
     left = 'sightglass_images_total{outcome="disconnected"} 1.0'
     with serving(digits_artifact, tmp_path) as server:
-        with requests.held(server):
+        with bodies.held(server):
             assert left not in metrics(server.url)
         while left not in (counted := metrics(server.url)):
             pass  # until the service has heard of it

@@ -11,7 +11,7 @@ import pytest
 from app.settings import DEFAULT_MODEL
 from app.telemetry import logs
 from tests.app.limits.test_overload import play, service
-from tests.app.open_inference.requests import encoded_input
+from tests.app.open_inference.bodies import encoded_input
 from tests.app.routes.batches import form
 from tests.images import drawing, encode
 
