@@ -17,7 +17,7 @@ from app.engines import EngineError
 from app.inference import loading
 from app.inference.loading import Served
 from app.server import sockets
-from app.server.sockets import Listening
+from app.server.sockets import Endpoint
 from app.settings import PREFIX, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def serve(overrides: dict[str, Any]) -> int:
         return 1
 
 
-def _serve(chosen: Settings, bound: Listening) -> int:
+def _serve(chosen: Settings, bound: Endpoint) -> int:
     """Prove the artifact; one worker then serves what was proven, several load and prove their own."""
     from app.http.security import Exposure  # half of FastAPI
 
@@ -137,7 +137,7 @@ def _metrics_folder(workers: int) -> Iterator[None]:
         yield
 
 
-def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None", bound: Listening) -> None:
+def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None", bound: Endpoint) -> None:
     """What is served, on what, within which limits, to whom, and how to try it."""
     from app.http.security import described
     from app.telemetry.logs import event

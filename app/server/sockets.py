@@ -20,7 +20,7 @@ _ANOTHER = f"choose another with {PREFIX}PORT or --port"
 
 
 @dataclass(frozen=True)
-class Listening:
+class Endpoint:
     """Sockets that are bound. `where` and `url` are for the log, `curl` and `page` for people on this machine."""
 
     sockets: list[socket.socket]
@@ -31,13 +31,13 @@ class Listening:
 
 
 @contextmanager
-def bound(chosen: Settings) -> Iterator[Listening]:
+def bound(chosen: Settings) -> Iterator[Endpoint]:
     """What the settings say. Raises SettingsError, one sentence that names the setting, where that cannot be."""
     with ExitStack() as until_the_end:
         if chosen.uds is not None:
             unix = until_the_end.enter_context(_unix(chosen.uds))
             path, quoted = str(chosen.uds), shlex.quote(str(chosen.uds))
-            yield Listening([unix], path, f"unix socket {path}", f"--unix-socket {quoted} http://localhost", "")
+            yield Endpoint([unix], path, f"unix socket {path}", f"--unix-socket {quoted} http://localhost", "")
             return
         sockets = _tcp(chosen.host, chosen.port)
         for each in sockets:
@@ -48,7 +48,7 @@ def bound(chosen: Settings) -> Iterator[Listening]:
         host = written(chosen.host if chosen.host != "*" else sockets[0].getsockname()[0])
         near = "localhost" if chosen.host in (*_ALL, "127.0.0.1") else host
         url = f"http://{near}:{port}"
-        yield Listening(sockets, f"{host}:{port}", f"http://{host}:{port}", url, url)
+        yield Endpoint(sockets, f"{host}:{port}", f"http://{host}:{port}", url, url)
 
 
 def written(host: str) -> str:

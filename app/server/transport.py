@@ -7,7 +7,7 @@ from typing import Any
 _LINGER_SECONDS = 5  # for what its client is still sending, which is thrown away
 
 
-class Gathering:
+class CoalescingTransport:
     """To close while an upload is under way resets the connection, and its client may never see the answer: a 413.
 
     `closed`: nothing more will be written.

@@ -13,7 +13,7 @@ from app.errors import CLOSE, Problem
 from app.server import request_head
 from app.server.connection_deadlines import Waiting
 from app.server.request_head import Head
-from app.server.transport import Gathering
+from app.server.transport import CoalescingTransport
 
 HEAD_SECONDS = 20.0
 _REST_SECONDS = 30  # for the rest of an upload that has been answered
@@ -44,9 +44,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
-        self._gathering = Gathering(transport, self.loop, self._is_sending)
-        super().connection_made(self._gathering)  # type: ignore[arg-type]
-        self.flow = self._flow = _Flow(self._gathering)  # type: ignore[arg-type]
+        self._coalescing = CoalescingTransport(transport, self.loop, self._is_sending)
+        super().connection_made(self._coalescing)  # type: ignore[arg-type]
+        self.flow = self._flow = _Flow(self._coalescing)  # type: ignore[arg-type]
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._head = Head()
         self._in_head = self._in_body = self._begun = False
@@ -102,7 +102,7 @@ class Connection(HttpToolsProtocol):
                 self._wait(self._waiting.head_seconds)
 
     def _is_busy(self) -> bool:
-        return self._gathering.closed or (self.cycle is not None and not self.cycle.response_complete)
+        return self._coalescing.closed or (self.cycle is not None and not self.cycle.response_complete)
 
     def _body_bytes(self, data: bytes, place: int) -> int:
         """How many bytes from `place` on are of this body, or nearly so. Raises Problem beyond bounds."""
@@ -175,8 +175,8 @@ class Connection(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._in_body = False
-        if self._gathering.closed:
-            self._gathering.end_lingering()
+        if self._coalescing.closed:
+            self._coalescing.end_lingering()
         elif self.cycle.response_complete:
             self._wait(self.timeout_keep_alive)
 
@@ -223,7 +223,7 @@ class Connection(HttpToolsProtocol):
 
     def give_way(self) -> None:
         """See Waiter."""
-        self._gathering.abort()
+        self._coalescing.abort()
 
     def _wait(self, seconds: float) -> None:
         self._waiting.begin(self, seconds, self.loop)

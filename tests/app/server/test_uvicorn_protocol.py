@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import uvloop
 
-from app.server.transport import Gathering
+from app.server.transport import CoalescingTransport
 from tests.images import drawing, encode
 from tests.serving import Server, connect
 
@@ -41,7 +41,7 @@ def test_an_answer_whose_client_has_just_left_is_dropped_in_silence(loops: Any) 
         mine, theirs = socket.socketpair()
         with theirs:
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=mine)
-            gathering = Gathering(transport, loop, lambda: False)
+            gathering = CoalescingTransport(transport, loop, lambda: False)
             transport.abort()
             await asyncio.sleep(0.05)
             gathering.write(b"an answer")
