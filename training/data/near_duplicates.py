@@ -1,4 +1,4 @@
-"""Images that are there twice: the same file (sha256), or one that looks nearly the same (see dhash.fingerprint)."""
+"""Images that are there twice: the same file (sha256), or one that looks nearly the same (see `fingerprint`)."""
 
 import io
 import math
@@ -128,7 +128,6 @@ def _near(
 
     Stops when about `most_pairs` have been compared: where all look alike, likeness says little.
     """
-    bits_of = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1)
     typical = known[:, :HASH_BYTES]
     asked_bands, known_bands = _bands(asked[:, :HASH_BYTES], typical), _bands(typical, typical)
     for band in range(_BANDS):
@@ -142,10 +141,10 @@ def _near(
                 return
             for rows, places in _pairs(starts, ends):
                 found = order[places]
-                bits = bits_of[(asked_bands[rows] ^ known_bands[found]).view(np.uint16)].sum(axis=1)
+                bits = np.bitwise_count(asked_bands[rows] ^ known_bands[found]).sum(axis=1, dtype=np.int64)
                 near = np.flatnonzero(bits <= NEAR_BITS)
                 near = near[_same_colours(asked[rows[near]], known[found[near]])]
-                yield rows[near], found[near], bits[near].astype(np.int64)
+                yield rows[near], found[near], bits[near]
 
 
 def _same_colours(here: Hashes, there: Hashes) -> NDArray[np.bool_]:
