@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
 
 from app.artifact.decoder.decode import ImageError, decode
 from training import atomic
@@ -97,8 +97,8 @@ def _read(path: Path, eager: Eager) -> Seen:
     return Seen(path, content, decoded, eager.normalise(torch.from_numpy(decoded.pixels)[None]))
 
 
-def _save(image: Image.Image, name: str, found: Findings, folder: Path) -> None:
-    image.save(folder / name)
+def _save(image: Figure, name: str, found: Findings, folder: Path) -> None:
+    figures.save(image, folder / name)
     found.files.append(name)
 
 

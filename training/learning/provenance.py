@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from app import machine
+from app import DISTRIBUTION, machine
 from app.artifact.decoder.decode import InputSpec
 from training.data.pixels import Pixels
 from training.learning.plan import Plan
@@ -28,7 +28,8 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: st
         "labels": plan.data.labels,
         "input": spec.model_dump(mode="json"),
         "data": {"source": plan.data.source, "images": {name: len(split) for name, split in sets.items()}},
-        "versions": {name: version(name) for name in ("sightglass", "torch", "numpy", "pillow")},
+        "versions": {"sightglass": version(DISTRIBUTION)}
+        | {name: version(name) for name in ("torch", "numpy", "pillow")},
         "hardware": {
             "cpu": machine.cpu_model(),
             "instruction_set": machine.instruction_set(),
