@@ -52,8 +52,8 @@ def explain(
     if input_size is not None:
         raise TrainingError("a run or an artifact has its own input size", "leave --input-size out")
     talk = talk_of(quiet, no_progress)
-    wish = explaining.Wish(images or [], class_, layer, steps)
-    found = explaining.explain(eager.load(Path(target)), wish, out, talk)
+    options = explaining.Options(images or [], class_, layer, steps)
+    found = explaining.explain(eager.load(Path(target)), options, out, talk)
     if as_json:
         print_json({"target": target, "out": str(out)} | found.as_json())
     else:

@@ -18,7 +18,7 @@ from tests.commands import Sightglass
 from tests.images import drawing, encode
 from training.interpretation import figures
 from training.interpretation.activations import maps_of
-from training.interpretation.figures import Seen
+from training.interpretation.figures import InputImage
 from training.interpretation.gradcam import grad_cam
 from training.models import layer_table, registry
 from training.runs import eager
@@ -28,7 +28,7 @@ FILES = {"filters.png", "maximised.png", "layers.csv", "activations.csv", "expla
 
 
 def overlaid(content: bytes, decoded: Decoded, heat: NDArray[np.float32]) -> Image.Image:
-    return Image.fromarray(figures.overlaid(Seen(Path("x.png"), content, decoded, torch.zeros(1)), heat))
+    return Image.fromarray(figures.overlaid(InputImage(Path("x.png"), content, decoded, torch.zeros(1)), heat))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -20,7 +20,7 @@ from training.console.progress import Talk
 from training.errors import TrainingError
 from training.export import export
 from training.interpretation import figures
-from training.interpretation.figures import Seen
+from training.interpretation.figures import InputImage
 from training.learning import plan
 from training.recipes import recipe
 from training.report.thumbnails import thumbnails
@@ -168,7 +168,10 @@ def test_thumbnails_show_the_whole_image_and_frame_what_was_seen() -> None:
 def test_a_heat_map_lies_on_the_image(fit: Fit) -> None:
     """Hot in the last of 4 columns and the lower of two rows in the middle, of the model's square."""
     content, model = encode(Image.new("RGB", (400, 100), "white")), spec(32, 32).model_copy(update={"fit": fit})
-    seen, heat = Seen(Path("x.png"), content, decode(content, model), torch.zeros(1)), np.zeros((32, 32), np.float32)
+    seen, heat = (
+        InputImage(Path("x.png"), content, decode(content, model), torch.zeros(1)),
+        np.zeros((32, 32), np.float32),
+    )
     plain = figures.overlaid(seen, heat)
     assert plain.shape == (90, 360, 3)
     heat[17:20, 26:30] = 1

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Seen:
+class InputImage:
     """One image: its file, what the decoder made of it, and as the network's input float[1, C, H, W]."""
 
     path: Path
@@ -46,16 +46,19 @@ def of_filters(filters: Filters, weights: Tensor) -> Figure:
     return sheet(title, [(stretched(each), str(number)) for number, each in enumerate(tiles.numpy())], 8, 48)
 
 
-def of_grad_cam(seen: Seen, spec: InputSpec, title: str, about: str, layer: str, cam: Floats) -> Figure:
-    """The image as displayed, what the network gets of it, and `cam`, by its own maximum, over the image."""
-    full = seen.decoded.geometry
+def of_grad_cam(image: InputImage, spec: InputSpec, row: Mapping[str, Any], cam: Floats) -> Figure:
+    """The image as displayed, what the network gets of it, and `cam`, by its own maximum, over the image; `row` is of
+    explain.json."""
+    full = image.decoded.geometry
     grey = ", as grey" if spec.channels == 1 else ""
+    about = f"Grad-CAM of {row['class']}, p = {row['class_probability']:.3f}"
+    places = f"at {row['layer']}, {cam.shape[1]} x {cam.shape[0]} places"
     tiles = [
-        (overlaid(seen, np.zeros_like(cam)), f"{seen.path.name}\n{full.width} x {full.height}"),
-        (seen.decoded.pixels, f"what the network gets\n{spec.width} x {spec.height}{grey}"),
-        (overlaid(seen, cam), f"Grad-CAM of {about}\nat {layer}, {cam.shape[1]} x {cam.shape[0]} places"),
+        (overlaid(image, np.zeros_like(cam)), f"{image.path.name}\n{full.width} x {full.height}"),
+        (image.decoded.pixels, f"what the network gets\n{spec.width} x {spec.height}{grey}"),
+        (overlaid(image, cam), f"{about}\n{places}"),
     ]
-    return sheet(title, tiles, 3, SIDE)
+    return sheet(f"{image.path.name}: {row['prediction']}, p = {row['probability']:.3f}", tiles, 3, SIDE)
 
 
 def of_maps(layer: str, maps: Tensor) -> Figure:
@@ -81,13 +84,13 @@ def stretched(values: Floats) -> NDArray[np.uint8]:
     return ((values - low) / (high - low or 1) * 255).round().astype(np.uint8)
 
 
-def overlaid(seen: Seen, cam: Floats) -> NDArray[np.uint8]:
+def overlaid(image: InputImage, cam: Floats) -> NDArray[np.uint8]:
     """The whole image as a viewer shows it, `cam` float[h, w] >= 0 over it, and dimmed what the model does not see."""
-    at = seen.decoded.geometry
-    image = Image.fromarray(display(seen.content, SIDE))
-    larger = max(1, SIDE // max(image.size))  # pixels of small images stay squares, and the heat smooth
-    image = image.resize((image.width * larger, image.height * larger), Image.Resampling.NEAREST)
-    return np.asarray(heat.paint(image, at, (at.left, at.top, at.right, at.bottom), cam / max(float(cam.max()), 1e-12)))
+    at = image.decoded.geometry
+    shown = Image.fromarray(display(image.content, SIDE))
+    larger = max(1, SIDE // max(shown.size))  # pixels of small images stay squares, and the heat smooth
+    shown = shown.resize((shown.width * larger, shown.height * larger), Image.Resampling.NEAREST)
+    return np.asarray(heat.paint(shown, at, (at.left, at.top, at.right, at.bottom), cam / max(float(cam.max()), 1e-12)))
 
 
 def sheet(title: str, tiles: Sequence[Tile], columns: int, side: int) -> Figure:

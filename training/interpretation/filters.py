@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.errors import TrainingError
-
 NEAR_DEAD = 0.1  # of the median norm
 SHUFFLES = 100
 DEVIATIONS = 4
@@ -33,12 +31,10 @@ class Filters:
     verdict: str
 
 
-def first(network: nn.Module) -> tuple[str, Tensor]:
-    """Name and weights float[C_out, C_in, kH, kW] of the first convolution. Raises TrainingError without one."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            return name, module.weight.detach().float()
-    raise TrainingError("the network has no convolution, so it has no filters")
+def first(network: nn.Module) -> tuple[str, Tensor] | None:
+    """Name and weights float[C_out, C_in, kH, kW] of the first convolution; None where there is none."""
+    found = ((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    return next(((name, module.weight.detach().float()) for name, module in found), None)
 
 
 def describe(layer: str, weights: Tensor, seed: int = 0) -> Filters:

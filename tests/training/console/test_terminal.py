@@ -91,11 +91,11 @@ def test_a_sentence_is_broken_between_words_but_never_within_a_command_or_a_quot
 
 def test_the_columns_of_a_terminal_count_and_of_a_wide_one_a_hundred() -> None:
     one, other = pty.openpty()
-    with os.fdopen(one), os.fdopen(other, "w") as terminal:
+    with os.fdopen(one), os.fdopen(other, "w") as screen:
         found = []
         for columns in (80, 0, 300):
-            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-            found.append(terminal.columns(terminal))
+            fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            found.append(terminal.columns(screen))
     assert found == [80, 100, 100]
     with Path(os.devnull).open() as file:
         assert terminal.columns(file) == 100
