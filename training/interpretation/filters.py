@@ -30,6 +30,13 @@ class Filters:
     noise_smoothness: float
     verdict: str
 
+    def __str__(self) -> str:
+        if not self.verdict:
+            return f"{self.layer}: 1x1, nothing to compare; near dead {self.near_dead:.0%}"
+        smoothness = f"smoothness {self.smoothness:.2f}, of random ones up to {self.noise_smoothness:.2f}"
+        advice = f"; {ADVICE}" if self.verdict == UNKNOWN else ""
+        return f"{self.layer}: {self.verdict} ({smoothness}; near dead {self.near_dead:.0%}){advice}"
+
 
 def first(network: nn.Module) -> tuple[str, Tensor] | None:
     """Name and weights float[C_out, C_in, kH, kW] of the first convolution; None where there is none."""
