@@ -18,6 +18,7 @@ from training.errors import TrainingError, nearest, reason
 from training.interpretation import activations, figures, filters
 from training.interpretation.activation_maximization import maximise
 from training.interpretation.figures import Floats, InputImage
+from training.interpretation.filters import Filters
 from training.interpretation.gradcam import grad_cam
 from training.interpretation.hooks import layer as layer_of
 from training.learning.learner import use_cores
@@ -42,7 +43,7 @@ class Findings:
     """Everything but the images; `as_json` is explain.json."""
 
     layers: list[Layer]
-    filters: filters.Filters | None = None
+    filters: Filters | None = None
     activity: list[activations.Activity] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
     maximised: list[dict[str, Any]] = field(default_factory=list)

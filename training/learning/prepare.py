@@ -42,15 +42,15 @@ def read(plan: Plan, talk: Talk) -> RunData:
     Raises TrainingError where a class has no image to train on.
     """
     spec = plan.recipe.input_spec()
-    sets, summaries = _load(plan, spec, talk)
+    sets, summaries = load(plan, spec, talk)
     skipped = tuple(each for split in sets.values() for each in split.skipped)
     kept = np.concatenate([summary.kept for summary in summaries.values()])
     copies = Copies.of(sets, {name: summary.hashes for name, summary in summaries.items()})
     whole = None if plan.resumed else splits.unsplit(plan.data)
     given = sets.keys() - {whole}
     if whole:
-        sets, summaries = _split(plan, whole, sets, summaries, copies)
-        _keep(plan, sets, spec, talk)
+        sets, summaries = split(plan, whole, sets, summaries, copies)
+        keep(plan, sets, spec, talk)
     quality.say_counts(plan.data, sets, skipped, talk)
     quality.say_copies(copies, sets, [name for name in sets if name not in given], talk)
     quality.say_two_labels(copies.two_labels(), talk)
@@ -94,7 +94,7 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
     return made
 
 
-def _load(plan: Plan, spec: InputSpec, talk: Talk) -> tuple[Sets, Summaries]:
+def load(plan: Plan, spec: InputSpec, talk: Talk) -> tuple[Sets, Summaries]:
     """What is trained on and val stay in memory while they need at most a quarter of it; test is only looked at."""
     memory = machine.memory_bytes() // 4
     recorded = plan.resumed.checksums() if plan.resumed else {}
@@ -110,7 +110,7 @@ def _load(plan: Plan, spec: InputSpec, talk: Talk) -> tuple[Sets, Summaries]:
     return sets, summaries
 
 
-def _split(plan: Plan, whole: str, sets: Sets, summaries: Summaries, copies: Copies) -> tuple[Sets, Summaries]:
+def split(plan: Plan, whole: str, sets: Sets, summaries: Summaries, copies: Copies) -> tuple[Sets, Summaries]:
     """With train, val and test in place of `whole`."""
     recipe, loaded, summary = plan.recipe, sets[whole], summaries[whole]
     data = replace(plan.data, splits={name: split.samples for name, split in sets.items()})
@@ -124,7 +124,7 @@ def _split(plan: Plan, whole: str, sets: Sets, summaries: Summaries, copies: Cop
     )
 
 
-def _keep(plan: Plan, sets: Sets, spec: InputSpec, talk: Talk) -> None:
+def keep(plan: Plan, sets: Sets, spec: InputSpec, talk: Talk) -> None:
     """Take into memory what fits there without the rest: to decode val once more is less than in every epoch."""
     memory = machine.memory_bytes() // 4
     for name in ("train", "val"):
