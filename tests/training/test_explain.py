@@ -28,7 +28,7 @@ FILES = {"filters.png", "maximised.png", "layers.csv", "activations.csv", "expla
 
 
 def overlaid(content: bytes, decoded: Decoded, heat: NDArray[np.float32]) -> Image.Image:
-    return Image.fromarray(figures.overlaid(InputImage(Path("x.png"), content, decoded, torch.zeros(1)), heat))
+    return Image.fromarray(figures.overlay(InputImage(Path("x.png"), content, decoded, torch.zeros(1)), heat))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

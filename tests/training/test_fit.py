@@ -172,11 +172,11 @@ def test_a_heat_map_lies_on_the_image(fit: Fit) -> None:
         InputImage(Path("x.png"), content, decode(content, model), torch.zeros(1)),
         np.zeros((32, 32), np.float32),
     )
-    plain = figures.overlaid(seen, heat)
+    plain = figures.overlay(seen, heat)
     assert plain.shape == (90, 360, 3)
     heat[17:20, 26:30] = 1
     warm, plain = (
-        np.asarray(Image.fromarray(each).convert("L")).astype(int) for each in (figures.overlaid(seen, heat), plain)
+        np.asarray(Image.fromarray(each).convert("L")).astype(int) for each in (figures.overlay(seen, heat), plain)
     )
     rows, columns = np.nonzero(abs(warm - plain) > 10)
     expected = {"crop": (52, 214), "squash": (52, 315), "pad": (73, 315)}[fit]

@@ -43,7 +43,7 @@ def of_filters(filters: Filters, weights: Tensor) -> Figure:
     tiles = shown.permute(0, 2, 3, 1) if weights.shape[1] == 3 else shown.mean(dim=1)
     of = f"{len(shown)} of {len(weights)}" if len(shown) < len(weights) else str(len(weights))
     title = f"{filters.layer}: {of} filters {filters.verdict}".rstrip()
-    return sheet(title, [(stretched(each), str(number)) for number, each in enumerate(tiles.numpy())], 8, 48)
+    return grid(title, [(stretch(each), str(number)) for number, each in enumerate(tiles.numpy())], 8, 48)
 
 
 def of_grad_cam(image: InputImage, spec: InputSpec, row: Mapping[str, Any], cam: Floats) -> Figure:
@@ -54,11 +54,11 @@ def of_grad_cam(image: InputImage, spec: InputSpec, row: Mapping[str, Any], cam:
     about = f"Grad-CAM of {row['class']}, p = {row['class_probability']:.3f}"
     places = f"at {row['layer']}, {cam.shape[1]} x {cam.shape[0]} places"
     tiles = [
-        (overlaid(image, np.zeros_like(cam)), f"{image.path.name}\n{full.width} x {full.height}"),
+        (overlay(image, np.zeros_like(cam)), f"{image.path.name}\n{full.width} x {full.height}"),
         (image.decoded.pixels, f"what the network gets\n{spec.width} x {spec.height}{grey}"),
-        (overlaid(image, cam), f"{about}\n{places}"),
+        (overlay(image, cam), f"{about}\n{places}"),
     ]
-    return sheet(f"{image.path.name}: {row['prediction']}, p = {row['probability']:.3f}", tiles, 3, SIDE)
+    return grid(f"{image.path.name}: {row['prediction']}, p = {row['probability']:.3f}", tiles, 3, SIDE)
 
 
 def of_maps(layer: str, maps: Tensor) -> Figure:
@@ -66,7 +66,7 @@ def of_maps(layer: str, maps: Tensor) -> Figure:
     strength = maps.abs().mean(dim=(1, 2))
     most = strength.topk(min(MAPS, len(maps))).indices.tolist()
     title = f"{layer}: the {len(most)} most active of {len(maps)} channels; channel: mean |activation|"
-    return sheet(title, [(stretched(maps[each].numpy()), f"{each}: {strength[each]:.2f}") for each in most], 8, 96)
+    return grid(title, [(stretch(maps[each].numpy()), f"{each}: {strength[each]:.2f}") for each in most], 8, 96)
 
 
 def of_maximised(names: Sequence[str], best: Maximised, steps: int) -> Figure:
@@ -75,16 +75,16 @@ def of_maximised(names: Sequence[str], best: Maximised, steps: int) -> Figure:
     for place, name in enumerate(names):
         gain = f"logit {best.before[place]:.1f} to {best.after[place]:.1f}"
         tiles.append((best.pixels[place], f"{name}, p = {best.probability[place]:.3f}\n{gain}"))
-    return sheet(f"what the network finds most typical, {steps} steps from noise", tiles, 5, 192)
+    return grid(f"what the network finds most typical, {steps} steps from noise", tiles, 5, 192)
 
 
-def stretched(values: Floats) -> NDArray[np.uint8]:
+def stretch(values: Floats) -> NDArray[np.uint8]:
     """Any range to 0..255, by its own minimum and maximum; what is constant becomes black."""
     low, high = float(values.min()), float(values.max())
     return ((values - low) / (high - low or 1) * 255).round().astype(np.uint8)
 
 
-def overlaid(image: InputImage, cam: Floats) -> NDArray[np.uint8]:
+def overlay(image: InputImage, cam: Floats) -> NDArray[np.uint8]:
     """The whole image as a viewer shows it, `cam` float[h, w] >= 0 over it, and dimmed what the model does not see."""
     at = image.decoded.geometry
     shown = Image.fromarray(display(image.content, SIDE))
@@ -93,7 +93,7 @@ def overlaid(image: InputImage, cam: Floats) -> NDArray[np.uint8]:
     return np.asarray(heat.paint(shown, at, (at.left, at.top, at.right, at.bottom), cam / max(float(cam.max()), 1e-12)))
 
 
-def sheet(title: str, tiles: Sequence[Tile], columns: int, side: int) -> Figure:
+def grid(title: str, tiles: Sequence[Tile], columns: int, side: int) -> Figure:
     """The tiles in rows, `side` pixels wide or as wide as their captions, which stand below them, and a title line."""
     letters = Lettering.of([title, *(caption for _, caption in tiles)])
     captions = ["\n".join(map(letters.written, caption.split("\n"))) for _, caption in tiles]
@@ -105,11 +105,11 @@ def sheet(title: str, tiles: Sequence[Tile], columns: int, side: int) -> Figure:
     below = line * (max(caption.count("\n") for caption in captions) + 2)
     columns, rows = min(columns, len(tiles)), math.ceil(len(tiles) / columns)
     figure = Figure(figsize=(columns * wide, rows * (high + below)), dpi=DPI)
-    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.1, "hspace": below / high})
+    places = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.1, "hspace": below / high})
     figure.subplots_adjust(left=0, right=1, bottom=below / (rows * (high + below)), top=1)
-    for axes in grid.flat[len(tiles) :]:
+    for axes in places.flat[len(tiles) :]:
         axes.remove()
-    for axes, (image, _), caption in zip(grid.flat, tiles, captions, strict=False):
+    for axes, (image, _), caption in zip(places.flat, tiles, captions, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set(xticks=[], yticks=[], anchor="N")
         axes.spines[:].set_visible(False)

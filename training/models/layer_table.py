@@ -41,13 +41,13 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
     pixels = torch.empty(1, channels, size, size, device="meta")
     tracer = Tracer(pixels)
     rows: list[Layer] = []
-    counted: set[int] = set()
+    seen: set[int] = set()
 
     def record(name: str, module: nn.Module, given: object, out: object) -> None:
         if not isinstance(out, Tensor) or not tracer.knows(out):
             return
-        own = {id(each): each.numel() for each in module.parameters() if id(each) not in counted}
-        counted.update(own)
+        own = {id(each): each.numel() for each in module.parameters() if id(each) not in seen}
+        seen.update(own)
         before = tracer.field(given) if isinstance(given, Tensor) and tracer.knows(given) else None
         after = tracer.field(out)
         sees = after.size if after else None

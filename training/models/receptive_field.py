@@ -84,12 +84,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         fields = [self.field(each) for each in tree_leaves((args, kwargs)) if self.knows(each)]
         for tensor in tree_leaves(out) if fields else ():
             if isinstance(tensor, Tensor):
-                field = None if None in fields or tensor.ndim != 4 else joined([each for each in fields if each])
+                field = None if None in fields or tensor.ndim != 4 else union([each for each in fields if each])
                 self._fields[id(tensor)] = tensor, field and after(func, args, field)
         return out
 
 
-def joined(fields: list[Field]) -> Field | None:
+def union(fields: list[Field]) -> Field | None:
     """What a sum or a concatenation sees: from the lowest to the highest pixel; None where the strides differ."""
     if len({(field.rows.stride, field.columns.stride) for field in fields}) > 1:
         return None

@@ -93,7 +93,7 @@ def test_figures_of_different_names_differ_with_the_fonts_of_this_machine(
 def test_sheets_of_tiles_differ_too(tmp_path: Path) -> None:
     def sheet(title: str, caption: str) -> NDArray[np.int64]:
         tile = np.zeros((20, 300, 3), np.uint8)
-        figures.save(figures.sheet(title, [(tile, caption)], 1, 300), tmp_path / "sheet.png")
+        figures.save(figures.grid(title, [(tile, caption)], 1, 300), tmp_path / "sheet.png")
         return np.asarray(Image.open(tmp_path / "sheet.png").convert("L")).astype(np.int64)
 
     assert differ(sheet("t", "狗"), sheet("t", "猫"))
