@@ -70,11 +70,10 @@ def train(plan: Plan, talk: Talk) -> Result:
             talk.line(epochs.line(row, improved))
             tracker.send("RUNNING")
     best, n = max(history, key=checkpoint.rank(plan.recipe)), len(data.sets["val"])
-    score = Accuracy.of(round(best["val_accuracy"] * n), n)
-    result = Result(best["epoch"], score, sum(row["seconds"] for row in history))
+    score, seconds = Accuracy.of(round(best["val_accuracy"] * n), n), sum(row["seconds"] for row in history)
     by = "" if plan.recipe.balance == "none" else " by macro F1"
-    talk.fact("done", f"best epoch{by} {result.epoch}: val accuracy {score} in {epochs.clock(result.seconds)}")
-    return result
+    talk.fact("done", f"best epoch{by} {best['epoch']}: val accuracy {score} in {epochs.clock(seconds)}")
+    return Result(best["epoch"], score, seconds)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,20 +98,21 @@ def load(
     chosen = tuple(samples[position] for position in good)
     if pixels is not None and skipped:
         pixels = pixels[good]
-
-    def decode_again(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        with ThreadPoolExecutor(machine.cores().usable) as pool:
-            return np.stack(list(pool.map(lambda i: decode(data.read(chosen[i].path), spec).pixels, indices)))
-
     return Pixels(
         chosen,
         tuple(results[position][0] for position in good),
         np.array([sample.label for sample in chosen], dtype=np.int64),
         skipped,
         (spec.height, spec.width),
-        decode_again if pixels is None else pixels.__getitem__,
+        partial(decode_now, data, chosen, spec) if pixels is None else pixels.__getitem__,
         in_memory=pixels is not None,
     )
+
+
+def decode_now(data: Data, samples: Sequence[Sample], spec: InputSpec, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """`Pixels.take` where the split does not fit into memory."""
+    with ThreadPoolExecutor(machine.cores().usable) as pool:
+        return np.stack(list(pool.map(lambda i: decode(data.read(samples[i].path), spec).pixels, indices)))
 
 
 def read_all(
