@@ -41,16 +41,16 @@ def explain(
     Without: each layer's output size, stride, receptive field and parameters. That also works for a model of
     `sightglass models`, and for a list of kernel,stride,padding[,dilation] of each layer.
     """
-    from training.models.layer_table import as_lines
-
     if out is None:
         if images or class_ or layer:
             raise TrainingError("images, --class and --layer are about what goes to --out", "--out FOLDER")
         rows = layers_of(target, input_size)
         if as_json:
             print_json([asdict(row) for row in rows])
-        else:
-            echo(*as_lines(rows, columns(sys.stdout)))
+            return
+        from training.models.layer_table import as_lines
+
+        echo(*as_lines(rows, columns(sys.stdout)))
         return
     from training import explain as explaining
     from training.runs import eager
