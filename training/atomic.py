@@ -52,12 +52,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def require_new(out: Path) -> None:
-    """Raises TrainingError if `out` exists or is being written: to be asked before the work as well."""
+    """Raises TrainingError if `out` exists or is being written: for before the work as well."""
     locks.require_free(out, lock_of(out))
-    _require_absent(out)
-
-
-def _require_absent(out: Path) -> None:
     if out.exists():
         raise TrainingError(f'"{out}" exists already', "name a new folder with --out")
 
@@ -69,29 +65,24 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises TrainingError where there is an `out`, or another process makes it.
     """
     with room_for(out), locks.existing(out.parent), locks.held(lock_of(out), out):
-        _require_absent(out)  # once more: another may have come and gone since it was asked
-        with _becoming(out) as folder:
+        if out.exists():  # once more: another may have come and gone since `require_new`
+            raise TrainingError(f'"{out}" exists already', "name a new folder with --out")
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
             yield folder
+            for path in folder.iterdir():  # another user may read it
+                path.chmod(0o644)
+            folder.chmod(0o755)
+            folder.rename(out)
+        except DiskFull as error:
+            raise DiskFull(out, error.why) if error.path.is_relative_to(folder) else error from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def lock_of(out: Path) -> Path:
     """Whoever makes the folder `out` holds this file."""
     return out.parent / f".{out.name}{locks.NAME}"
-
-
-@contextmanager
-def _becoming(out: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield folder
-        for path in folder.iterdir():  # another user may read it
-            path.chmod(0o644)
-        folder.chmod(0o755)
-        folder.rename(out)
-    except DiskFull as error:
-        raise DiskFull(out, error.why) if error.path.is_relative_to(folder) else error from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write(path: Path, text: str) -> None:

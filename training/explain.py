@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
 
 from app.artifact.decoder.decode import ImageError, decode
 from training import atomic
 from training.console.progress import Talk
 from training.errors import TrainingError, nearest, reason
-from training.interpretation import activations, figures
+from training.interpretation import activations, figures, filters
 from training.interpretation.activation_maximization import maximise
-from training.interpretation.figures import Seen
-from training.interpretation.filters import Filters, describe, first
+from training.interpretation.figures import Floats, InputImage
+from training.interpretation.filters import Filters
 from training.interpretation.gradcam import grad_cam
 from training.interpretation.hooks import layer as layer_of
 from training.learning.learner import use_cores
@@ -29,8 +29,8 @@ CLASSES = 10  # that are maximised at once
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What to explain: image files, a class and a layer (None: each image's own answer, the last maps)."""
+class Options:
+    """What to explain: image files, a class and a layer (None: each image's own prediction, the last maps)."""
 
     images: Sequence[Path] = ()
     label: str | None = None
@@ -55,125 +55,94 @@ class Findings:
         return {"pictures": document.pop("images"), **document}  # its key from before there was one word for it
 
 
-def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
-    """Write the new folder `out`; nothing is left behind where a wish cannot be met.
+def explain(model: Eager, options: Options, out: Path, talk: Talk) -> Findings:
+    """Write the new folder `out`; nothing is left behind where an option cannot be met.
 
     Raises TrainingError for an unknown class or layer and for an image that cannot be read.
     """
     atomic.require_new(out)
     use_cores()
-    label = None if wish.label is None else _number(wish.label, eager.labels)
-    images = [_read(path, eager) for path in wish.images]
-    blank = eager.normalise(torch.zeros(1, eager.input.height, eager.input.width, 3))
+    if options.label not in (None, *model.labels):
+        raise TrainingError(f'there is no class "{options.label}"', nearest(str(options.label), model.labels))
+    images = [read(path, model) for path in options.images]
+    found = Findings(table(model.network, model.input.channels, model.input.width))
     with atomic.new_folder(out) as folder:
-        found = Findings(table(eager.network, eager.input.channels, eager.input.width))
-        _explain_filters(eager, found, folder)
+
+        def save(figure: Figure, name: str) -> None:
+            figures.save(figure, folder / name)
+            found.files.append(name)
+
+        if convolution := filters.first(model.network):
+            name, weights = convolution
+            found.filters = filters.describe(name, weights)
+            save(figures.of_filters(found.filters, weights), "filters.png")
         if images:
-            layer = wish.layer or activations.last_maps(eager.network, blank)
-            found.activity = activations.statistics(eager.network, torch.cat([each.x for each in images]))
-            for number, seen in enumerate(images, 1):
-                _explain_image(eager, seen, f"{number:02}-{seen.path.stem}", layer, label, found, folder)
-        elif wish.layer:
-            layer_of(eager.network, wish.layer)
-            raise TrainingError(f'layer "{wish.layer}" answers to images, and there are none', "name image files")
-        if wish.steps:
-            _maximise(eager, _asked(label, found, eager), wish.steps, found, folder, talk)
-        _write_tables(found, folder)
+            layer = options.layer or activations.last_maps(model.network, images[0].x)
+            found.activity = activations.statistics(model.network, torch.cat([each.x for each in images]))
+            for number, image in enumerate(images, 1):
+                row, cam = evidence(model, image, layer, options.label)
+                found.images.append(row)
+                name = f"{number:02}-{image.path.stem}"
+                save(figures.of_grad_cam(image, model.input, row, cam), f"{name}-gradcam.png")
+                save(figures.of_maps(layer, activations.maps_of(model.network, layer, image.x)[0]), f"{name}-maps.png")
+        elif options.layer:
+            layer_of(model.network, options.layer)
+            raise TrainingError(f'layer "{options.layer}" answers to images, and there are none', "name image files")
+        if options.steps:
+            chosen = [options.label] if options.label else list(dict.fromkeys(row["class"] for row in found.images))
+            found.maximised, figure = typical(model, (chosen or model.labels)[:CLASSES], options.steps, talk)
+            save(figure, "maximised.png")
+        tables: dict[str, Sequence[Layer | activations.Activity]]
+        tables = {"layers.csv": found.layers, "activations.csv": found.activity}
+        for name, rows in tables.items():
+            if rows:
+                atomic.write(folder / name, as_csv([asdict(row) for row in rows]))
+                found.files.append(name)
+        found.files.append("explain.json")
+        atomic.write(folder / "explain.json", json.dumps(found.as_json(), indent=1) + "\n")
     return found
 
 
-def _number(label: str, labels: Sequence[str]) -> int:
-    if label not in labels:
-        raise TrainingError(f'there is no class "{label}"', nearest(label, labels))
-    return labels.index(label)
-
-
-def _read(path: Path, eager: Eager) -> Seen:
+def read(path: Path, model: Eager) -> InputImage:
+    """The image as the model gets it. Raises TrainingError."""
     try:
         content = path.read_bytes()
-        decoded = decode(content, eager.input)
+        decoded = decode(content, model.input)
     except (ImageError, OSError) as error:
         raise TrainingError(f'"{path}" cannot be read: {reason(error)}') from error
-    return Seen(path, content, decoded, eager.normalise(torch.from_numpy(decoded.pixels)[None]))
+    return InputImage(path, content, decoded, model.normalise(torch.from_numpy(decoded.pixels)[None]))
 
 
-def _save(image: Image.Image, name: str, found: Findings, folder: Path) -> None:
-    image.save(folder / name)
-    found.files.append(name)
-
-
-def _explain_filters(eager: Eager, found: Findings, folder: Path) -> None:
-    try:
-        name, weights = first(eager.network)
-    except TrainingError:  # of dense layers only
-        return
-    found.filters = describe(name, weights)
-    _save(figures.of_filters(found.filters, weights), "filters.png", found, folder)
-
-
-def _explain_image(
-    eager: Eager, seen: Seen, name: str, layer: str, label: int | None, found: Findings, folder: Path
-) -> None:
-    probabilities = eager.probabilities(seen.x)[0]
+def evidence(model: Eager, image: InputImage, layer: str, label: str | None) -> tuple[dict[str, Any], Floats]:
+    """A row of explain.json about `label`, by default the image's own prediction, and its Grad-CAM float32[h, w]."""
+    probabilities = model.probabilities(image.x)[0]
     top = int(probabilities.argmax())
-    chosen = top if label is None else label
-    heat = grad_cam(eager.network, layer, seen.x, chosen).numpy()
-    row: dict[str, Any] = {
-        "file": str(seen.path),
-        "prediction": eager.labels[top],
+    chosen = top if label is None else model.labels.index(label)
+    cam = grad_cam(model.network, layer, image.x, chosen).numpy()
+    row = {
+        "file": str(image.path),
+        "prediction": model.labels[top],
         "probability": probabilities[top].item(),
-        "class": eager.labels[chosen],
+        "class": model.labels[chosen],
         "class_probability": probabilities[chosen].item(),
         "layer": layer,
-        "grad_cam": heat.tolist(),
+        "grad_cam": cam.tolist(),
     }
-    found.images.append(row)
-    title = f"{seen.path.name}: {row['prediction']}, p = {row['probability']:.3f}"
-    about = f"{row['class']}, p = {row['class_probability']:.3f}"
-    overlay = figures.of_grad_cam(seen, eager.input, title, about, layer, heat)
-    _save(overlay, f"{name}-gradcam.png", found, folder)
-    maps = activations.maps_of(eager.network, layer, seen.x)[0]
-    _save(figures.of_maps(layer, maps), f"{name}-maps.png", found, folder)
+    return row, cam
 
 
-def _maximise(eager: Eager, numbers: Sequence[int], steps: int, found: Findings, folder: Path, talk: Talk) -> None:
+def typical(model: Eager, labels: Sequence[str], steps: int, talk: Talk) -> tuple[list[dict[str, Any]], Figure]:
+    """Of each class what the network finds most typical: rows of explain.json, and the sheet."""
     with talk.step("activation maximisation", steps) as progress:
-        best = maximise(eager, numbers, steps, progress=progress)
-    names = [eager.labels[number] for number in numbers]
-    for name, before, after, probability in zip(names, best.before, best.after, best.probability, strict=True):
-        row: dict[str, Any] = {
-            "class": name,
-            "logit_before": before,
-            "logit": after,
-            "probability": probability,
-            "steps": steps,
-        }
-        found.maximised.append(row)
-    _save(figures.of_maximised(names, best, steps), "maximised.png", found, folder)
+        best = maximise(model, [model.labels.index(label) for label in labels], steps, progress=progress)
+    columns = labels, best.before, best.after, best.probability, [steps] * len(labels)
+    keys = "class", "logit_before", "logit", "probability", "steps"
+    rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+    return rows, figures.of_maximised(labels, best, steps)
 
 
-def _asked(label: int | None, found: Findings, eager: Eager) -> list[int]:
-    """The classes to maximise: the one asked for, or those that were explained, or the first ones."""
-    if label is not None:
-        return [label]
-    explained = dict.fromkeys(eager.labels.index(each["class"]) for each in found.images)
-    return list(explained or range(len(eager.labels)))[:CLASSES]
-
-
-def _write_tables(found: Findings, folder: Path) -> None:
-    tables: dict[str, Sequence[Layer] | Sequence[activations.Activity]] = {
-        "layers.csv": found.layers,
-        "activations.csv": found.activity,
-    }
-    for name, rows in tables.items():
-        if rows:
-            atomic.write(folder / name, _csv([asdict(row) for row in rows]))
-            found.files.append(name)
-    found.files.append("explain.json")
-    atomic.write(folder / "explain.json", json.dumps(found.as_json(), indent=1) + "\n")
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """With a header; of a tuple `1x2x3`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -54,19 +54,19 @@ def name(number: int) -> str:
 
 
 @contextmanager
-def patient(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """The first signal is said, and the yielded function is true from then on; the second, or whoever saw that it is,
-    raises Stopped."""
+def after_this_batch(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """The first signal is said, and the yielded function is true from then on; the second raises Stopped, as does
+    whoever saw that it is."""
     by = 0
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         nonlocal by
         if by:
             stop(number, frame)
         by = number
         say(f"stopping{name(number)} after this batch{'; Ctrl-C again stops now' if number == signal.SIGINT else ''}")
 
-    with heard(ask):
+    with heard(note):
         try:
             yield lambda: bool(by)
         except Stopped as stopped:

@@ -59,7 +59,7 @@ def reading(run: Path) -> AbstractContextManager[bool]:
 
 
 def require_free(folder: Path, lock: Path | None = None) -> None:
-    """Raises InUse where somebody writes `folder`, a run if no `lock` is named: to be asked before the work as well."""
+    """Raises InUse where somebody writes `folder`, a run if no `lock` is named: for before the work as well."""
     lock = lock or folder / NAME
     try:
         descriptor = os.open(lock, os.O_RDONLY)
@@ -83,7 +83,7 @@ def held(lock: Path, folder: Path, *, shared: bool = False, flock: Flock = fcntl
     The file is gone afterwards; one that a killed process left is nobody's. Raises InUse.
     """
     how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    descriptor, locked = _taken(lock, folder, how | fcntl.LOCK_NB, flock)
+    descriptor, locked = acquire(lock, folder, how | fcntl.LOCK_NB, flock)
     try:
         with suppress(OSError):  # a full disk: the lock counts, not what it says
             os.ftruncate(descriptor, 0)
@@ -98,8 +98,8 @@ def held(lock: Path, folder: Path, *, shared: bool = False, flock: Flock = fcntl
         os.close(descriptor)
 
 
-def _taken(lock: Path, folder: Path, how: int, flock: Flock) -> tuple[int, bool]:
-    """The open file, and whether it is locked."""
+def acquire(lock: Path, folder: Path, how: int, flock: Flock) -> tuple[int, bool]:
+    """The open file, and whether it is locked: not where its filesystem has no locks. Raises InUse."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:

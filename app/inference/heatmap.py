@@ -1,7 +1,6 @@
 """A class's heat map and the image that it lies over."""
 
 import io
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,35 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from app.artifact import heat
 from app.artifact.decoder.geometry import Box, Geometry
 
 LONGEST_SIDE = 1024  # pixels of an overlay
 Method = Literal["class-activation", "occlusion"]
 
-# Of "inferno", whose lightness rises evenly with the value (N. Smith and S. van der Walt for matplotlib, 2015; CC0).
-_INFERNO = (
-    *("000004", "0c0826", "240c4f", "420a68", "5d126e", "781c6d", "932667", "ae305c"),
-    *("c73e4c", "dd513a", "ed6925", "f8850f", "fca50a", "fac62d", "f2e661", "fcffa4"),
-)
-_OPAQUE = 0.65  # where the heat is greatest: the image is seen through it
 _LEVEL = 1  # of zlib: 6 per cent more bytes than level 3, in two thirds of the time
-_REACH = 2  # places to each side that bicubic interpolation looks at
-_DIM = 0.6  # of the brightness, where the model did not look
 # What drawing takes at most per pixel: image, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
 _BYTES_PER_PIXEL = 28
-
-
-def _palette() -> bytes:
-    """256 colours, RGB, between those of the table."""
-    anchors = np.array([list(bytes.fromhex(colour)) for colour in _INFERNO])
-    places = np.linspace(0, len(anchors) - 1, 256)
-    channels = [np.interp(places, np.arange(len(anchors)), channel) for channel in anchors.T]
-    return np.round(channels).T.astype(np.uint8).tobytes()
-
-
-def _opacity() -> list[int]:
-    """Of each heat: 0..255."""
-    return [round(255 * _OPAQUE * (heat / 255) ** 0.8) for heat in range(256)]
 
 
 @dataclass(frozen=True)
@@ -89,41 +68,9 @@ def overlay(
     """A PNG of the image as displayed, uint8[h, w, 3]: heat over the box, and what is outside of it dimmed."""
     height, width, _ = image.shape
     with claim(height * width * _BYTES_PER_PIXEL):
-        shown = Image.fromarray(image)
-        box = _within(explanation.geometry.seen, shown.size)
-        warm = _heated(shown.crop(box), explanation)
-        if warm.size != shown.size:
-            shown = shown.point([round(value * _DIM) for value in range(256)] * 3)
-        shown.paste(warm, box)
+        shown = heat.paint(Image.fromarray(image), explanation.geometry, explanation.box, explanation.evidence())
         about = PngImagePlugin.PngInfo()
         about.add_itxt("Title", f"{explanation.label}, p = {explanation.probability:.3f}, {explanation.method}")
         buffer = io.BytesIO()
         shown.save(buffer, "PNG", compress_level=_LEVEL, pnginfo=about)
         return buffer.getvalue()
-
-
-def _within(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels, at least one, of an image that was reduced to `size`."""
-    across, down = size[0] / geometry.width, size[1] / geometry.height
-    left, top = min(size[0] - 1, round(geometry.left * across)), min(size[1] - 1, round(geometry.top * down))
-    right, bottom = round(geometry.right * across), round(geometry.bottom * down)
-    return left, top, max(left + 1, right), max(top + 1, bottom)
-
-
-def _heated(image: Image.Image, explanation: Explanation) -> Image.Image:
-    """The evidence, smooth between the middles of its places, as colour that covers the more the more there is."""
-    evidence, seen = explanation.evidence(), explanation.geometry.seen
-    rows, columns = evidence.shape
-    left, top, right, bottom = explanation.box
-    across, down = columns / (right - left), rows / (bottom - top)
-    # what the model saw, in places of the grid
-    saw = np.array([(seen.left - left) * across, (seen.top - top) * down])
-    saw_to = np.array([(seen.right - left) * across, (seen.bottom - top) * down])
-    beyond = max(0.0, *-saw, *(saw_to - [columns, rows]))
-    # with the outermost places repeated: where the kernel is cut off, Pillow puts the peak at the image's edge
-    margin = _REACH + math.ceil(beyond)
-    wide = Image.fromarray(np.pad(evidence * 255, margin, mode="edge"))
-    heat = wide.resize(image.size, Image.Resampling.BICUBIC, (*(saw + margin), *(saw_to + margin))).convert("L")
-    colours = heat.copy()
-    colours.putpalette(_palette())
-    return Image.composite(colours.convert("RGB"), image, heat.point(_opacity()))

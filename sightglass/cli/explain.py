@@ -1,6 +1,7 @@
 """The `explain` command: what it takes and what it prints. Nothing heavy is imported at the top."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,6 @@ from training.errors import TrainingError
 
 if TYPE_CHECKING:
     from training.explain import Findings
-    from training.interpretation.filters import Filters
     from training.models.layer_table import Layer
 
 SIZE = 32
@@ -44,7 +44,13 @@ def explain(
     if out is None:
         if images or class_ or layer:
             raise TrainingError("images, --class and --layer are about what goes to --out", "--out FOLDER")
-        _print_layers(_layers(target, input_size), as_json)
+        rows = layers_of(target, input_size)
+        if as_json:
+            print_json([asdict(row) for row in rows])
+            return
+        from training.models.layer_table import as_lines
+
+        echo(*as_lines(rows, columns(sys.stdout)))
         return
     from training import explain as explaining
     from training.runs import eager
@@ -52,16 +58,16 @@ def explain(
     if input_size is not None:
         raise TrainingError("a run or an artifact has its own input size", "leave --input-size out")
     talk = talk_of(quiet, no_progress)
-    wish = explaining.Wish(images or [], class_, layer, steps)
-    found = explaining.explain(eager.load(Path(target)), wish, out, talk)
+    options = explaining.Options(images or [], class_, layer, steps)
+    found = explaining.explain(eager.load(Path(target)), options, out, talk)
     if as_json:
         print_json({"target": target, "out": str(out)} | found.as_json())
     else:
-        _print_findings(found)
+        print_findings(found)
     talk.fact("saved", f"{out}: {' '.join(found.files)}")
 
 
-def _layers(target: str, input_size: int | None) -> "list[Layer]":
+def layers_of(target: str, input_size: int | None) -> "list[Layer]":
     """The table of whatever `target` names: a folder, a list of triples, a registered model."""
     import torch
 
@@ -87,30 +93,10 @@ def _layers(target: str, input_size: int | None) -> "list[Layer]":
     return layer_table.table(network, channels, size)
 
 
-def _print_layers(rows: "list[Layer]", as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from training.models.layer_table import as_lines
-
-    if as_json:
-        print_json([asdict(row) for row in rows])
-    else:
-        echo(*as_lines(rows, columns(sys.stdout)))
-
-
-def _about_filters(described: "Filters") -> str:
-    from training.interpretation.filters import ADVICE, UNKNOWN
-
-    if not described.verdict:
-        return f"{described.layer}: 1x1, nothing to compare; near dead {described.near_dead:.0%}"
-    compared = f"smoothness {described.smoothness:.2f}, of random ones up to {described.noise_smoothness:.2f}"
-    advice = f"; {ADVICE}" if described.verdict == UNKNOWN else ""
-    return f"{described.layer}: {described.verdict} ({compared}; near dead {described.near_dead:.0%}){advice}"
-
-
-def _print_findings(found: "Findings") -> None:
+def print_findings(found: "Findings") -> None:
+    """In facts and one table."""
     if found.filters:
-        echo_fact("filters", _about_filters(found.filters))
+        echo_fact("filters", str(found.filters))
     names = distinct(
         row[key] for rows in (found.images, found.maximised) for row in rows for key in _NAMES & row.keys()
     )

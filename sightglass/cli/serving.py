@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.cells import cell_len
@@ -11,9 +11,6 @@ from rich.cells import cell_len
 from sightglass.cli.options import AsJson, echo, print_json
 from training.console.terminal import columns, distinct, escaped, packed, wrapped
 from training.errors import TrainingError, reason
-
-if TYPE_CHECKING:
-    from sightglass.client import ClientError, Prediction
 
 
 def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
@@ -51,31 +48,34 @@ def predict(
 
     With --url, the environment variable SIGHTGLASS_API_KEY is the key if the service asks for one.
     """
-    if trouble := _misused(words, url, variant):
-        raise typer.BadParameter(trouble, param_hint="[ARTIFACT] FILE...")
-    rows = _predict_by_service(url, words, top_k) if url else _predict_here(Path(words[0]), words[1:], top_k, variant)
+    misuse = ""
+    if url is None and words[0].startswith(("http://", "https://")):
+        misuse = f"a service is named with --url: sightglass predict --url {words[0]} FILE..."
+    elif url is None and len(words) < 2:
+        misuse = "sightglass predict ARTIFACT FILE...: the images are missing"
+    elif url is not None and variant != "auto":
+        misuse = "--variant is of an ARTIFACT; a service has one of its own"
+    elif url is not None and Path(words[0], "manifest.json").exists():
+        misuse = f"with --url the service has the artifact: leave {words[0]} out"
+    if misuse:
+        raise typer.BadParameter(misuse, param_hint="[ARTIFACT] FILE...")
+    rows = predict_by_service(url, words, top_k) if url else predict_here(Path(words[0]), words[1:], top_k, variant)
     if as_json:
         print_json(rows)
-    else:
-        _print_predictions(rows)
+    else:  # a row for each file, its name whole; many answers go on below
+        width = min(50, max(cell_len(escaped(row["file"])) for row in rows))
+        names = distinct(each["class"] for row in rows for each in row.get("top_k", []))
+        for row in rows:
+            answers = [f"{names[each['class']]} {each['probability']:.4f}" for each in row.get("top_k", [])]
+            name = escaped(row["file"])
+            name += " " * (width - cell_len(name))
+            echo(*packed(f"{name}  ", answers or [f"error: {row['error']}"], width=columns(sys.stdout)))
     if any("error" in row for row in rows):
         raise typer.Exit(1)
 
 
-def _misused(words: list[str], url: str | None, variant: str) -> str:
-    """What is wrong with the command line, or empty."""
-    if url is None:
-        if words[0].startswith(("http://", "https://")):
-            return f"a service is named with --url: sightglass predict --url {words[0]} FILE..."
-        return "" if len(words) > 1 else "sightglass predict ARTIFACT FILE...: the images are missing"
-    if variant != "auto":
-        return "--variant is of an ARTIFACT; a service has one of its own"
-    if Path(words[0], "manifest.json").exists():
-        return f"with --url the service has the artifact: leave {words[0]} out"
-    return ""
-
-
-def _predict_here(artifact: Path, files: list[str], top_k: int, variant: str) -> list[dict[str, Any]]:
+def predict_here(artifact: Path, files: list[str], top_k: int, variant: str) -> list[dict[str, Any]]:
+    """A row for each file, `-` being stdin: its top-k, or what is wrong with it. Raises ArtifactError, EngineError."""
     from app.artifact.decoder.decode import ImageError, decode
     from app.inference import loading
     from app.inference.classifier import rank
@@ -95,31 +95,32 @@ def _predict_here(artifact: Path, files: list[str], top_k: int, variant: str) ->
     return rows
 
 
-def _predict_by_service(url: str, files: list[str], top_k: int) -> list[dict[str, Any]]:
+def predict_by_service(url: str, files: list[str], top_k: int) -> list[dict[str, Any]]:
+    """The same of a running service. Raises TrainingError where that does not answer."""
     import asyncio
 
-    from sightglass.client import AsyncClient, ClientError, Prediction
+    from sightglass.client import AsyncClient, ClientError
 
-    async def ask() -> list[Prediction | ClientError]:
+    async def ask() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
         async with AsyncClient(url, api_key=os.environ.get("SIGHTGLASS_API_KEY") or None) as service:
             # a wrong address or key is one error and not one for each file; and there may be fewer labels
             most = len((await service.model()).labels)
             content = (sys.stdin.buffer.read() if name == "-" else name for name in files)
-            return [answer async for answer in service.predict_many(content, top_k=min(top_k, most))]
+            async for answer in service.predict_many(content, top_k=min(top_k, most)):
+                row: dict[str, Any] = {"file": files[len(rows)]}
+                if isinstance(answer, ClientError):
+                    row["error"] = str(answer)
+                else:
+                    row["top_k"] = [{"class": each.label, "probability": each.probability} for each in answer.top_k]
+                rows.append(row)
+        return rows
 
     try:
-        answers = asyncio.run(ask())  # which Ctrl-C ends at once
+        return asyncio.run(ask())  # which Ctrl-C ends at once
     except (ClientError, ValueError) as error:
-        raise TrainingError(
-            str(error), "is the service running, and does it take the key of SIGHTGLASS_API_KEY?"
-        ) from error
-    return [_row(name, answer) for name, answer in zip(files, answers, strict=True)]
-
-
-def _row(name: str, answer: "Prediction | ClientError") -> dict[str, Any]:
-    if isinstance(answer, Exception):
-        return {"file": name, "error": str(answer)}
-    return {"file": name, "top_k": [{"class": each.label, "probability": each.probability} for each in answer.top_k]}
+        hint = "is the service running, and does it take the key of SIGHTGLASS_API_KEY?"
+        raise TrainingError(str(error), hint) from error
 
 
 def serve(
@@ -132,14 +133,3 @@ def serve(
 
     chosen = {"model": model, "host": host, "port": port}
     raise typer.Exit(run_service({name: value for name, value in chosen.items() if value is not None}))
-
-
-def _print_predictions(rows: list[dict[str, Any]]) -> None:
-    """A row for each file, its name whole; many answers go on below."""
-    width = min(50, max(cell_len(escaped(row["file"])) for row in rows))
-    names = distinct(each["class"] for row in rows for each in row.get("top_k", []))
-    for row in rows:
-        answers = [f"{names[each['class']]} {each['probability']:.4f}" for each in row.get("top_k", [])]
-        name = escaped(row["file"])
-        name += " " * (width - cell_len(name))
-        echo(*packed(f"{name}  ", answers or [f"error: {row['error']}"], width=columns(sys.stdout)))

@@ -9,6 +9,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -37,6 +38,33 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     document: Any
+
+    @classmethod
+    def of(cls, response: httpx2.Response, body: bytes | bytearray) -> "Answer":
+        """From what httpx2 has received."""
+        kind, document = response.headers.get("Content-Type", "").partition(";")[0].strip().lower(), None
+        if kind in ("application/json", "application/problem+json"):
+            with suppress(ValueError, RecursionError):  # cut off, or no JSON after all
+                document = json.loads(body)
+        return cls(response.status_code, response.headers, document)
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds from now, of either form of RFC 9110, 10.2.3; 0 where there is none."""
+        value = self.headers.get("Retry-After", "").strip()
+        if re.fullmatch("[0-9]{1,9}", value):
+            return float(value)
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return 0.0
+
+    def __str__(self) -> str:
+        phrases = {each.value: each.phrase for each in HTTPStatus}
+        status = f"{self.status} {phrases.get(self.status, '')}".rstrip()
+        if 300 <= self.status < 400:
+            return f"{status} to {self.headers.get('Location', 'nowhere')}, which is not followed"
+        return f"{status} with {self.headers.get('Content-Type') or 'nothing'}"
 
 
 class Service:
@@ -126,9 +154,13 @@ class Call(Generic[T]):
         try:
             if isinstance(outcome, httpx2.RequestError):
                 raise self._no_answer(outcome)
-            self.result = self._result(Answer(outcome.status_code, outcome.headers, _json(outcome, body)))
+            self.result = self._result(Answer.of(outcome, body))
         except ClientError as error:
-            wait = _wait(error.retry_after, self._attempts)
+            if error.retry_after:  # and up to as much again, because the service asked all others for the same
+                wait = random.uniform(error.retry_after, 2 * error.retry_after)  # noqa: S311  # no secret
+            else:
+                most = _FIRST_WAIT_SECONDS * 2.0 ** min(self._attempts - 1, 10)
+                wait = random.uniform(0, min(_LONGEST_WAIT_SECONDS, most))  # noqa: S311
             if not error.temporary or time.monotonic() + wait >= self._deadline:
                 raise
             return wait
@@ -141,7 +173,7 @@ class Call(Generic[T]):
             try:
                 return self._read(document, request_id)
             except (KeyError, TypeError, ValueError, AttributeError):
-                raise self._unexpected(_described(answer), answer) from None
+                raise self._unexpected(str(answer), answer) from None
         if isinstance(document, dict) and {"code", "detail"} <= document.keys():
             raise ServiceError(
                 str(document["detail"]),
@@ -149,9 +181,9 @@ class Call(Generic[T]):
                 status=answer.status,
                 request_id=str(document.get("request_id", request_id)),
                 temporary=answer.status in _TEMPORARY,
-                retry_after=_retry_after(answer.headers),
+                retry_after=answer.retry_after,
             )
-        raise self._unexpected(_described(answer), answer)
+        raise self._unexpected(str(answer), answer)
 
     def _unexpected(self, what: str, answer: Answer | None = None) -> UnexpectedAnswer:
         status = answer.status if answer else 0
@@ -161,19 +193,24 @@ class Call(Generic[T]):
             status=status,
             request_id=self._request_id,
             temporary=status in _TEMPORARY,
-            retry_after=_retry_after(answer.headers) if answer else 0.0,
+            retry_after=answer.retry_after if answer else 0.0,
         )
 
     def _no_answer(self, error: httpx2.RequestError) -> Unreachable:
         if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
             detail = f"{self.method} {self.url}: no answer within {self._seconds:g} s."
             return Unreachable(detail, "timeout", request_id=self._request_id)
-        why = "".join(map(_told, _causes(error))) or str(error)
+        causes = list(_causes(error))
+        # the system's words, which asyncio replaces by its own: `Connection refused`
+        refusals = [each.errno for each in causes if isinstance(each, ConnectionError) and each.errno]
+        why = "".join(map(os.strerror, refusals)) or str(error) or type(error).__name__
+        # the same in a second: TLS that does not fit, but not a server that goes away meanwhile
+        gone, lasting = ssl.SSLEOFError | ssl.SSLZeroReturnError, httpx2.LocalProtocolError | ssl.SSLError
         return Unreachable(
-            f"{self.method} {self.url}: {why or type(error).__name__}.",
+            f"{self.method} {self.url}: {why}.",
             "unreachable",
             request_id=self._request_id,
-            temporary=not any(map(_is_lasting, _causes(error))),
+            temporary=not any(isinstance(each, lasting) and not isinstance(each, gone) for each in causes),
         )
 
 
@@ -183,52 +220,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         inner = error.exceptions[-1] if isinstance(error, BaseExceptionGroup) else error.__cause__
         error = inner or error.__context__
-
-
-def _told(error: BaseException) -> str:
-    """The system's words, which asyncio replaces by its own: `Connection refused`."""
-    return os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else ""
-
-
-def _is_lasting(error: BaseException) -> bool:
-    """Whether it will be the same in a second: TLS that does not fit, but not a server that goes away meanwhile."""
-    gone = ssl.SSLEOFError | ssl.SSLZeroReturnError
-    return isinstance(error, httpx2.LocalProtocolError | ssl.SSLError) and not isinstance(error, gone)
-
-
-def _json(response: httpx2.Response, body: bytes | bytearray) -> Any:
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind not in ("application/json", "application/problem+json"):
-        return None
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):  # cut off, or no JSON after all
-        return None
-
-
-def _described(answer: Answer) -> str:
-    try:
-        status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
-    except ValueError:
-        status = str(answer.status)
-    if 300 <= answer.status < 400:
-        return f"{status} to {answer.headers.get('Location', 'nowhere')}, which is not followed"
-    return f"{status} with {answer.headers.get('Content-Type') or 'nothing'}"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds from now, of either form of RFC 9110, 10.2.3; 0 where there is none."""
-    value = headers.get("Retry-After", "").strip()
-    if re.fullmatch("[0-9]{1,9}", value):
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
-
-
-def _wait(retry_after: float, attempt: int) -> float:
-    """What the service asked for, and up to as much again, because it asked all others for the same; else backoff."""
-    if retry_after:
-        return random.uniform(retry_after, 2 * retry_after)  # noqa: S311  # no secret
-    return random.uniform(0, min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 10)))  # noqa: S311

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from app.artifact.decoder.decode import Geometry, decode
+from app.artifact.decoder.decode import Decoded, decode
+from app.artifact.heat import DIM
 from tests.commands import Sightglass
 from tests.images import drawing, encode
-from training.interpretation import canvas
+from training.interpretation import figures
 from training.interpretation.activations import maps_of
+from training.interpretation.figures import InputImage
 from training.interpretation.gradcam import grad_cam
 from training.models import layer_table, registry
 from training.runs import eager
@@ -24,17 +27,25 @@ EMBEDDED = Path(__file__).parents[2] / "exports/cifar10/1"
 FILES = {"filters.png", "maximised.png", "layers.csv", "activations.csv", "explain.json"}
 
 
+def overlaid(content: bytes, decoded: Decoded, heat: NDArray[np.float32]) -> Image.Image:
+    return Image.fromarray(figures.overlay(InputImage(Path("x.png"), content, decoded, torch.zeros(1)), heat))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(400, 240), (30, 44)], ids=["large", "small"])
-def test_the_box_on_the_displayed_image_holds_what_the_model_gets(orientation: int, size: tuple[int, int]) -> None:
+def test_what_the_model_gets_is_shown_in_its_colours_and_the_rest_dimmed(
+    orientation: int, size: tuple[int, int]
+) -> None:
     content = encode(drawing(*size, seed=2), orientation=orientation)
     spec = eager.load(EMBEDDED).input.model_copy(update={"crop_fraction": 0.8})
     decoded = decode(content, spec)
-    shown, at = canvas.displayed(content, spec, decoded)
+    shown, at = overlaid(content, decoded, np.zeros((4, 4), np.float32)), decoded.geometry
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     assert shown.width / shown.height == pytest.approx(expected.width / expected.height, rel=0.01)
-    assert difference(np.asarray(shown), np.asarray(expected.resize(shown.size, Image.Resampling.BICUBIC))) < 6
-    box = at.left, at.top, at.right, at.bottom
+    corner = np.asarray(expected.resize(shown.size, Image.Resampling.BICUBIC))[:5, :5]
+    assert difference(np.asarray(shown)[:5, :5], corner * DIM) < 6
+    x, y = shown.width / at.width, shown.height / at.height
+    box = at.left * x, at.top * y, at.right * x, at.bottom * y
     inside = shown.resize((32, 32), Image.Resampling.BICUBIC, box=box)
     assert difference(np.asarray(inside), decoded.pixels) < 6
 
@@ -54,19 +65,21 @@ def test_heat_lies_on_the_displayed_image_where_the_model_looked(colours_run: Pa
     decoded = decode(content, loaded.input)
     x = loaded.normalise(torch.from_numpy(decoded.pixels)[None])
     heat = grad_cam(loaded.network, "features.3", x, loaded.labels.index("red")).numpy()
-    shown, at = canvas.displayed(content, loaded.input, decoded)
-    assert shown.size == (360, 270)
-    glow = np.abs(np.asarray(canvas.overlaid(shown, at, heat)).astype(int) - np.asarray(canvas.framed(shown, at)))
+    plain = overlaid(content, decoded, np.zeros_like(heat))
+    assert plain.size == (360, 270)
+    glow = np.abs(np.asarray(overlaid(content, decoded, heat)).astype(int) - np.asarray(plain))
     strongest = glow.sum(axis=2)[:, 45:315]  # the square that the model sees
     quarters = {(r, c): strongest[135 * r :, 135 * c :][:135, :135].mean() for r in (0, 1) for c in (0, 1)}
     assert max(quarters, key=lambda place: quarters[place]) == (0, 1)
 
 
 def test_a_hot_place_glows_in_its_own_cell_of_the_box_and_nowhere_else() -> None:
-    shown, at = Image.new("RGB", (360, 120), (90, 90, 90)), Geometry(360, 120, 120, 0, 240, 120)
+    content = encode(Image.new("RGB", (360, 120), (90, 90, 90)))
+    decoded = decode(content, eager.load(EMBEDDED).input)
     heat = np.zeros((4, 4), np.float32)
+    plain = overlaid(content, decoded, heat)
     heat[1, 3] = 2
-    change = np.asarray(canvas.overlaid(shown, at, heat)).astype(int) - np.asarray(canvas.framed(shown, at))
+    change = np.asarray(overlaid(content, decoded, heat)).astype(int) - np.asarray(plain)
     rows, columns = np.nonzero(np.abs(change).sum(axis=2) > 60)
     assert (rows.mean(), columns.mean()) == (pytest.approx(44.5, abs=3), pytest.approx(224.5, abs=5))
     assert (columns.min() > 180, columns.max() < 240, rows.max() < 90) == (True, True, True)

@@ -19,7 +19,8 @@ from tests.images import drawing, encode, spec
 from training.console.progress import Talk
 from training.errors import TrainingError
 from training.export import export
-from training.interpretation import canvas
+from training.interpretation import figures
+from training.interpretation.figures import InputImage
 from training.learning import plan
 from training.recipes import recipe
 from training.report.thumbnails import thumbnails
@@ -167,12 +168,16 @@ def test_thumbnails_show_the_whole_image_and_frame_what_was_seen() -> None:
 def test_a_heat_map_lies_on_the_image(fit: Fit) -> None:
     """Hot in the last of 4 columns and the lower of two rows in the middle, of the model's square."""
     content, model = encode(Image.new("RGB", (400, 100), "white")), spec(32, 32).model_copy(update={"fit": fit})
-    shown, at = canvas.displayed(content, model, decode(content, model))
-    assert shown.size == (360, 90)
-    heat = np.zeros((32, 32), np.float32)
+    seen, heat = (
+        InputImage(Path("x.png"), content, decode(content, model), torch.zeros(1)),
+        np.zeros((32, 32), np.float32),
+    )
+    plain = figures.overlay(seen, heat)
+    assert plain.shape == (90, 360, 3)
     heat[17:20, 26:30] = 1
-    images = canvas.overlaid(shown, at, heat), canvas.framed(shown, at)
-    warm, plain = (np.asarray(each.convert("L")).astype(int) for each in images)
+    warm, plain = (
+        np.asarray(Image.fromarray(each).convert("L")).astype(int) for each in (figures.overlay(seen, heat), plain)
+    )
     rows, columns = np.nonzero(abs(warm - plain) > 10)
     expected = {"crop": (52, 214), "squash": (52, 315), "pad": (73, 315)}[fit]
     assert rows.mean() == pytest.approx(expected[0], abs=6)  # the lower end of what glows lies outside

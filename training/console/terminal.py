@@ -1,10 +1,12 @@
 """Text as a terminal shows it: nothing that steers it, and widths in columns instead of characters."""
 
+import io
 import itertools
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -24,31 +26,21 @@ def columns(stream: TextIO) -> int:
 
 def escaped(text: str) -> str:
     """Names come from folders and artifacts: an ESC in one must not reach the terminal, nor a newline split a row."""
-    return "".join(map(_escaped, _utf_8(text))) if not (text.isascii() and text.isprintable()) else text
-
-
-def _utf_8(text: str) -> str:
-    """With the letters of paths that Python, under a locale without them, holds as surrogates for their bytes."""
-    try:
-        return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
-    except UnicodeEncodeError:  # surrogates that are no bytes
+    if text.isascii() and text.isprintable():
         return text
-
-
-def _escaped(character: str) -> str:
-    steers = unicodedata.category(character) in _STEERING and character not in _JOINERS
-    return character.encode("unicode_escape").decode() if steers else character
-
-
-def fitted(text: str, width: int, right: bool = False) -> str:
-    """Exactly `width` columns of escaped text: padded, or cut in the middle, because names may differ at both ends."""
-    text = shortened(text, width)
-    space = " " * (width - cell_len(text))
-    return space + text if right else text + space
+    with suppress(UnicodeEncodeError):  # surrogates that are no bytes
+        # letters of paths that Python, under a locale without them, holds as surrogates for their bytes
+        text = text.encode(errors="surrogateescape").decode(errors="surrogateescape")
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in _STEERING and letter not in _JOINERS
+        else letter
+        for letter in text
+    )
 
 
 def shortened(text: str, width: int = NAME) -> str:
-    """At most `width` columns (4 or more) of escaped text."""
+    """At most `width` columns (4 or more) of escaped text, cut in the middle: names may differ at both ends."""
     return _cut(escaped(text), width, (width - 3) // 2)
 
 
@@ -112,27 +104,32 @@ def _numbered(texts: Sequence[str], width: int, taken: set[str]) -> list[str]:
 def table(rows: Sequence[Sequence[str]], align: str, width: int = WIDTH) -> list[str]:
     """Lines of at most `width` columns; the first row is the header. `align` has < or > for each column.
 
-    Where that is too narrow, the widest of the columns that are aligned left give way.
+    The layout is rich's. What it cannot do is done before: where that is too narrow, the widest of the columns that are
+    aligned left give way, cut in the middle so that names that differ still do, and numbers are never cut.
     """
-    columns = list(zip(*([escaped(cell) for cell in row] for row in rows), strict=True))
-    least = [cell_len(column[0]) for column in columns]
+    from rich.console import Console  # 30 ms, for which no command that prints no table should wait
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = [[escaped(cell) for cell in column] for column in zip(*rows, strict=True)]
     widths = [max(map(cell_len, column)) for column in columns]
     names = [number for number, side in enumerate(align) if side == "<"]
     while sum(widths) + 2 * (len(widths) - 1) > width:
         widest = max(names, key=lambda number: widths[number])
-        if widths[widest] <= max(4, least[widest]):
+        if widths[widest] <= max(4, cell_len(columns[widest][0])):
             break
         widths[widest] -= 1
-    cells = zip(*(_column(*each) for each in zip(columns, widths, align, strict=True)), strict=True)
-    return ["  ".join(row).rstrip() for row in cells]
-
-
-def _column(cells: Sequence[str], width: int, side: str) -> list[str]:
-    """What differs stays different, but for numbers, which are never cut."""
-    if side == ">":
-        return [fitted(cell, width, right=True) for cell in cells]
-    shown = distinct(cells, width)
-    return [fitted(shown[cell], width) for cell in cells]
+    for number in names:
+        shown = distinct(columns[number], widths[number])
+        columns[number] = [shown[name] for name in columns[number]]
+    layout = Table(box=None, pad_edge=False, show_header=False)
+    for side, least in zip(align, widths, strict=True):
+        layout.add_column(justify="left" if side == "<" else "right", no_wrap=True, min_width=least)
+    for row in zip(*columns, strict=True):
+        layout.add_row(*map(Text, row))
+    console = Console(width=sum(widths) + 2 * len(widths), color_system=None, file=io.StringIO())
+    lines = console.render_lines(layout, pad=False)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
 
 
 def wrapped(name: str, text: str, width: int = WIDTH) -> list[str]:

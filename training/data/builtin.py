@@ -14,16 +14,16 @@ from training.data.dataset import Data, Sample
 from training.errors import TrainingError
 
 
-def _digits() -> Data:
+def digits() -> Data:
     """scikit-learn's 1,797 scanned 8x8 digits (UCI optdigits, test part), not split."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    images = (digits.images * 255 / 16).round().astype(np.uint8)
-    return _in_memory("digits", [str(digit) for digit in range(10)], {"all": (images, digits.target)})
+    found = load_digits()
+    images = (found.images * 255 / 16).round().astype(np.uint8)
+    return _in_memory("digits", [str(digit) for digit in range(10)], {"all": (images, found.target)})
 
 
-def _of_torchvision(source: str, name: str, labels: Sequence[str]) -> Data:
+def of_torchvision(source: str, name: str, labels: Sequence[str]) -> Data:
     """torchvision's data set `name`, downloaded where it is not in the cache yet. Raises TrainingError."""
     from torchvision import datasets
 
@@ -73,8 +73,8 @@ _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 _FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 NAMED: dict[str, Callable[[], Data]] = {
-    "digits": _digits,
-    "cifar10": partial(_of_torchvision, "cifar10", "CIFAR10", _CIFAR10),
-    "mnist": partial(_of_torchvision, "mnist", "MNIST", tuple(str(digit) for digit in range(10))),
-    "fashion-mnist": partial(_of_torchvision, "fashion-mnist", "FashionMNIST", _FASHION),
+    "digits": digits,
+    "cifar10": partial(of_torchvision, "cifar10", "CIFAR10", _CIFAR10),
+    "mnist": partial(of_torchvision, "mnist", "MNIST", tuple(str(digit) for digit in range(10))),
+    "fashion-mnist": partial(of_torchvision, "fashion-mnist", "FashionMNIST", _FASHION),
 }

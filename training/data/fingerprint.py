@@ -32,17 +32,13 @@ def difference_hash(pixels: NDArray[np.uint8]) -> Hashes:
     within 7 bits, and of 500 saved again as JPEG of quality 75 all are found.
     """
     grey = np.matmul(pixels, np.array([0.299, 0.587, 0.114], np.float32), dtype=np.float32)
-    wide, tall = _shrink(grey, 8, 9), _shrink(grey, 9, 8)
+    height, width = grey.shape[1:]
+    # the mean of each area, once with a column more and once with a row more than places
+    wide = np.matmul(_areas(height, 8) @ grey, _areas(width, 9).T)
+    tall = np.matmul(_areas(height, 9) @ grey, _areas(width, 8).T)
     across = wide[:, :, 1:] > wide[:, :, :-1] + _NOISE
     down = tall[:, 1:] > tall[:, :-1] + _NOISE
     return np.packbits(np.concatenate([across.reshape(-1, 64), down.reshape(-1, 64)], axis=1), axis=1)
-
-
-def _shrink(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """float32[N, H, W] -> float32[N, height, width], each value the mean of its area."""
-    rows, columns = _areas(grey.shape[1], height), _areas(grey.shape[2], width)
-    shrunk: NDArray[np.float32] = np.matmul(rows @ grey, columns.T)
-    return shrunk
 
 
 def _areas(size: int, parts: int) -> NDArray[np.float32]:

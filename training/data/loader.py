@@ -26,12 +26,12 @@ def batches(pixels: Pixels, recipe: Recipe, epoch: int, steps: int, ahead: bool)
     seed = epoch_seed(recipe.seed, epoch)
     random = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
-    order = _order(pixels.labels, recipe.balance, random)
-    weights = _class_weights(pixels.labels, recipe.balance)
+    places = order(pixels.labels, recipe.balance, random)
+    weights = class_weights(pixels.labels, recipe.balance)
     size = min(recipe.batch_size, len(pixels))
 
     def prepare(step: int) -> tuple[Tensor, Tensor]:
-        chosen: NDArray[np.int64] = order[step * size : (step + 1) * size]
+        chosen: NDArray[np.int64] = places[step * size : (step + 1) * size]
         x = augment(torch.from_numpy(pixels.take(chosen)), recipe, generator)
         targets = F.one_hot(torch.from_numpy(pixels.labels[chosen]), len(weights)) * weights
         x, targets = mix(x, targets, recipe, random)
@@ -54,7 +54,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
-def _order(labels: NDArray[np.int64], balance: str, random: np.random.Generator) -> NDArray[np.int64]:
+def order(labels: NDArray[np.int64], balance: str, random: np.random.Generator) -> NDArray[np.int64]:
     """A shuffle of all images; with `sampling` as many draws with replacement, every class equally likely."""
     n = len(labels)
     if balance != "sampling":
@@ -63,7 +63,7 @@ def _order(labels: NDArray[np.int64], balance: str, random: np.random.Generator)
     return random.choice(n, size=n, p=share / share.sum())
 
 
-def _class_weights(labels: NDArray[np.int64], balance: str) -> Tensor:
+def class_weights(labels: NDArray[np.int64], balance: str) -> Tensor:
     """float32[K]: all 1, or with `loss` n / (K n_c), whose mean over the images is 1; every class has an image."""
     counts = np.bincount(labels)
     weights = len(labels) / (len(counts) * counts) if balance == "loss" else np.ones(len(counts))

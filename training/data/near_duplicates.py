@@ -1,4 +1,4 @@
-"""Images that are there twice: the same file (sha256), or one that looks nearly the same (see dhash.fingerprint)."""
+"""Images that are there twice: the same file (sha256), or one that looks nearly the same (see `fingerprint`)."""
 
 import io
 import math
@@ -57,17 +57,16 @@ def between(sums: Mapping[str, Sequence[str]], known: Mapping[str, Hashes] | Non
     """One row per pair of splits; `sums` are the sha256 sums of each split's files."""
     names = list(sums)
     pairs = [(here, there) for i, there in enumerate(names) for here in names[i + 1 :]]
-    return [_twins(here, there, sums, known) for here, there in pairs]
-
-
-def _twins(here: str, there: str, sums: Mapping[str, Sequence[str]], known: Mapping[str, Hashes] | None) -> Twins:
-    where = {digest: place for place, digest in enumerate(sums[there])}
-    exact = tuple((place, where[digest], 0) for place, digest in enumerate(sums[here]) if digest in where)
-    if known is None or any(len(known.get(name, ())) != len(sums[name]) for name in (here, there)):
-        return Twins(here, there, exact, None)
-    same = {place for place, _, _ in exact}
-    found = [row for row in nearest(known[here], known[there]) if row[0] not in same]
-    return Twins(here, there, exact, tuple(sorted(found, key=lambda row: row[2])))
+    rows = []
+    for here, there in pairs:
+        where = {digest: place for place, digest in enumerate(sums[there])}
+        exact = tuple((place, where[digest], 0) for place, digest in enumerate(sums[here]) if digest in where)
+        same, alike = {place for place, _, _ in exact}, None
+        if known is not None and all(len(known.get(name, ())) == len(sums[name]) for name in (here, there)):
+            found = (row for row in nearest(known[here], known[there]) if row[0] not in same)
+            alike = tuple(sorted(found, key=lambda row: row[2]))
+        rows.append(Twins(here, there, exact, alike))
+    return rows
 
 
 def nearest(queries: Hashes, others: Hashes) -> list[tuple[int, int, int]]:
@@ -82,7 +81,7 @@ def nearest(queries: Hashes, others: Hashes) -> list[tuple[int, int, int]]:
     questions, place = np.unique(queries, axis=0, return_inverse=True)
     n = len(others)
     best = np.full(len(questions), (NEAR_BITS + 1) * n, np.int64)  # bits * n + first: the nearest, and then the first
-    for rows, found, bits in _near(questions, different):
+    for rows, found, bits in neighbours(questions, different):
         np.minimum.at(best, rows, bits * n + first[found])
     best = best[place.reshape(-1)]
     return [(int(i), int(best[i] % n), int(best[i] // n)) for i in np.flatnonzero(best < (NEAR_BITS + 1) * n)]
@@ -97,7 +96,7 @@ def groups(sums: Sequence[str], known: Hashes, labels: NDArray[np.int64]) -> Pla
     exact = np.array([where.setdefault(digest, place) for place, digest in enumerate(sums)], np.intp)
     different, first, inverse = np.unique(known, axis=0, return_index=True, return_inverse=True)
     looks = [(every, first[inverse.reshape(-1)])]
-    looks += [(first[rows], first[found]) for rows, found, _ in _near(different, different, _MOST_PAIRS)]
+    looks += [(first[rows], first[found]) for rows, found, _ in neighbours(different, different, _MOST_PAIRS)]
     one, other = (np.concatenate(side) for side in zip(*looks, strict=True))
     group = _joined(np.concatenate([every, one]), np.concatenate([exact, other]))
     mute = np.zeros(labels.max(initial=0) + 1, bool)  # classes in which looks say nothing
@@ -121,31 +120,30 @@ def _joined(one: Places, other: Places) -> Places:
     return found
 
 
-def _near(
-    asked: Hashes, known: Hashes, most_pairs: float = math.inf
+def neighbours(
+    queries: Hashes, known: Hashes, most_pairs: float = math.inf
 ) -> Iterator[tuple[Places, Places, NDArray[np.int64]]]:
-    """Rows of `asked`, the rows of `known` that look nearly the same, and how many bits differ; some pairs again.
+    """Rows of `queries`, the rows of `known` that look nearly the same, and how many bits differ; some pairs again.
 
     Stops when about `most_pairs` have been compared: where all look alike, likeness says little.
     """
-    bits_of = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1)
     typical = known[:, :HASH_BYTES]
-    asked_bands, known_bands = _bands(asked[:, :HASH_BYTES], typical), _bands(typical, typical)
+    query_bands, known_bands = _bands(queries[:, :HASH_BYTES], typical), _bands(typical, typical)
     for band in range(_BANDS):
         order = np.argsort(known_bands[:, band], kind="stable")
         keys = known_bands[order, band]
         for flipped in (0, *(1 << bit for bit in range(32))):
-            wanted = asked_bands[:, band] ^ np.uint32(flipped)
+            wanted = query_bands[:, band] ^ np.uint32(flipped)
             starts, ends = (np.searchsorted(keys, wanted, side) for side in ("left", "right"))
             most_pairs -= int((ends - starts).sum())
             if most_pairs < 0:
                 return
-            for rows, places in _pairs(starts, ends):
+            for rows, places in pairs_between(starts, ends):
                 found = order[places]
-                bits = bits_of[(asked_bands[rows] ^ known_bands[found]).view(np.uint16)].sum(axis=1)
+                bits = np.bitwise_count(query_bands[rows] ^ known_bands[found]).sum(axis=1, dtype=np.int64)
                 near = np.flatnonzero(bits <= NEAR_BITS)
-                near = near[_same_colours(asked[rows[near]], known[found[near]])]
-                yield rows[near], found[near], bits[near].astype(np.int64)
+                near = near[_same_colours(queries[rows[near]], known[found[near]])]
+                yield rows[near], found[near], bits[near]
 
 
 def _same_colours(here: Hashes, there: Hashes) -> NDArray[np.bool_]:
@@ -171,7 +169,7 @@ def _bands(hashed: Hashes, typical: Hashes) -> NDArray[np.uint32]:
     return np.ascontiguousarray(dealt).view(np.uint32)
 
 
-def _pairs(starts: Places, ends: Places) -> Iterator[tuple[Places, Places]]:
+def pairs_between(starts: Places, ends: Places) -> Iterator[tuple[Places, Places]]:
     """Row i with every place from starts[i] to ends[i], about a million pairs at a time."""
     counts = ends - starts
     met = np.flatnonzero(counts)

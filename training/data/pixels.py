@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,14 +81,20 @@ def load(
     size = spec.height * spec.width * 3
     keep = len(samples) * size <= (machine.memory_bytes() // 4 if memory is None else memory)
     pixels = np.empty((len(samples), spec.height, spec.width, 3), np.uint8) if keep else None
-    results = _read_all(data, samples, spec, pixels, progress, summary)
+    results = read_all(data, samples, spec, pixels, progress, summary)
     if recorded is not None:
-        _require_unchanged(samples, [digest for digest, *_ in results], recorded)
-
+        pairs = zip(samples, results, recorded, strict=True)
+        if changed := [sample.path for sample, (digest, *_), was in pairs if digest != was]:
+            raise TrainingError(
+                f"{len(changed)} of {len(samples)} files changed or vanished since training, the first: {changed[0]}",
+                "restore them, or start a new run",
+            )
     good = np.array([position for position, (_, why, _) in enumerate(results) if not why], dtype=np.int64)
     skipped = tuple((samples[position].path, why) for position, (_, why, _) in enumerate(results) if why)
+    if not samples:
+        raise TrainingError(f'"{data.source}" has no files in class folders', SHAPE)
     if not len(good):
-        raise _without_images(data, split, skipped)
+        raise TrainingError(f"none of the {len(samples)} files of {split} is an image; the first: {skipped[0][1]}")
     chosen = tuple(samples[position] for position in good)
     if pixels is not None and skipped:
         pixels = pixels[good]
@@ -97,18 +104,18 @@ def load(
         np.array([sample.label for sample in chosen], dtype=np.int64),
         skipped,
         (spec.height, spec.width),
-        _decoding(data, chosen, spec) if pixels is None else pixels.__getitem__,
+        partial(decode_now, data, chosen, spec) if pixels is None else pixels.__getitem__,
         in_memory=pixels is not None,
     )
 
 
-def _without_images(data: Data, split: str, skipped: Sequence[tuple[str, str]]) -> TrainingError:
-    if not skipped:
-        return TrainingError(f'"{data.source}" has no files in class folders', SHAPE)
-    return TrainingError(f"none of the {len(skipped)} files of {split} is an image; the first: {skipped[0][1]}")
+def decode_now(data: Data, samples: Sequence[Sample], spec: InputSpec, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """`Pixels.take` where the split does not fit into memory."""
+    with ThreadPoolExecutor(machine.cores().usable) as pool:
+        return np.stack(list(pool.map(lambda i: decode(data.read(samples[i].path), spec).pixels, indices)))
 
 
-def _read_all(
+def read_all(
     data: Data,
     samples: Sequence[Sample],
     spec: InputSpec,
@@ -152,24 +159,3 @@ def _read(data: Data, sample: Sample, spec: InputSpec, place: NDArray[np.uint8])
         return digest, reason(error), None
     place[:] = decoded.pixels
     return digest, "", decoded.geometry
-
-
-def _decoding(
-    data: Data, samples: Sequence[Sample], spec: InputSpec
-) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
-    """`Pixels.take` where the split does not fit into memory: decodes every time it is asked."""
-
-    def take(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        with ThreadPoolExecutor(machine.cores().usable) as pool:
-            return np.stack(list(pool.map(lambda i: decode(data.read(samples[i].path), spec).pixels, indices)))
-
-    return take
-
-
-def _require_unchanged(samples: Sequence[Sample], found: Sequence[str], recorded: Sequence[str]) -> None:
-    changed = [sample.path for sample, new, old in zip(samples, found, recorded, strict=True) if new != old]
-    if changed:
-        raise TrainingError(
-            f"{len(changed)} of {len(samples)} files changed or vanished since training, the first: {changed[0]}",
-            "restore them, or start a new run",
-        )

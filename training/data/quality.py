@@ -69,11 +69,7 @@ def say_counts(data: Data, sets: Mapping[str, Pixels], skipped: Sequence[tuple[s
     per_class = {label: int((train_labels == number).sum()) for number, label in enumerate(labels)}
     smallest = min(labels, key=lambda label: per_class[label])
     talk.fact("", f'smallest class "{shortened(smallest)}": {count(per_class[smallest], "image")}')
-    _say_unchecked(labels, sets, talk)
-
-
-def _say_unchecked(labels: Sequence[str], sets: Mapping[str, Pixels], talk: Talk) -> None:
-    """Classes that no figure is about: a class of one image, which is trained on, has none for val and test."""
+    # classes that no figure is about: a class of one image, which is trained on, has none for val and test
     lacking: dict[tuple[str, ...], list[str]] = {}
     for split in sets.keys() - {"train"}:
         names = tuple(label for number, label in enumerate(labels) if number not in sets[split].labels)

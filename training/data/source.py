@@ -31,27 +31,39 @@ def index(source: str, labels: tuple[str, ...] | None = None) -> Data:
     With `labels` (a trained model's), folder names map to those: a missing class is fine, an unknown one is an error.
     """
     if origin(source) in NAMED:
-        return _relabel(NAMED[source](), labels)
-    _require_folder(Path(source), names.text(source))
+        return relabel(NAMED[source](), labels)
     try:
-        return _listed(source, labels)
+        return read_folder(source, labels)
     except TrainingError as error:
         if source in NAMED:
             error.hint += f'; this is the folder ./{source}: the data set "{source}" is found from other directories'
         raise
 
 
-def _listed(path: str, labels: tuple[str, ...] | None) -> Data:
+def read_folder(path: str, labels: tuple[str, ...] | None) -> Data:
+    """`index` for a folder. Raises TrainingError."""
     source = names.text(path)
+    require_folder(Path(path), source)
     layout = layouts.find(listing.listed(Path(path)), source, labels)
-    said = layout.left_out
+    notes = layout.left_out
     if labels is None:
         first = layout.splits.get("train") or layout.splits["all"]
-        labels, twins = _class_names(first, source)
-        said += twins
-        _require_every_class(first, listing.joined(source, first.path))
-    splits = {name: _samples(folder, labels, source) for name, folder in layout.splits.items()}
-    return Data(origin(path), labels, splits, reader(origin(path)), tuple(said))
+        labels, twins = class_names(first, source)
+        notes += twins
+        if empty := [f'"{name}"' for name, each in first.folders.items() if not each.total]:
+            where = listing.joined(source, first.path)
+            raise TrainingError(f"no images in {', '.join(empty)} of {where}", "add images or remove the folder")
+    number = {names.label(label): position for position, label in enumerate(labels)}
+    splits = {}
+    for split, folder in layout.splits.items():
+        for name, each in folder.folders.items():
+            if names.label(name) not in number:
+                where = listing.joined(source, each.path)
+                raise TrainingError(f'"{where}" is no class of this data', nearest(name, labels))
+        splits[split] = tuple(  # in a fixed order; whether they are images is decided by decoding them
+            Sample(path, number[names.label(name)]) for name, each in folder.folders.items() for path in each.paths()
+        )
+    return Data(origin(path), labels, splits, reader(origin(path)), tuple(notes))
 
 
 def reader(origin: str) -> Callable[[str], bytes]:
@@ -59,18 +71,18 @@ def reader(origin: str) -> Callable[[str], bytes]:
     if origin in NAMED:
         return NAMED[origin]().read
     root = Path(names.path(origin))
-    _require_folder(root, origin)
-    return lambda path: _read_file(root / names.path(path))
+    require_folder(root, origin)
+
+    def read(name: str) -> bytes:
+        path = root / names.path(name)
+        if path.exists() and not path.is_file():  # it might never end, as a pipe in a class folder
+            raise OSError(f"{path.name} is no regular file")
+        return path.read_bytes()
+
+    return read
 
 
-def _read_file(path: Path) -> bytes:
-    """Raises OSError; also for what would never end, such as a pipe in a class folder."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path.name} is no regular file")
-    return path.read_bytes()
-
-
-def _relabel(data: Data, labels: tuple[str, ...] | None) -> Data:
+def relabel(data: Data, labels: tuple[str, ...] | None) -> Data:
     """The same samples under a trained model's labels, by name. Raises TrainingError for a class it does not know."""
     if labels is None:
         return data
@@ -82,7 +94,8 @@ def _relabel(data: Data, labels: tuple[str, ...] | None) -> Data:
     return replace(data, labels=labels, splits=splits)
 
 
-def _require_folder(root: Path, source: str) -> None:
+def require_folder(root: Path, source: str) -> None:
+    """Raises TrainingError where there is none."""
     if root.is_dir():
         return
     if root.is_file():
@@ -92,7 +105,7 @@ def _require_folder(root: Path, source: str) -> None:
     raise TrainingError(f'there is no folder "{source}"', f"{SHAPE}; data sets by name: {nearest(source, NAMED)}")
 
 
-def _class_names(folder: Folder, source: str) -> tuple[tuple[str, ...], list[str]]:
+def class_names(folder: Folder, source: str) -> tuple[tuple[str, ...], list[str]]:
     """The labels, and what is to be said of those that are nearly the same. Raises TrainingError."""
     found = list(folder.folders)
     where = listing.joined(source, folder.path)
@@ -103,24 +116,6 @@ def _class_names(folder: Folder, source: str) -> tuple[tuple[str, ...], list[str
         names.require_writable(name, source)
     twins = names.require_apart(found, where)
     return tuple(sorted(map(names.label, found))), twins
-
-
-def _require_every_class(folder: Folder, where: str) -> None:
-    empty = [f'"{name}"' for name, each in folder.folders.items() if not each.total]
-    if empty:
-        raise TrainingError(f"no images in {', '.join(empty)} of {where}", "add images or remove the folder")
-
-
-def _samples(folder: Folder, labels: tuple[str, ...], source: str) -> tuple[Sample, ...]:
-    """All images below each class folder, in a fixed order. Whether they are images is decided by decoding them."""
-    number = {names.label(label): position for position, label in enumerate(labels)}
-    for name, each in folder.folders.items():
-        if names.label(name) not in number:
-            where = listing.joined(source, each.path)
-            raise TrainingError(f'"{where}" is no class of this data', nearest(name, labels))
-    return tuple(
-        Sample(path, number[names.label(name)]) for name, each in folder.folders.items() for path in each.paths()
-    )
 
 
 def select(data: Data, split: str, recorded: Sequence[str]) -> Data:

@@ -38,16 +38,16 @@ def split(data: Data, val_fraction: float, test_fraction: float, seed: int, copi
     require_shares(data, val_fraction, test_fraction)
     splits = dict(data.splits)
     if "all" in splits:
-        rest, splits["test"] = _carve(splits.pop("all"), test_fraction, seed, copies)
-        splits["train"], splits["val"] = _carve(rest, val_fraction / (1 - test_fraction), seed, copies)
+        rest, splits["test"] = carve(splits.pop("all"), test_fraction, seed, copies)
+        splits["train"], splits["val"] = carve(rest, val_fraction / (1 - test_fraction), seed, copies)
     elif "val" not in splits:
-        splits["train"], splits["val"] = _carve(splits["train"], val_fraction, seed, copies)
+        splits["train"], splits["val"] = carve(splits["train"], val_fraction, seed, copies)
     if not splits["val"]:
         raise TrainingError(*_NOTHING_LEFT)
     return replace(data, splits={name: splits[name] for name in SPLITS if splits.get(name)})
 
 
-def _carve(
+def carve(
     samples: tuple[Sample, ...], fraction: float, seed: int, copies: Mapping[str, str]
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Stratified and seeded: (kept, carved off). A class with two or more images keeps and gives at least one, unless
@@ -64,19 +64,13 @@ def _carve(
     carved = np.zeros(len(samples), dtype=bool)
     for label in sorted(of_label):
         order = [of_label[label][place] for place in generator.permutation(len(of_label[label]))]
-        for group in _chosen(order, fraction):
+        total = sum(map(len, order))
+        room, chosen = min(max(1, round(fraction * total)), total - 1), []
+        for group in order:  # the first that together are at most this fraction, or the smallest
+            if len(group) <= room:
+                chosen.append(group)
+                room -= len(group)
+        for group in chosen or ([min(order, key=len)] if len(order) > 1 else []):
             carved[group] = True
     kept = tuple(sample for sample, off in zip(samples, carved, strict=True) if not off)
     return kept, tuple(sample for sample, off in zip(samples, carved, strict=True) if off)
-
-
-def _chosen(groups: list[list[int]], fraction: float) -> list[list[int]]:
-    """The first that together are at most this fraction, or the smallest."""
-    total = sum(map(len, groups))
-    room = min(max(1, round(fraction * total)), total - 1)
-    chosen = []
-    for group in groups:
-        if len(group) <= room:
-            chosen.append(group)
-            room -= len(group)
-    return chosen or ([min(groups, key=len)] if len(groups) > 1 else [])

@@ -37,7 +37,8 @@ class Summary:
         """uint8[n, H, W, 3] and where in their images these lie -> what `add` takes; in any thread."""
         self._pixels = pixels.shape[1] * pixels.shape[2]
         values = (pixels if self._moments else pixels[:0]).reshape(-1, self._pixels, 3).astype(np.float64)
-        kept = np.array([_kept(each) for each in shown], np.float32) / crop_fraction**2
+        areas = [(each.right - each.left) * (each.bottom - each.top) / (each.width * each.height) for each in shown]
+        kept = np.array(areas, np.float32) / crop_fraction**2
         totals, products = np.ones(self._pixels) @ values, values.transpose(0, 2, 1) @ values
         return Part(_fingerprints(pixels, shown), kept, totals, products)
 
@@ -73,10 +74,6 @@ class Summary:
         squares = np.diag(weights @ products.sum(axis=0) @ weights.T) / pixels / 255**2
         std = np.sqrt(np.maximum(squares - mean**2, (1 / 255) ** 2))
         return tuple(float(round(m, 6)) for m in mean), tuple(float(round(s, 6)) for s in std)
-
-
-def _kept(shown: Geometry) -> float:
-    return (shown.right - shown.left) * (shown.bottom - shown.top) / (shown.width * shown.height)
 
 
 def _fingerprints(pixels: NDArray[np.uint8], shown: Sequence[Geometry]) -> Hashes:

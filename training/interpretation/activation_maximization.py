@@ -50,7 +50,8 @@ def maximise(
         shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
         logits = eager.network(normalise(255 * image.roll(shift, dims=(1, 2))))
         (ascent,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), hidden, retain_graph=True)
-        (rougher,) = torch.autograd.grad(_roughness(image), hidden)
+        variation = image.diff(dim=1).abs().sum() + image.diff(dim=2).abs().sum()  # Rudin, Osher and Fatemi 1992
+        (rougher,) = torch.autograd.grad(variation, hidden)
         hidden.grad = SMOOTHING * _unit(rougher) - _unit(ascent)
         optimizer.step()
         progress(step + 1)
@@ -66,11 +67,6 @@ def _image(hidden: Tensor) -> Tensor:
 
 def _rounded(hidden: Tensor) -> Tensor:
     return (255 * _image(hidden)).round().to(torch.uint8)
-
-
-def _roughness(image: Tensor) -> Tensor:
-    """Total variation (Rudin, Osher and Fatemi 1992)."""
-    return image.diff(dim=1).abs().sum() + image.diff(dim=2).abs().sum()
 
 
 def _unit(gradient: Tensor) -> Tensor:

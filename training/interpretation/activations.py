@@ -70,20 +70,14 @@ def statistics(network: nn.Module, x: Tensor) -> list[Activity]:
     axes = channel_axes(network, named, x)
     with torch.no_grad(), watching(network, named) as seen:
         network(x)
-    return [_activity(name, type(named[name]).__name__, out, axes.get(name, 1)) for name, out in seen.items()]
-
-
-def _activity(name: str, kind: str, out: Tensor, channel_axis: int) -> Activity:
-    zero = out == 0
-    channels = zero.movedim(channel_axis, 0).flatten(1)
-    return Activity(
-        name,
-        kind,
-        out.abs().mean().item(),
-        out.std(correction=0).item(),
-        zero.float().mean().item(),
-        channels.all(dim=1).float().mean().item(),
-    )
+    rows = []
+    for name, out in seen.items():
+        zero = out == 0
+        mean_absolute, std = out.abs().mean().item(), out.std(correction=0).item()
+        silent = zero.movedim(axes.get(name, 1), 0).flatten(1).all(dim=1)
+        zeros, kind = zero.float().mean().item(), type(named[name]).__name__
+        rows.append(Activity(name, kind, mean_absolute, std, zeros, silent.float().mean().item()))
+    return rows
 
 
 def blocks(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

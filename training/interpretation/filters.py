@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.errors import TrainingError
-
 NEAR_DEAD = 0.1  # of the median norm
 SHUFFLES = 100
 DEVIATIONS = 4
@@ -32,13 +30,18 @@ class Filters:
     noise_smoothness: float
     verdict: str
 
+    def __str__(self) -> str:
+        if not self.verdict:
+            return f"{self.layer}: 1x1, nothing to compare; near dead {self.near_dead:.0%}"
+        smoothness = f"smoothness {self.smoothness:.2f}, of random ones up to {self.noise_smoothness:.2f}"
+        advice = f"; {ADVICE}" if self.verdict == UNKNOWN else ""
+        return f"{self.layer}: {self.verdict} ({smoothness}; near dead {self.near_dead:.0%}){advice}"
 
-def first(network: nn.Module) -> tuple[str, Tensor]:
-    """Name and weights float[C_out, C_in, kH, kW] of the first convolution. Raises TrainingError without one."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            return name, module.weight.detach().float()
-    raise TrainingError("the network has no convolution, so it has no filters")
+
+def first(network: nn.Module) -> tuple[str, Tensor] | None:
+    """Name and weights float[C_out, C_in, kH, kW] of the first convolution; None where there is none."""
+    found = ((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    return next(((name, module.weight.detach().float()) for name, module in found), None)
 
 
 def describe(layer: str, weights: Tensor, seed: int = 0) -> Filters:

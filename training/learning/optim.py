@@ -1,10 +1,8 @@
 """Optimiser and schedule of each phase of a run: which parameters learn, at which rates, for how many steps."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import lr_scheduler
 
 from training.models.heads import Network
@@ -59,21 +57,19 @@ def optimizer(network: Network, recipe: Recipe, phase: Phase) -> torch.optim.Opt
 
     Weight decay on matrices and filters only, not on biases and batch norm (Goyal et al. 2017, arXiv:1706.02677).
     """
-    factor = phase.backbone_lr_factor
-    groups = [*_groups(network.head, recipe, phase.lr), *_groups(network.features, recipe, factor * phase.lr)]
+    groups = []
+    for part, lr in ((network.head, phase.lr), (network.features, phase.backbone_lr_factor * phase.lr)):
+        learning = [p for p in part.parameters() if p.requires_grad]
+        matrices, others = [p for p in learning if p.ndim > 1], [p for p in learning if p.ndim <= 1]
+        for params, decay in ((matrices, recipe.weight_decay), (others, 0.0)):
+            if params:
+                groups.append({"params": params, "lr": lr, "weight_decay": decay})
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
         return torch.optim.SGD(groups, lr=phase.lr, momentum=recipe.momentum, nesterov=nesterov)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=phase.lr)
     return torch.optim.Adam(groups, lr=phase.lr)
-
-
-def _groups(part: nn.Module, recipe: Recipe, lr: float) -> list[dict[str, Any]]:
-    learning = [p for p in part.parameters() if p.requires_grad]
-    decayed = {"params": [p for p in learning if p.ndim > 1], "lr": lr, "weight_decay": recipe.weight_decay}
-    others = {"params": [p for p in learning if p.ndim <= 1], "lr": lr, "weight_decay": 0.0}
-    return [group for group in (decayed, others) if group["params"]]
 
 
 def scheduler(optimizer: torch.optim.Optimizer, phase: Phase, steps: int) -> lr_scheduler.LRScheduler:

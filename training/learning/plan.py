@@ -53,10 +53,15 @@ def make(
 
     Raises TrainingError.
     """
-    device = _resolve(device)
+    if device not in ("auto", "cpu", "cuda"):
+        raise TrainingError(f'there is no device "{device}"', "known: auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"there is no CUDA device here (torch {torch.__version__})", "leave --device out")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     locks.require_free(out)
     if resume:
-        return _resumed(source, out, name, overrides, weights, device)
+        return resumption(source, out, name, overrides, weights, device)
     checkpoint.require_new(out, force=force)
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise TrainingError(f'"{out}" lies in the data, where it would be taken for a class', "--out runs/NAME")
@@ -72,19 +77,10 @@ def make(
     return Plan(data, out, chosen, asked, choice, device, start, None, force)
 
 
-def _resolve(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise TrainingError(f'there is no device "{device}"', "known: auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"there is no CUDA device here (torch {torch.__version__})", "leave --device out")
-    return device
-
-
-def _resumed(
+def resumption(
     source: str, out: Path, name: str | None, overrides: Sequence[str], weights: str | None, device: str
 ) -> Plan:
+    """To go on with the run in `out` as it was begun. Raises TrainingError."""
     run = Run.open(out)
     if weights not in (None, run.meta["weights"]):
         raise TrainingError(

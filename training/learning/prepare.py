@@ -1,27 +1,30 @@
-"""What a run reads before it trains: every image, once; then the splits that the data have not are made."""
+"""What a run needs before its first epoch: every image, read once, splits where the data have none, and the network."""
 
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from app import machine
 from app.artifact.decoder.decode import InputSpec
 from training.console.progress import Talk
+from training.console.terminal import count
 from training.data import pixels, quality, splits
 from training.data.fingerprint import Hashes
 from training.data.pixels import Pixels
 from training.data.quality import Copies
 from training.data.statistics import Summary
 from training.errors import TrainingError
+from training.learning.learner import Learner, use_cores
 from training.learning.plan import Plan
-from training.recipes.recipe import Recipe
+from training.models.servable import Normalise
 
 Sets = dict[str, Pixels]
 Summaries = dict[str, Summary]
 
 
-class Read(NamedTuple):
+class RunData(NamedTuple):
     """The splits, how their images become the model's, the fingerprints of each split's images, (path, why) of what
     is no image, and the paths of each image that stands under more labels than one."""
 
@@ -32,31 +35,66 @@ class Read(NamedTuple):
     two_labels: list[tuple[str, ...]]
 
 
-def read(plan: Plan, talk: Talk) -> Read:
+def read(plan: Plan, talk: Talk) -> RunData:
     """Decode every image once; mean and std come from train, the weights, or the run that is resumed.
 
     Splits that are made, not given, are made of what could be read, with all copies of an image on one side.
+    Raises TrainingError where a class has no image to train on.
     """
-    spec = _unmeasured(plan.recipe)
-    sets, summaries = _load(plan, spec, talk)
+    spec = plan.recipe.input_spec()
+    sets, summaries = load(plan, spec, talk)
     skipped = tuple(each for split in sets.values() for each in split.skipped)
     kept = np.concatenate([summary.kept for summary in summaries.values()])
     copies = Copies.of(sets, {name: summary.hashes for name, summary in summaries.items()})
     whole = None if plan.resumed else splits.unsplit(plan.data)
     given = sets.keys() - {whole}
     if whole:
-        sets, summaries = _split(plan, whole, sets, summaries, copies)
-        _keep(plan, sets, spec, talk)
+        sets, summaries = split(plan, whole, sets, summaries, copies)
+        keep(plan, sets, spec, talk)
     quality.say_counts(plan.data, sets, skipped, talk)
     quality.say_copies(copies, sets, [name for name in sets if name not in given], talk)
     quality.say_two_labels(copies.two_labels(), talk)
     quality.say_crop(kept, talk)
-    _require_every_class(plan.data.labels, sets["train"])
+    if lacking := sorted(set(range(len(plan.data.labels))) - set(sets["train"].labels.tolist())):
+        message = f'no readable image of "{plan.data.labels[lacking[0]]}" is left to train on'
+        raise TrainingError(message, "look at the files of that class")
+    if plan.resumed:
+        spec = plan.resumed.input
+    elif plan.weights and plan.weights.input:
+        spec = plan.recipe.input_spec(plan.weights.input.mean, plan.weights.input.std)
+    else:
+        if plan.weights:
+            measured = "mean and deviation are measured on these images, crop and interpolation are the recipe's"
+            talk.fact("", f"nothing says what preprocessing {plan.weights.name} learnt with: {measured}")
+        spec = plan.recipe.input_spec(*summaries["train"].mean_and_std(spec.channels))
     hashes = {name: summary.hashes for name, summary in summaries.items()}
-    return Read(sets, _measured(plan, spec, summaries["train"], talk), hashes, skipped, copies.two_labels())
+    return RunData(sets, spec, hashes, skipped, copies.two_labels())
 
 
-def _load(plan: Plan, spec: InputSpec, talk: Talk) -> tuple[Sets, Summaries]:
+def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
+    """The network with its first weights, and what trains it; said in four lines."""
+    recipe = plan.recipe
+    torch.manual_seed(recipe.seed)
+    network = recipe.network(len(plan.data.labels))
+    start = "resumed" if plan.resumed else "from scratch"
+    if plan.weights:
+        kept = plan.weights.copy_into(network, plan.data.labels, recipe.model)
+        start = f"from {plan.weights.name}" + ("" if kept else ", with a new head")
+    made = Learner(network, Normalise(data.input.mean, data.input.std), recipe, len(data.sets["train"]), plan.device)
+    threads = count(use_cores(), "thread")
+    parameters = sum(p.numel() for p in made.network.parameters()) / 1e6
+    talk.fact("recipe", f"{plan.choice.recipe}: {plan.choice.why}")
+    if plan.choice.expect:
+        talk.fact("expect", plan.choice.expect)
+    fit = "" if recipe.fit == "crop" else f" (fit {recipe.fit})"
+    talk.fact("model", f"{recipe.model} at {recipe.input_size} px{fit}, {parameters:.2f} M parameters, {start}")
+    where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
+    how = f"{made.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
+    talk.fact("machine", f"{plan.device}, {where}, {how}")
+    return made
+
+
+def load(plan: Plan, spec: InputSpec, talk: Talk) -> tuple[Sets, Summaries]:
     """What is trained on and val stay in memory while they need at most a quarter of it; test is only looked at."""
     memory = machine.memory_bytes() // 4
     recorded = plan.resumed.checksums() if plan.resumed else {}
@@ -72,7 +110,7 @@ def _load(plan: Plan, spec: InputSpec, talk: Talk) -> tuple[Sets, Summaries]:
     return sets, summaries
 
 
-def _split(plan: Plan, whole: str, sets: Sets, summaries: Summaries, copies: Copies) -> tuple[Sets, Summaries]:
+def split(plan: Plan, whole: str, sets: Sets, summaries: Summaries, copies: Copies) -> tuple[Sets, Summaries]:
     """With train, val and test in place of `whole`."""
     recipe, loaded, summary = plan.recipe, sets[whole], summaries[whole]
     data = replace(plan.data, splits={name: split.samples for name, split in sets.items()})
@@ -86,7 +124,7 @@ def _split(plan: Plan, whole: str, sets: Sets, summaries: Summaries, copies: Cop
     )
 
 
-def _keep(plan: Plan, sets: Sets, spec: InputSpec, talk: Talk) -> None:
+def keep(plan: Plan, sets: Sets, spec: InputSpec, talk: Talk) -> None:
     """Take into memory what fits there without the rest: to decode val once more is less than in every epoch."""
     memory = machine.memory_bytes() // 4
     for name in ("train", "val"):
@@ -97,37 +135,3 @@ def _keep(plan: Plan, sets: Sets, spec: InputSpec, talk: Talk) -> None:
             with talk.step(f"reading {name}", len(loaded)) as progress:
                 sets[name] = pixels.load(data, name, spec, loaded.sha256, memory, progress)
         memory -= size if sets[name].in_memory else 0
-
-
-def _require_every_class(labels: tuple[str, ...], train: Pixels) -> None:
-    lacking = sorted(set(range(len(labels))) - set(train.labels.tolist()))
-    if lacking:
-        raise TrainingError(
-            f'no readable image of "{labels[lacking[0]]}" is left to train on', "look at the files of that class"
-        )
-
-
-def _measured(plan: Plan, spec: InputSpec, train: Summary, talk: Talk) -> InputSpec:
-    if plan.resumed:
-        return plan.resumed.input
-    if plan.weights and plan.weights.input:
-        return spec.model_copy(update={"mean": plan.weights.input.mean, "std": plan.weights.input.std})
-    if plan.weights:
-        measured = "mean and deviation are measured on these images, crop and interpolation are the recipe's"
-        talk.fact("", f"nothing says what preprocessing {plan.weights.name} learnt with: {measured}")
-    mean, std = train.mean_and_std(spec.channels)
-    return spec.model_copy(update={"mean": mean, "std": std})
-
-
-def _unmeasured(recipe: Recipe) -> InputSpec:
-    """The recipe's, with a mean and std that change nothing."""
-    return InputSpec(
-        width=recipe.input_size,
-        height=recipe.input_size,
-        channels=recipe.channels,
-        crop_fraction=recipe.crop_fraction,
-        interpolation=recipe.interpolation,
-        fit=recipe.fit,
-        mean=(0.0,) * recipe.channels,
-        std=(1.0,) * recipe.channels,
-    )

@@ -1,5 +1,6 @@
-"""meta.json: where a run comes from. Recipe, data, versions, hardware, commit."""
+"""What a run's folder holds before its first epoch: where the run comes from, and what it reads."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,14 +11,34 @@ from typing import Any
 
 import torch
 
-from app import machine
+from app import DISTRIBUTION, machine
 from app.artifact.decoder.decode import InputSpec
+from training import atomic
+from training.data import near_duplicates
 from training.data.pixels import Pixels
+from training.learning.learner import Learner
 from training.learning.plan import Plan
+from training.learning.prepare import RunData
+from training.runs import checkpoint
+
+
+def begin(plan: Plan, data: RunData, learner: Learner) -> None:
+    """Write the run's records and its state before the first epoch. Raises TrainingError."""
+    with checkpoint.new_run(plan.out) as folder:
+        if data.skipped:
+            atomic.write(folder / "skipped.txt", "".join(f"{path}\t{why}\n" for path, why in data.skipped))
+        if data.two_labels:
+            atomic.write(folder / "two_labels.txt", "".join("\t".join(paths) + "\n" for paths in data.two_labels))
+        splits = {name: (split.samples, split.sha256) for name, split in data.sets.items()}
+        checkpoint.write_splits(folder, plan.data.labels, splits)
+        near_duplicates.save(folder, data.hashes)
+        checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
+        meta = describe(plan, data.sets, data.input, learner.precision)
+        atomic.write(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: str) -> dict[str, Any]:
-    """Everything needed to repeat the run, as plain JSON values."""
+    """meta.json: everything needed to repeat the run, as plain JSON values."""
     return {
         "command": sys.argv,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -28,7 +49,8 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: st
         "labels": plan.data.labels,
         "input": spec.model_dump(mode="json"),
         "data": {"source": plan.data.source, "images": {name: len(split) for name, split in sets.items()}},
-        "versions": {name: version(name) for name in ("sightglass", "torch", "numpy", "pillow")},
+        "versions": {"sightglass": version(DISTRIBUTION)}
+        | {name: version(name) for name in ("torch", "numpy", "pillow")},
         "hardware": {
             "cpu": machine.cpu_model(),
             "instruction_set": machine.instruction_set(),
@@ -36,11 +58,11 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: st
             "device": torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
             "precision": precision,
         },
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """This checkout's commit, with `+changes` where files differ from it; `unknown` outside a checkout."""
     git = shutil.which("git")
     if git is None:

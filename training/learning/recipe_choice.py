@@ -38,26 +38,23 @@ def choose(data: Data, has_weights: bool) -> Choice:
     """
     samples = data.splits.get("train") or data.splits["all"]
     each = len(samples) // len(data.labels)
+    transfer = "feature-extraction-hidden-head" if each < _FEW else "fine-tuning"
     count = f"{terminal.count(each, 'image')} a class"
     if has_weights:
-        return Choice(_transfer(each), f"there are weights to start from, and {count}")
-    side, grey = _look(data, samples)
+        return Choice(transfer, f"there are weights to start from, and {count}")
+    side, grey = look(data, samples)
     if side <= 40 and not grey and len(samples) < _ENOUGH:
         return Choice("few-small", f"the images are small ({side:.0f} px on the shorter side), {count}", _EXPECT)
     if side <= 40:
         name = "residual-cnn-onecycle" if not grey else "digits" if side <= 16 else "mnist-cnn"
         return Choice(name, f"the images are small{' and grey' * grey} ({side:.0f} px on the shorter side)")
     seen = f"the images are photographs ({side:.0f} px on the shorter side), {count}"
-    if pretrained.downloaded(recipe.load(_transfer(each))):
-        return Choice(_transfer(each), f"{seen}, and pretrained weights are here")
+    if pretrained.downloaded(recipe.load(transfer)):
+        return Choice(transfer, f"{seen}, and pretrained weights are here")
     return Choice("photos", seen) if each >= _MANY else Choice("few-photos", seen, _EXPECT)
 
 
-def _transfer(each: int) -> str:
-    return "feature-extraction-hidden-head" if each < _FEW else "fine-tuning"
-
-
-def _look(data: Data, samples: tuple[Sample, ...]) -> tuple[float, bool]:
+def look(data: Data, samples: tuple[Sample, ...]) -> tuple[float, bool]:
     """The median of the shorter sides in pixels, and whether all images looked at are grey."""
     picked = np.random.default_rng(0).permutation(len(samples))[:_IMAGES]
     sizes, grey = [], True

@@ -25,7 +25,7 @@ _NAME = 19  # columns of one
 def draw(evaluation: Evaluation, run: Run | None) -> dict[str, Figure]:
     """Name -> figure; `curves` only of a run that has been trained."""
     with rc_context({"text.parse_math": False}):  # a label may hold dollar signs
-        figures = {"confusion": _confusion(evaluation), "reliability": reliability(evaluation)}
+        figures = {"confusion": confusion(evaluation), "reliability": reliability(evaluation)}
         if run and run.history():
             figures["curves"] = curves(run)
     return figures
@@ -38,7 +38,7 @@ def save(figure: Figure, target: Path | IO[Any], kind: str) -> None:
         figure.savefig(target, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
-def _confusion(evaluation: Evaluation) -> Figure:
+def confusion(evaluation: Evaluation) -> Figure:
     """Rows are the true labels, each normalised to 1; names and counts are written for up to 30 classes."""
     counts = np.array(evaluation.confusion_matrix)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))

@@ -41,7 +41,7 @@ def freeze(network: Network, unfrozen: int | None) -> None:
             f"this network has {count(len(stages(network)), 'stage')}, not {unfrozen}", "leave unfrozen_stages out"
         )
     network.requires_grad_(unfrozen is None)
-    for module in _trained(network, unfrozen):
+    for module in unfrozen_modules(network, unfrozen):
         module.requires_grad_(True)
 
 
@@ -53,7 +53,7 @@ def train_mode(network: Network, unfrozen: int | None, freeze_batch_norm: bool) 
     network.train()
     if unfrozen is not None:
         network.features.eval()
-        for module in _trained(network, unfrozen):
+        for module in unfrozen_modules(network, unfrozen):
             module.train()
     if freeze_batch_norm:
         for module in network.features.modules():
@@ -61,7 +61,8 @@ def train_mode(network: Network, unfrozen: int | None, freeze_batch_norm: bool) 
                 module.eval()
 
 
-def _trained(network: Network, unfrozen: int | None) -> list[nn.Module]:
+def unfrozen_modules(network: Network, unfrozen: int | None) -> list[nn.Module]:
+    """The head and the last `unfrozen` stages; None: all of them."""
     found = stages(network)
     last = found if unfrozen is None else found[max(0, len(found) - unfrozen) :]
     return [network.head, *(module for stage in last for module in stage)]

@@ -18,7 +18,11 @@ class Network(nn.Module):
 
     def replace_head(self, classes: int, hidden: int = 0) -> None:
         """A new head: linear, or with a hidden layer for classes that a plane does not separate."""
-        self.head = _hidden(self.width, hidden, classes) if hidden else nn.Linear(self.width, classes)
+        if hidden:
+            layers = nn.Dropout(0.3), nn.Linear(self.width, hidden), nn.ReLU(inplace=True), nn.Dropout(0.2)
+            self.head = nn.Sequential(*layers, nn.Linear(hidden, classes))
+        else:
+            self.head = nn.Linear(self.width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised float[N, C, H, W] -> logits float[N, K]."""
@@ -38,12 +42,6 @@ class Pooled(Network):
         """Normalised float[N, C, H, W] -> logits float[N, K]."""
         logits: Tensor = self.head(self.dropout(self.features(x).mean(dim=(2, 3))))
         return logits
-
-
-def _hidden(width: int, hidden: int, classes: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Dropout(0.3), nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Dropout(0.2), nn.Linear(hidden, classes)
-    )
 
 
 def flat_width(features: nn.Module, channels: int, size: int) -> int:

@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.console import terminal
 from training.errors import TrainingError
-from training.models.receptive_field import Tracer
-from training.models.receptive_rules import Field, Reach
+from training.models.receptive_field import Field, Reach, Tracer
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,21 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
     pixels = torch.empty(1, channels, size, size, device="meta")
     tracer = Tracer(pixels)
     rows: list[Layer] = []
-    counted: set[int] = set()
+    seen: set[int] = set()
 
-    def record(name: str, module: nn.Module, given: Tensor | None, out: object) -> None:
+    def record(name: str, module: nn.Module, given: object, out: object) -> None:
         if not isinstance(out, Tensor) or not tracer.knows(out):
             return
-        own = {id(each): each.numel() for each in module.parameters() if id(each) not in counted}
-        counted.update(own)
-        row = _row(name, _kind(module), out, tracer.field(out), sum(own.values()))
-        unchanged = given is not None and tracer.knows(given) and _same(row, given, tracer.field(given))
-        if row.parameters or not unchanged or not name:
-            rows.append(row)
+        own = {id(each): each.numel() for each in module.parameters() if id(each) not in seen}
+        seen.update(own)
+        before = tracer.field(given) if isinstance(given, Tensor) and tracer.knows(given) else None
+        after = tracer.field(out)
+        sees = after.size if after else None
+        same_size = isinstance(given, Tensor) and tracer.knows(given) and given.shape == out.shape
+        unchanged = same_size and sees == (before.size if before else None)
+        if own or not unchanged or not name:
+            stride = after.stride if after else None
+            rows.append(Layer(name, _kind(module), tuple(out.shape[1:]), stride, sees, sum(own.values())))
 
     for name, module in dummy.named_modules():
         if name and type(module) not in (nn.Sequential, nn.ModuleList):
@@ -67,19 +70,6 @@ def table(network: nn.Module, channels: int, size: int) -> list[Layer]:
         raise TrainingError(f"the network takes no {size} px: {why}", "another --input-size") from error
     record("", dummy, None, out)
     return rows
-
-
-def _row(name: str, kind: str, out: Tensor, field: Field | None, parameters: int) -> Layer:
-    stride = max(field.rows.stride, field.columns.stride) if field else None
-    return Layer(name, kind, tuple(out.shape[1:]), stride, _pixels(field), parameters)
-
-
-def _same(row: Layer, given: Tensor, field: Field | None) -> bool:
-    return row.output == given.shape[1:] and row.receptive_field == _pixels(field)
-
-
-def _pixels(field: Field | None) -> int | None:
-    return max(field.rows.size, field.columns.size) if field else None
 
 
 def _kind(module: nn.Module) -> str:

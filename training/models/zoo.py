@@ -33,13 +33,13 @@ def build(name: str, channels: int, classes: int, size: int) -> Network:
         raise TrainingError(
             f"torchvision/{name} cannot be made for {size} pixels: {error}", "--set input_size=224"
         ) from error
-    network = _split(name, net, classes)
+    network = split(name, net, classes)
     if size < _OF_SIZE:
         flat_width(network.features, channels, size)
     return network
 
 
-def _split(name: str, net: nn.Module, classes: int) -> Network:
+def split(name: str, net: nn.Module, classes: int) -> Network:
     """Cut off the last layer. What is global average pooling and one layer from there on has class activation maps.
 
     The names of the weights stay torchvision's, behind `features.`: its files can be loaded.
@@ -61,7 +61,7 @@ def _split(name: str, net: nn.Module, classes: int) -> Network:
     return Network(net, last.in_features, classes)
 
 
-def _small_resnet(name: str, channels: int, classes: int) -> Pooled:
+def small_resnet(name: str, channels: int, classes: int) -> Pooled:
     """A ResNet with a 3x3 stem, no stride, no pooling: the other leaves one place of 32 px (4.2 of the paper)."""
     net = torchvision.models.get_model(name, weights=None)
     stem = OrderedDict(conv1=nn.Conv2d(channels, 64, 3, padding=1, bias=False), bn1=net.bn1, relu=net.relu)
@@ -71,14 +71,14 @@ def _small_resnet(name: str, channels: int, classes: int) -> Pooled:
 
 def small_resnet18(channels: int, classes: int, _size: int) -> Pooled:
     """ResNet-18 for 32 px."""
-    return _small_resnet("resnet18", channels, classes)
+    return small_resnet("resnet18", channels, classes)
 
 
 def small_resnet34(channels: int, classes: int, _size: int) -> Pooled:
     """ResNet-34 for 32 px."""
-    return _small_resnet("resnet34", channels, classes)
+    return small_resnet("resnet34", channels, classes)
 
 
 def small_resnet50(channels: int, classes: int, _size: int) -> Pooled:
     """ResNet-50 for 32 px."""
-    return _small_resnet("resnet50", channels, classes)
+    return small_resnet("resnet50", channels, classes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.artifact.decoder.decode import InputSpec
 from app.artifact.decoder.geometry import Fit
 from training.errors import TrainingError, nearest
 from training.models import registry
@@ -126,6 +127,20 @@ class Recipe(BaseModel):
                     f"--set {key}={self.input_size // (2 if key == 'cutout' else 8)}",
                 )
         return self
+
+    def input_spec(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> InputSpec:
+        """What the network expects of an image. Without `mean` and `std`, which are of the data: with such as change
+        nothing."""
+        return InputSpec(
+            width=self.input_size,
+            height=self.input_size,
+            channels=self.channels,
+            crop_fraction=self.crop_fraction,
+            interpolation=self.interpolation,
+            fit=self.fit,
+            mean=mean or (0.0,) * self.channels,
+            std=std or (1.0,) * self.channels,
+        )
 
     def network(self, classes: int) -> "Network":
         """The model with fresh weights: normalised float[N, channels, input_size, input_size] -> float[N, classes]."""

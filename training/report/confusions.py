@@ -49,16 +49,11 @@ def make(evaluation: Evaluation, shown: Collection[tuple[int, int]]) -> Confusio
     pairs = [cell(*place) for place in places if wrong[place]]
     if len(counts) <= MAX_CELLS:
         return Confusions([[cell(row, column) for column in classes] for row in classes], pairs, "")
-    return Confusions([], pairs, _image(shares))
-
-
-def _image(shares: np.typing.NDArray[np.float64]) -> str:
-    """Blue on the diagonal, orange elsewhere, the clearer the larger the share; the square root makes one in a hundred
-    visible."""
-    size = len(shares)
-    colours = np.where(np.eye(size, dtype=bool)[..., None], np.array(_RIGHT), np.array(_WRONG))
+    # blue on the diagonal, orange elsewhere, the clearer the larger the share; the root makes one in a hundred visible
+    colours = np.where(np.eye(len(counts), dtype=bool)[..., None], np.array(_RIGHT), np.array(_WRONG))
     opacity = np.round(255 * np.sqrt(shares))[..., None]
-    return data_uri(np.concatenate([colours, opacity], axis=2).astype(np.uint8), lossless=True)
+    image = np.concatenate([colours, opacity], axis=2).astype(np.uint8)
+    return Confusions([], pairs, data_uri(image, lossless=True))
 
 
 def as_rows(evaluation: Evaluation) -> list[list[object]]:

@@ -49,24 +49,23 @@ def make(evidence: Evidence) -> Samples:
     splits = evidence.data.splits
     sums = evidence.run.checksums()
     twins = near_duplicates.between(sums, near_duplicates.load(evidence.run.folder))
+    classes = range(len(evidence.run.labels))
+    # what the training could not read: lines of path, tab, reason; a reason may end in a path of that machine
+    skipped = [line.partition("\t") for line in _lines(evidence, "skipped.txt")]
+    per_class = {name: Counter(sample.label for sample in samples) for name, samples in splits.items()}
     return Samples(
-        counts={name: _per_class(samples, len(evidence.run.labels)) for name, samples in splits.items()},
+        counts={name: [found[label] for label in classes] for name, found in per_class.items()},
         repeated={name: len(digests) - len(set(digests)) for name, digests in sums.items()},
         twins=twins,
-        closest=_closest(twins, splits, evidence) if evidence.images else [],
-        skipped=_skipped(evidence),
+        closest=closest(twins, splits, evidence) if evidence.images else [],
+        skipped=[(path, why.partition(": '")[0]) for path, _, why in skipped],
         two_labels=[line.split("\t") for line in _lines(evidence, "two_labels.txt")],
-        sides=_sides(evidence),
-        seen=_seen(evidence) if evidence.images else [],
+        sides=shorter_sides(evidence),
+        seen=as_seen(evidence) if evidence.images else [],
     )
 
 
-def _per_class(samples: tuple[Sample, ...], classes: int) -> list[int]:
-    found = Counter(sample.label for sample in samples)
-    return [found[label] for label in range(classes)]
-
-
-def _closest(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence: Evidence) -> list[TwinImages]:
+def closest(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence: Evidence) -> list[TwinImages]:
     """The nearest pairs of all splits together."""
     rows = [(bits, each.here, here, each.there, there) for each in twins for here, there, bits in each.near or ()]
     chosen = [(splits[h][i], splits[t][j], bits) for bits, h, i, t, j in sorted(rows)[:PAIRS_SHOWN]]
@@ -78,12 +77,6 @@ def _closest(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence
     ]
 
 
-def _skipped(evidence: Evidence) -> list[tuple[str, str]]:
-    """What the training could not read: lines of path, tab, reason; a reason may end in a path of that machine."""
-    rows = [line.partition("\t") for line in _lines(evidence, "skipped.txt")]
-    return [(path, why.partition(": '")[0]) for path, _, why in rows]
-
-
 def _lines(evidence: Evidence, name: str) -> list[str]:
     """Of a file of the run that is there only where there was something to say."""
     try:
@@ -93,7 +86,7 @@ def _lines(evidence: Evidence, name: str) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def _sides(evidence: Evidence) -> list[int]:
+def shorter_sides(evidence: Evidence) -> list[int]:
     """By the files' headers; every n-th file, so that all classes have their share. EXIF does not change this side."""
     samples = evidence.held_out.samples
     chosen = samples[:: -(-len(samples) // MEASURED)]
@@ -104,7 +97,7 @@ def _sides(evidence: Evidence) -> list[int]:
     return sides
 
 
-def _seen(evidence: Evidence) -> list[tuple[str, Thumbnail, Thumbnail]]:
+def as_seen(evidence: Evidence) -> list[tuple[str, Thumbnail, Thumbnail]]:
     """8 images spread evenly over the held-out split, which lies in the order of its classes."""
     samples = evidence.held_out.samples
     places = np.unique(np.linspace(0, len(samples) - 1, SEEN).astype(np.int64))

@@ -14,13 +14,10 @@ import numpy as np
 from markupsafe import Markup
 from rich.cells import cell_len
 
-from app.artifact import manifest
-from app.artifact.manifest import Manifest
+from app.artifact.manifest import Manifest, fingerprint
 from training.console.terminal import distinct
 from training.metrics import label_errors, plots, selective
 from training.metrics.label_errors import Mistake
-from training.metrics.ood import Familiarity
-from training.metrics.selective import Rejection
 from training.report import confusions, contact_sheet, data_section, svg
 from training.report.verdict_table import chance, fitted, gate_sentence, word
 from training.runs import checkpoint
@@ -32,72 +29,69 @@ CSV_MISTAKES = 2000
 CSV_POINTS = 1000
 
 
-def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> None:
+def write(folder: Path, manifest: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> None:
     """report.json and report.html into `folder`, which holds the artifact's other files already."""
-    found, document = evidence.mistakes, _document(described, rows, evidence)
-    (folder / FILES[0]).write_text(json.dumps(document, indent=1) + "\n")
+    found = evidence.mistakes
+    (folder / FILES[0]).write_text(json.dumps(document(manifest, rows, evidence), indent=1) + "\n")
     page = (
-        _environment(described.labels)
+        environment(manifest.labels)
         .get_template("page.html.j2")
         .render(
-            manifest=described,
+            manifest=manifest,
             evaluation=evidence.evaluation,
             split=evidence.split,
-            labels=described.labels,
+            labels=manifest.labels,
             images=evidence.images,
             mistakes=found,
             suspects=label_errors.suspects(found),
-            sure=label_errors.sure(described.temperature),
+            sure=label_errors.sure(manifest.temperature),
             per_class=evidence.evaluation.worst_first(),
             line=evidence.line,
             familiar=evidence.familiar,
             temperature=evidence.temperature,
             trained=evidence.run.meta["created"],
-            **_variants(described, rows),
-            **_images(evidence, found),
-            **_figures(evidence),
-            **_provenance(folder, described, evidence),
+            rows=rows,
+            words=[word(row, manifest) for row in rows],
+            onnx=next(row.proof for row in rows if row.name == "onnx"),
+            gates=gate_sentence(),
+            chance=chance(rows),
+            refused=[row.name for row in rows if row.objection],
+            **images(evidence, found),
+            **figures(evidence),
+            **provenance(folder, manifest, evidence),
         )
     )
     (folder / FILES[1]).write_text(page, encoding="utf-8")
 
 
-def _document(described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> dict[str, Any]:
+def document(manifest: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> dict[str, Any]:
     """report.json: figures without images or file names; null for what val was too small to fit."""
+    line, familiar, reject_below, unfamiliar = evidence.line, evidence.familiar, None, None
+    if line.confidence is not None:
+        accuracy = line.on_held_out.value if line.on_held_out else None
+        reject_below = {"confidence": line.confidence, "coverage": line.coverage, "accuracy": accuracy}
+        reject_below |= {"val_accuracy": line.on_val.value, "val_shown": line.shown}
+    if familiar.threshold is not None:
+        rate = familiar.false_alarms.value
+        unfamiliar = {"method": "energy", "threshold": familiar.threshold, "false_alarm_rate": rate}
     return {
-        "name": described.name,
-        "version": described.version,
+        "name": manifest.name,
+        "version": manifest.version,
         "evaluation": {"split": evidence.split, **evidence.evaluation.as_json()},
-        "variants": [asdict(row) | {"verdict": word(row, described)} for row in rows],
+        "variants": [asdict(row) | {"verdict": word(row, manifest)} for row in rows],
         "gates": gate_sentence(),
         "probable_wrong_labels": len(label_errors.suspects(evidence.mistakes)),
-        "temperature": asdict(evidence.temperature) | {"value": described.temperature},
-        "reject_below": _line(evidence.line),
-        "unfamiliar": _unfamiliar(evidence.familiar),
+        "temperature": asdict(evidence.temperature) | {"value": manifest.temperature},
+        "reject_below": reject_below,
+        "unfamiliar": unfamiliar,
         "fitted": [sentence for _, sentence in fitted(evidence)],
         "history": evidence.run.history(),
     }
 
 
-def _line(line: Rejection) -> dict[str, float | None] | None:
-    if line.confidence is None:
-        return None
-    accuracy = line.on_held_out.value if line.on_held_out else None
-    val = {"val_accuracy": line.on_val.value, "val_shown": line.shown}
-    return {"confidence": line.confidence, "coverage": line.coverage, "accuracy": accuracy, **val}
+def environment(labels: Sequence[str]) -> jinja2.Environment:
+    """The page's templates and their filters."""
 
-
-def _unfamiliar(familiar: Familiarity) -> dict[str, Any] | None:
-    if familiar.threshold is None:
-        return None
-    return {
-        "method": "energy",
-        "threshold": familiar.threshold,
-        "false_alarm_rate": familiar.false_alarms.value,
-    }
-
-
-def _environment(labels: Sequence[str]) -> jinja2.Environment:
     @cache
     def cut(columns: int) -> dict[str, str]:
         return distinct(labels, columns)
@@ -125,20 +119,9 @@ def _plain(text: str) -> str:
     return "".join(repr(each)[1:-1] if unicodedata.category(each) == "Cc" else each for each in text)
 
 
-def _variants(described: Manifest, rows: Sequence[Verdict]) -> dict[str, Any]:
-    return {
-        "rows": rows,
-        "words": [word(row, described) for row in rows],
-        "onnx": next(row.proof for row in rows if row.name == "onnx"),
-        "gates": gate_sentence(),
-        "chance": chance(rows),
-        "refused": [row.name for row in rows if row.objection],
-    }
-
-
-def _images(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
+def images(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
     """The contact sheet, the confusions whose cells lead to it, and the data."""
-    contact, described = contact_sheet.make(found, evidence), data_section.make(evidence)
+    contact, data = contact_sheet.make(found, evidence), data_section.make(evidence)
     names = evidence.run.labels
     rows = [[m.path, names[m.label], names[m.predicted], m.confidence, m.loss] for m in found[:CSV_MISTAKES]]
     return {
@@ -147,12 +130,13 @@ def _images(evidence: Evidence, found: Sequence[Mistake]) -> dict[str, Any]:
         "mistakes_csv": svg.csv_uri([["path", "label", "prediction", "p", "loss"], *rows]),
         "confusions": confusions.make(evidence.evaluation, set(contact.pairs)),
         "confusions_csv": svg.csv_uri(confusions.as_rows(evidence.evaluation)),
-        "data": described,
-        "sizes": svg.svg(plots.sizes(described.sides, min(evidence.held_out.size))),
+        "data": data,
+        "sizes": svg.svg(plots.sizes(data.sides, min(evidence.held_out.size))),
     }
 
 
-def _figures(evidence: Evidence) -> dict[str, Any]:
+def figures(evidence: Evidence) -> dict[str, Any]:
+    """Each as SVG, with its numbers as CSV."""
     labels, probabilities = evidence.held_out.labels, evidence.outputs.probabilities
     curve = selective.coverage_curve(labels, probabilities)
     history = evidence.run.history()
@@ -172,22 +156,19 @@ def _figures(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _provenance(folder: Path, described: Manifest, evidence: Evidence) -> dict[str, Any]:
-    meta = evidence.run.meta
-    words = [_without_folder(word) for word in meta["command"][1:]]
+def provenance(folder: Path, manifest: Manifest, evidence: Evidence) -> dict[str, Any]:
+    """Where the artifact comes from, without the folders of that machine."""
+    meta, words = evidence.run.meta, []
+    for argument in meta["command"][1:]:  # an absolute path, also as the value of `--out=` or of a recipe's key
+        key, equals, value = argument.rpartition("=")
+        path = PurePath(value.strip("\"'"))
+        words.append(f"{key}{equals}{path.name}" if path.is_absolute() else argument)
     return {
         "command": shlex.join(["sightglass", *words]),
-        "recipe": json.dumps(described.provenance["recipe"], indent=1),
+        "recipe": json.dumps(manifest.provenance["recipe"], indent=1),
         "seed": evidence.run.recipe.seed,
         "meta": meta,
-        "seconds": described.provenance["seconds"],
+        "seconds": manifest.provenance["seconds"],
         "source": PurePath(meta["data"]["source"]).name,
-        "files": {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()},
+        "files": {path.name: fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
-
-
-def _without_folder(word: str) -> str:
-    """Of the command line: an absolute path's name, also where it is the value of `--out=` or of a recipe's key."""
-    key, equals, value = word.rpartition("=")
-    path = PurePath(value.strip("\"'"))
-    return f"{key}{equals}{path.name}" if path.is_absolute() else word

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app import machine
-from app.artifact.decoder.decode import Geometry, InputSpec, decode
+from app.artifact import heat
+from app.artifact.decoder.decode import Geometry, InputSpec, decode, display
 from app.engines import Runs
 from training.data.pixels import Pixels
 
@@ -37,16 +37,14 @@ class Thumbnail:
 
 def thumbnails(paths: Sequence[str], read: Callable[[str], bytes], spec: InputSpec) -> list[Thumbnail]:
     """The whole image of each file, as displayed (EXIF applied), 128 px at most. Raises ImageError, OSError."""
+
+    def thumbnail(path: str) -> Thumbnail:
+        file = read(path)
+        geometry = decode(file, spec).geometry
+        return shown(display(file, SIDE), _percent(geometry), _percent(geometry.seen))
+
     with ThreadPoolExecutor(machine.cores().usable) as pool:
-        return list(pool.map(lambda path: _thumbnail(read(path), spec), paths))
-
-
-def _thumbnail(file: bytes, spec: InputSpec) -> Thumbnail:
-    geometry = decode(file, spec).geometry
-    longer = max(geometry.width, geometry.height)
-    width, height = (max(1, round(side * min(1, SIDE / longer))) for side in (geometry.width, geometry.height))
-    whole = spec.model_copy(update={"width": width, "height": height, "crop_fraction": 1.0, "fit": "squash"})
-    return shown(decode(file, whole).pixels, _crop(geometry), _crop(geometry.seen))
+        return list(pool.map(thumbnail, paths))
 
 
 def shown(pixels: NDArray[np.uint8], crop: Percent = (0, 0, 100, 100), seen: Percent = (0, 0, 100, 100)) -> Thumbnail:
@@ -59,7 +57,7 @@ def shown(pixels: NDArray[np.uint8], crop: Percent = (0, 0, 100, 100), seen: Per
     )
 
 
-def _crop(geometry: Geometry) -> Percent:
+def _percent(geometry: Geometry) -> Percent:
     return (
         round(100 * geometry.left / geometry.width, 2),
         round(100 * geometry.top / geometry.height, 2),
@@ -76,21 +74,15 @@ def data_uri(pixels: NDArray[np.uint8], lossless: bool) -> str:
 
 
 def heatmaps(engine: Runs, pixels: Pixels, indices: Sequence[int], classes: Sequence[int]) -> list[str]:
-    """The class activation map of one class for each image, lowest to highest value as viridis; one pixel a cell,
-    which the page enlarges smoothly. Empty where the model has none."""
+    """The class activation map of one class for each image, between its lowest and its highest value; one pixel a
+    place, which the page enlarges smoothly. Empty where the model has none."""
     found: list[str] = []
     for start in range(0, len(indices), 16):
         part = np.array(indices[start : start + 16], dtype=np.int64)
         maps = engine.run(pixels.take(part)).heatmap
         if maps is None:
             return []
-        chosen = maps[np.arange(len(part)), list(classes[start : start + 16])]
-        found += [data_uri(_viridis(each), lossless=True) for each in chosen]
+        for each in maps[np.arange(len(part)), list(classes[start : start + 16])]:
+            spread = float(each.max() - each.min())
+            found.append(data_uri(heat.layer((each - each.min()) / (spread or 1.0)), lossless=True))
     return found
-
-
-def _viridis(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    spread = float(heat.max() - heat.min())
-    scaled = (heat - heat.min()) / spread if spread > 0 else np.zeros_like(heat)
-    colours: NDArray[np.uint8] = matplotlib.colormaps["viridis"](scaled, bytes=True)
-    return np.ascontiguousarray(colours[..., :3])

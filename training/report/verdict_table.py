@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.artifact.manifest import Manifest
-from training.console.terminal import count
+from training.console.terminal import count, table
 from training.variants import gates
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
@@ -17,27 +17,27 @@ def gate_sentence() -> str:
     )
 
 
-def verdict(rows: Sequence[Verdict], described: Manifest) -> list[str]:
+def verdict(rows: Sequence[Verdict], manifest: Manifest) -> list[str]:
     """The table: sizes, accuracy on test (val for a refused variant), agreement, speed, kept or refused."""
     onnx = next(row.proof for row in rows if row.name == "onnx")
-    lines = ["variant      size MB   top-1   agrees   max dp  ms/image  vs onnx  verdict"]
+    lines = [["variant", "size MB", "top-1", "agrees", "max dp", "ms/image", "vs onnx", "verdict"]]
     for row in rows:
-        size = f"{described.files[row.file].size_bytes / 1e6:7.1f}" if row.file in described.files else f"{'-':>7}"
-        top1 = row.test.value if row.test else row.proof.accuracy
-        lines.append(
-            f"{row.name:<11}  {size}  {top1:6.4f}  {row.proof.agreement:7.2%}  {row.proof.difference:7.1e}"
-            f"  {row.proof.cpu_ms[1]:8.2f}  {onnx.cpu_ms[1] / row.proof.cpu_ms[1]:6.1f}x"
-            f"  {word(row, described).partition(':')[0]}{'' if row.test else ' (top-1 on val)'}"
-        )
-    return lines
+        proof, file = row.proof, manifest.files.get(row.file)
+        size = f"{file.size_bytes / 1e6:.1f}" if file else "-"
+        top1 = f"{row.test.value if row.test else proof.accuracy:.4f}"
+        compared = f"{proof.agreement:.2%}", f"{proof.difference:.1e}"
+        speed = f"{proof.cpu_ms[1]:.2f}", f"{onnx.cpu_ms[1] / proof.cpu_ms[1]:.1f}x"
+        end = word(row, manifest).partition(":")[0] + ("" if row.test else " (top-1 on val)")
+        lines.append([row.name, size, top1, *compared, *speed, end])
+    return table(lines, "<>>>>>><")
 
 
-def reasons(rows: Sequence[Verdict], described: Manifest) -> list[tuple[str, str]]:
+def reasons(rows: Sequence[Verdict], manifest: Manifest) -> list[tuple[str, str]]:
     """What the table's last column rests on: (name, sentence)."""
     refused = [("refused", f"{row.name}: {row.objection}") for row in rows if row.objection]
     proof = rows[0].proof
     images = count(proof.images, "val image") + (f" and {proof.judges} of train for agreement" if proof.judges else "")
-    where = f"({images}, 1 thread, {described.machine.instruction_set})"
+    where = f"({images}, 1 thread, {manifest.machine.instruction_set})"
     return [*refused, ("gates", gate_sentence()), ("", where), *chance(rows)]
 
 
@@ -62,10 +62,10 @@ def fitted(evidence: Evidence) -> list[tuple[str, str]]:
     ]
 
 
-def word(row: Verdict, described: Manifest) -> str:
+def word(row: Verdict, manifest: Manifest) -> str:
     """What became of a variant: reference, kept or refused, and why."""
     if row.name == "checkpoint":
         return "reference"
     if row.objection:
         return f"refused: {row.objection}"
-    return "kept, default" if row.name == described.default_variant else "kept"
+    return "kept, default" if row.name == manifest.default_variant else "kept"

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.artifact import heat
 from app.artifact.decoder.decode import Geometry
-from app.inference import heatmap
 from app.inference.heatmap import Explanation, overlay
 
 BLACK = np.zeros((80, 120, 3), np.uint8)
@@ -81,8 +81,8 @@ def test_what_the_model_did_not_see_is_dimmed_and_only_that() -> None:
     white = np.full_like(BLACK, 200)
     image = drawn(explained(np.zeros((1, 4, 4))), white)
     assert (image[:, 20:100] == 200).all()
-    assert (image[:, :20] == round(200 * heatmap._DIM)).all()
-    assert (image[:, 100:] == round(200 * heatmap._DIM)).all()
+    assert (image[:, :20] == round(200 * heat.DIM)).all()
+    assert (image[:, 100:] == round(200 * heat.DIM)).all()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_of_the_box_at_least_a_pixel_is_left(shape: tuple[int, int], geometry: G
 def test_the_colours_are_infernos_within_a_few_steps_of_256() -> None:
     from matplotlib import colormaps
 
-    found = np.frombuffer(heatmap._palette(), np.uint8).reshape(256, 3).astype(int)
+    found = heat.palette().astype(int)
     expected = colormaps["inferno"](np.arange(256))[:, :3] * 255
     assert np.abs(found - expected).max() < 7
     light = found @ [299, 587, 114]

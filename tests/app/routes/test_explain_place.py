@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.artifact.decoder.decode import decode, display
-from app.inference import heatmap
+from app.artifact.heat import DIM, opacity, palette
 from tests.app.artifact.decoder.test_orientation import BACK, TURN, turned
 from tests.app.inference.squares import Scene
 from tests.images import encode
@@ -60,10 +60,10 @@ def heat_in(png: bytes, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
         assert opened.size == (shown.shape[1], shown.shape[0])
         overlay = np.asarray(opened)[::STEP, ::STEP].astype(np.float32)
     shown = shown[::STEP, ::STEP]
-    opacity = np.array(heatmap._opacity())[:, None, None, None] / 255
-    colours = np.frombuffer(heatmap._palette(), np.uint8).reshape(256, 1, 1, 3)
+    covers = np.array(opacity())[:, None, None, None] / 255
+    colours = palette().reshape(256, 1, 1, 3)
     every = np.arange(0, 256, 4)
-    expected = shown * (1 - opacity[every]) + colours[every] * opacity[every]
+    expected = shown * (1 - covers[every]) + colours[every] * covers[every]
     return (every[np.abs(expected - overlay).sum(axis=3).argmin(axis=0)]).astype(np.uint8)
 
 
@@ -95,7 +95,7 @@ def test_outside_of_what_the_model_saw_there_is_no_heat_but_shade(explained: Exp
         overlay = np.asarray(opened)
     shown = display(file, 1024)
     for outside in (np.s_[:, :120], np.s_[:, 240:]):
-        assert overlay[outside] == pytest.approx(shown[outside] * heatmap._DIM, abs=1)
+        assert overlay[outside] == pytest.approx(shown[outside] * DIM, abs=1)
     assert (overlay[:, 120:240] != shown[:, 120:240]).any()
 
 

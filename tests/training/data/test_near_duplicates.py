@@ -81,14 +81,14 @@ def test_alike_borders_do_not_make_every_image_a_candidate(monkeypatch: pytest.M
     generator = np.random.default_rng(0)
     bits = np.zeros((10_000, 128), np.uint8)
     bits[:, :48] = generator.integers(0, 2, (10_000, 48))
-    hashed, compared, plain = np.packbits(bits, axis=1), 0, near_duplicates._pairs
+    hashed, compared, plain = np.packbits(bits, axis=1), 0, near_duplicates.pairs_between
 
     def counted(starts: near_duplicates.Places, ends: near_duplicates.Places) -> object:
         nonlocal compared
         compared += int((ends - starts).sum())
         return plain(starts, ends)
 
-    monkeypatch.setattr(near_duplicates, "_pairs", counted)
+    monkeypatch.setattr(near_duplicates, "pairs_between", counted)
     near_duplicates.nearest(hashed[:2000], hashed[2000:])
     assert 0 < compared < 2000 * 8000 / 50
 

@@ -10,13 +10,13 @@ from PIL import Image
 from tests.training import colours
 from training.console.progress import Talk
 from training.learning import plan, prepare
-from training.learning.prepare import Read
+from training.learning.prepare import RunData
 from training.variants.golden import draw
 
 SETTINGS = ["input_size=16", "channels=3", "val_fraction=0.2", "test_fraction=0.2"]
 
 
-def read(data: Path, *settings: str) -> Read:
+def read(data: Path, *settings: str) -> RunData:
     made = plan.make(str(data), data.parent / "run", "digits", [*SETTINGS, *settings])
     return prepare.read(made, Talk())
 
@@ -29,7 +29,7 @@ def paint(folder: Path, count: int, seed: int, size: tuple[int, int] = (48, 40))
         Image.fromarray(np.asarray(draw(*size, generator))).save(folder / f"{number:03}.png")
 
 
-def sides(found: Read) -> dict[str, str]:
+def sides(found: RunData) -> dict[str, str]:
     return {sample.path: name for name, split in found.sets.items() for sample in split.samples}
 
 

@@ -8,12 +8,10 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models.shufflenetv2 import channel_shuffle
 
 from training.errors import TrainingError
 from training.models import layer_table, registry
-from training.models.receptive_field import Tracer
-from training.models.receptive_rules import Field, Reach
+from training.models.receptive_field import Field, Reach, Tracer
 
 
 def convolve(x: NDArray[np.float64], bank: NDArray[np.float64], stride: int, padding: int) -> NDArray[np.float64]:
@@ -49,24 +47,14 @@ class Branches(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Hardswish(inplace=True))
         self.dilated = nn.Conv2d(4, 4, 3, padding=3, dilation=3, groups=4)
         self.rectangle = nn.Conv2d(4, 4, (1, 5), padding=(0, 2))
-        self.even = nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(8, 4, 4))
+        self.even = nn.Conv2d(8, 4, 4, padding=(1, 0))
         self.pool = nn.AvgPool2d(3, stride=2, ceil_mode=True)
-        self.last = nn.Conv2d(8, 4, 3, padding=0)
+        self.last = nn.Sequential(nn.MaxPool2d((3, 2), 1, dilation=(1, 2)), nn.Conv2d(4, 4, 3, padding=0))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        x = channel_shuffle(torch.cat([self.dilated(x) + x, self.rectangle(x)], dim=1), groups=2)
-        x = self.pool(nn.functional.silu(self.even(x)))
-        x = x.permute(0, 2, 3, 1)  # and back, as ConvNeXt does
-        x = nn.functional.layer_norm(x, (4,)) @ torch.ones(4, 8, dtype=x.dtype)
-        return self.last(nn.functional.pad(x.permute(0, 3, 1, 2), (2, 0, 1, 0)))
-
-
-def shuffled() -> nn.Module:
-    """Four layers with a channel shuffle, as of ShuffleNet, between them."""
-    return nn.Sequential(
-        nn.Conv2d(2, 8, 5, stride=2), nn.ChannelShuffle(2), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 4, 3, dilation=2)
-    )
+        x = torch.cat([self.dilated(x) + x, self.rectangle(x)], dim=1)
+        return self.last(self.pool(nn.functional.silu(self.even(x))))
 
 
 def resnet18_until_layer2() -> nn.Module:
@@ -79,7 +67,6 @@ NETWORKS = {
     "residual-cnn": (lambda: registry.build("residual-cnn", 2, 3, 32).features, 64),
     "deep-residual-cnn": (lambda: registry.build("deep-residual-cnn", 2, 3, 32).features, 64),
     "branches": (Branches, 40),
-    "shuffled": (shuffled, 48),
     "resnet18 to layer2": (resnet18_until_layer2, 128),
 }
 
@@ -132,6 +119,8 @@ def test_exactly_the_pixels_of_the_receptive_field_change_an_output(name: str, s
         nn.InstanceNorm2d(4),
         nn.Upsample(scale_factor=2),
         nn.ConvTranspose2d(4, 4, 2),
+        nn.ChannelShuffle(2),
+        nn.ZeroPad2d(1),
     ],
     ids=lambda tail: type(tail[0] if isinstance(tail, nn.Sequential) else tail).__name__,
 )

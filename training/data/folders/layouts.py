@@ -29,48 +29,42 @@ def find(root: Folder, source: str, labels: Sequence[str] | None) -> Layout:
     Raises TrainingError.
     """
     known = frozenset(labels or ())
-    passed = list(_way(root, source, known))
+    passed = list(way(root, source, known))
     here = passed[-1]
-    found = _splits(here, source, known)
+    found = splits_in(here, source, known)
     if not found:
-        _require_classes(here, source, known)
-        return Layout({"all": here}, _left_out(root, passed, [here]))
+        require_classes(here, source, known)
+        return Layout({"all": here}, left_out(root, passed, [here]))
     if labels is None and "train" not in found:
         raise TrainingError(f'"{joined(source, here.path)}" has {", ".join(found)} but no train/', SHAPE)
     inner = []
     for name, folder in found.items():
-        way = list(_way(folder, source, known))
-        _require_sorted(way[-1], source, name, known)
-        known |= {label(each) for each in way[-1].folders}  # train comes first
-        passed += way
-        inner.append(way[-1])
-    return Layout(dict(zip(found, inner, strict=True)), _left_out(root, passed, inner))
+        folders = list(way(folder, source, known))
+        require_sorted(folders[-1], source, name, known)
+        known |= {label(each) for each in folders[-1].folders}  # train comes first
+        passed += folders
+        inner.append(folders[-1])
+    return Layout(dict(zip(found, inner, strict=True)), left_out(root, passed, inner))
 
 
-def _way(folder: Folder, source: str, known: frozenset[str]) -> Iterator[Folder]:
+def way(folder: Folder, source: str, known: frozenset[str]) -> Iterator[Folder]:
     """The folder and, where all images lie in one that is no class, that one, and so on: archives often have all of it
     one level further down. Raises TrainingError for what is laid out for another task."""
     while True:
-        _require_no_annotations(folder, source, known)
+        require_no_annotations(folder, source, known)
         yield folder
         inside = [each for each in folder.folders.values() if each.total or not meaning(each.name).annotations]
         if len(inside) != 1 or inside[0].images or label(inside[0].name) in known:
             return
-        if meaning(inside[0].name).split and not (_repeats(inside[0], folder) or _has_splits(inside[0])):
+        inner, split = inside[0], meaning(inside[0].name).split
+        repeats = split == meaning(folder.name).split  # as in seg_train/seg_train
+        deep = [name for name, each in inner.filled.items() if not each.flat]
+        if split and not repeats and len(vocabulary.splits(deep)) < 2:
             return
-        folder = inside[0]
+        folder = inner
 
 
-def _repeats(inner: Folder, outer: Folder) -> bool:
-    """As in seg_train/seg_train."""
-    return meaning(inner.name).split == meaning(outer.name).split
-
-
-def _has_splits(folder: Folder) -> bool:
-    return len(vocabulary.splits([name for name, each in folder.filled.items() if not each.flat])) > 1
-
-
-def _splits(here: Folder, source: str, known: frozenset[str]) -> dict[str, Folder]:
+def splits_in(here: Folder, source: str, known: frozenset[str]) -> dict[str, Folder]:
     """Those of the subfolders that split the data; none where they are classes. Raises TrainingError."""
     named = vocabulary.splits(list(here.folders))
     folders = [here.folders[name] for names in named.values() for name in names]
@@ -87,42 +81,33 @@ def _splits(here: Folder, source: str, known: frozenset[str]) -> dict[str, Folde
                 f'"{where}" has {both}, which both look like {split}',
                 f"put them together as {split}/<class>/*.jpg, or rename one",
             )
-    if others:
-        raise _stray(where, named, others[0].name)
+    if others:  # `train/` beside, say, `vaild/` or a class folder is a mistake that would be noticed late
+        found = [name for names in named.values() for name in names]
+        meant = vocabulary.meant(others[0].name)
+        hint = "move it out of the folder"
+        if meant and meant not in named:
+            hint = f"name it {meant}, or {hint}"
+        elif len(found) == 1:
+            hint = f"{hint}, or into {found[0]}/; a class called {found[0]} needs another name"
+        raise TrainingError(f'"{where}" has {", ".join(found)} and also "{others[0].name}", which is no split', hint)
     return {split: here.folders[named[split][0]] for split in SPLITS if split in named}
 
 
-def _stray(where: str, named: dict[str, list[str]], other: str) -> TrainingError:
-    """`train/` beside, say, `vaild/` or a class folder is a mistake that would be noticed late."""
-    found = [name for names in named.values() for name in names]
-    message = f'"{where}" has {", ".join(found)} and also "{other}", which is no split'
-    meant = vocabulary.meant(other)
-    if meant and meant not in named:
-        return TrainingError(message, f"name it {meant}, or move it out of the folder")
-    if len(found) > 1:
-        return TrainingError(message, "move it out of the folder")
-    return TrainingError(
-        message, f"move it out of the folder, or into {found[0]}/; a class called {found[0]} needs another name"
-    )
-
-
-def _require_sorted(folder: Folder, source: str, split: str, known: frozenset[str]) -> None:
+def require_sorted(folder: Folder, source: str, split: str, known: frozenset[str]) -> None:
     """Raises TrainingError for a split whose images lie in no class folders, or in one that is called images."""
     where, filled = joined(source, folder.path), list(folder.filled.values())
     if not folder.total:
         raise TrainingError(f'"{where}" has no images', "fill it, or move it out of the folder")
-    if not filled or (len(filled) == 1 and _only_images(filled[0], known)):
+    alone = filled[0] if len(filled) == 1 else None
+    only_images = alone and alone.flat and meaning(alone.name).images and label(alone.name) not in known
+    if not filled or only_images:
         raise TrainingError(
             f'"{where}" has {count(folder.total, "image")} but no class folders',
             f"sort them into {split}/<class>/*.jpg, or move {folder.name} out of the folder",
         )
 
 
-def _only_images(folder: Folder, known: frozenset[str]) -> bool:
-    return folder.flat and meaning(folder.name).images and label(folder.name) not in known
-
-
-def _require_no_annotations(here: Folder, source: str, known: frozenset[str]) -> None:
+def require_no_annotations(here: Folder, source: str, known: frozenset[str]) -> None:
     """Raises TrainingError for data of detection and segmentation: images/ beside labels/, masks/, annotations/."""
     marks = [folder for folder in here.folders.values() if meaning(folder.name).annotations]
     if not marks or all(label(name) in known for name in here.folders):
@@ -134,7 +119,12 @@ def _require_no_annotations(here: Folder, source: str, known: frozenset[str]) ->
         if folder not in marks and (meaning(name).images or name in splits)
     ]
     where, mark = joined(source, here.path), next((folder for folder in marks if folder.total), marks[0])
-    sorted_ = [folder for folder in images if _holds_classes(folder)]
+    meanings = {folder.path: [meaning(name) for name in folder.filled] for folder in images}
+    sorted_ = [  # those that hold classes
+        folder
+        for folder in images
+        if sum(not (kind.split or kind.images or kind.annotations) for kind in meanings[folder.path]) > 1
+    ]
     if len(sorted_) < len(images) or (images and mark.total):
         hint = f"try: sightglass train {joined(source, sorted_[0].path)}" if sorted_ else ""
         raise TrainingError(
@@ -145,12 +135,7 @@ def _require_no_annotations(here: Folder, source: str, known: frozenset[str]) ->
         raise TrainingError(f'"{joined(source, mark.path)}" holds no images, so it is no class', "move it out")
 
 
-def _holds_classes(folder: Folder) -> bool:
-    kinds = [meaning(name) for name in folder.filled]
-    return sum(not (kind.split or kind.images or kind.annotations) for kind in kinds) > 1
-
-
-def _require_classes(here: Folder, source: str, known: frozenset[str]) -> None:
+def require_classes(here: Folder, source: str, known: frozenset[str]) -> None:
     """Raises TrainingError for folders that are parts of the data, or have the splits inside."""
     filled = list(here.filled.values())
     if len(filled) < 2 or all(label(folder.name) in known for folder in filled):
@@ -175,7 +160,7 @@ def _require_classes(here: Folder, source: str, known: frozenset[str]) -> None:
         )
 
 
-def _left_out(root: Folder, passed: Sequence[Folder], inner: Sequence[Folder]) -> list[str]:
+def left_out(root: Folder, passed: Sequence[Folder], inner: Sequence[Folder]) -> list[str]:
     """What is not silently dropped."""
     said = []
     loose = [joined(folder.path, image) for folder in passed for image in folder.images]
@@ -190,19 +175,17 @@ def _left_out(root: Folder, passed: Sequence[Folder], inner: Sequence[Folder]) -
         endings = _some(ending or "no ending" for ending, _ in others.most_common())
         many = [*others.elements()]
         said.append(f"{count(len(many), 'other file')} {_left(many)}, no image by its bytes or name ({endings})")
-    return said + [_turned(folder) for folder in inner if _turned(folder)]
+    # a suspicion: 2019/cat, 2019/dog, 2020/cat, 2020/dog may mean classes 2019 and 2020, or cat and dog
+    for folder in inner:
+        inside = [each.filled.keys() for each in folder.filled.values() if not each.images]
+        if len(inside) == len(folder.filled) > 1 and len(inside[0]) > 1 and all(keys == inside[0] for keys in inside):
+            same = f"every class has the same subfolders ({_some(inside[0])})"
+            said.append(f"{same}: if those are the classes, they must lie above")
+    return said
 
 
 def _left(what: Sequence[object]) -> str:
     return "is left out" if len(what) == 1 else "are left out"
-
-
-def _turned(folder: Folder) -> str:
-    """A suspicion: 2019/cat, 2019/dog, 2020/cat, 2020/dog may mean classes 2019 and 2020, or cat and dog."""
-    inside = [each.filled.keys() for each in folder.filled.values() if not each.images]
-    if len(inside) < 2 or len(inside) < len(folder.filled) or len(inside[0]) < 2 or any(k != inside[0] for k in inside):
-        return ""
-    return f"every class has the same subfolders ({_some(inside[0])}): if those are the classes, they must lie above"
 
 
 def _some(names: Iterable[str]) -> str:

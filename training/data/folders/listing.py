@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,12 +88,25 @@ def listed(root: Path) -> Folder:
     top, ways = Folder(""), Counter[_Identity]()
     left = [(top, str(root), above)]
     for folder, where, above in left:
-        identity, entries = _opened(where)
+        try:
+            with os.scandir(where) as found:
+                shown = (entry for entry in found if not entry.name.startswith("."))
+                identity, entries = _identity(where), sorted(shown, key=lambda entry: entry.name)
+        except OSError as error:
+            raise TrainingError(
+                f'"{names.text(where)}" cannot be read: {reason(error)}',
+                "give yourself the right to read it, or move it out of the data",
+            ) from error
         chain = identity, above
         for entry in entries:
-            if not _is_folder(entry):
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # links in a circle
+                is_folder = False
+            folded = entry.name.casefold()
+            if not is_folder:
                 _add_file(folder, entry)
-            elif not _is_system(entry.name):
+            elif folded not in _SYSTEM_FOLDERS and not _FOUND.fullmatch(folded):
                 name = names.text(entry.name)
                 if entry.is_symlink() and _leads_back(entry.path, chain, ways):
                     folder.lost.append(name)
@@ -102,29 +116,6 @@ def listed(root: Path) -> Folder:
     for folder, _, _ in reversed(left):
         folder.total = len(folder.images) + sum(each.total for each in folder.folders.values())
     return top
-
-
-def _opened(where: str) -> tuple[_Identity, list[os.DirEntry[str]]]:
-    try:
-        with os.scandir(where) as entries:
-            shown = (entry for entry in entries if not entry.name.startswith("."))
-            return _identity(where), sorted(shown, key=lambda entry: entry.name)
-    except OSError as error:
-        raise TrainingError(
-            f'"{names.text(where)}" cannot be read: {reason(error)}',
-            "give yourself the right to read it, or move it out of the data",
-        ) from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links in a circle
-        return False
-
-
-def _is_system(name: str) -> bool:
-    return name.casefold() in _SYSTEM_FOLDERS or bool(_FOUND.fullmatch(name.casefold()))
 
 
 def _leads_back(link: str, chain: _Chain, ways: Counter[_Identity]) -> bool:
@@ -148,19 +139,14 @@ def _identity(path: str | Path) -> _Identity:
 
 def _add_file(folder: Folder, entry: os.DirEntry[str]) -> None:
     path = Path(entry.path)
-    if _CALLED_IMAGE.fullmatch(path.suffix) or _begins_as_image(entry):
+    is_image = bool(_CALLED_IMAGE.fullmatch(path.suffix))
+    with suppress(OSError, ImageError):
+        if not is_image and entry.is_file():  # a pipe has no end
+            with path.open("rb") as file:
+                is_image = bool(kind_of(file.read(_HEAD_BYTES)))
+    if is_image:
         folder.images.append(names.text(entry.name))
     elif entry.is_symlink() and not path.exists():
         folder.lost.append(names.text(entry.name))
     elif entry.name.casefold() not in _SYSTEM_FILES:
         folder.others[names.text(path.suffix.lower())] += 1
-
-
-def _begins_as_image(entry: os.DirEntry[str]) -> bool:
-    try:
-        if not entry.is_file():  # a pipe has no end
-            return False
-        with Path(entry.path).open("rb") as file:
-            return bool(kind_of(file.read(_HEAD_BYTES)))
-    except (OSError, ImageError):
-        return False

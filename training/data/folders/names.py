@@ -34,17 +34,15 @@ def require_writable(name: str, source: str) -> None:
 def require_apart(names: Iterable[str], source: str) -> list[str]:
     """What is to be said of folders whose names differ only in letter case and the like, of which people make one class
     by mistake, and two on purpose (a and A). Raises TrainingError for those that nobody can tell apart."""
-    shown, folded = _alike(names, _shown), _alike(names, _folded)
+    shown = _alike(names, _shown)
+    folded = _alike(names, lambda name: re.sub(r"[\s_-]+", " ", _shown(name)).casefold().strip() or name)
     if shown:
         alike = " and ".join(ascii(name) for name in shown[0])
         raise TrainingError(
             f"class folders of {source} look alike: {alike}", "move the images of one into the other, or rename it"
         )
-    return [f"classes {_quoted(twins)} differ only in upper and lower case, spaces or hyphens" for twins in folded]
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return " and ".join(f'"{name}"' for name in names)
+    quoted = [" and ".join(f'"{name}"' for name in twins) for twins in folded]
+    return [f"classes {twins} differ only in upper and lower case, spaces or hyphens" for twins in quoted]
 
 
 def _alike(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
@@ -58,7 +56,3 @@ def _shown(name: str) -> str:
     """Without what leaves no trace on paper: composition, invisible characters, spaces at the ends and doubled ones."""
     visible = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
     return " ".join(visible.split()) or name
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", _shown(name)).casefold().strip() or name

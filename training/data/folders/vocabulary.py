@@ -31,7 +31,10 @@ class Meaning(NamedTuple):
 
 def meaning(name: str) -> Meaning:
     """Of one folder's name, whatever its letters' case and between its words."""
-    words = _words(name)
+    words: list[str] = []
+    for word in map(str.casefold, _WORD.findall(name)):
+        compound = _COMPOUND.fullmatch(word)
+        words += compound.groups() if compound else [word]
     kinds = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
     rest = tuple(word for word in words if word not in _SPLIT_OF and not re.fullmatch(_FILLER, word))
     told = [word for word in words if not word.isdigit()]
@@ -41,14 +44,6 @@ def meaning(name: str) -> Meaning:
 
 def _all(pattern: str, words: list[str]) -> bool:
     return bool(words) and all(re.fullmatch(pattern, word) for word in words)
-
-
-def _words(name: str) -> list[str]:
-    found: list[str] = []
-    for word in map(str.casefold, _WORD.findall(name)):
-        compound = _COMPOUND.fullmatch(word)
-        found += compound.groups() if compound else [word]
-    return found
 
 
 def splits(names: Sequence[str]) -> dict[str, list[str]]:

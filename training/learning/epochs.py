@@ -1,0 +1,76 @@
+"""One epoch after the other: each is trained, validated, written down and shown as a row of one table."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from training.console.progress import Talk
+from training.data.pixels import Pixels
+from training.errors import TrainingError
+from training.learning.learner import Learner, logits_of
+from training.metrics.classification import accuracy, macro_f1
+from training.recipes.recipe import Recipe
+
+HEADER = "epoch  train loss  val loss  val acc  val F1       lr  img/s  waits   time"  # waits: for data
+
+
+def run(
+    learner: Learner, sets: dict[str, Pixels], epoch: int, talk: Talk, stopping: Callable[[], bool]
+) -> dict[str, Any]:
+    """Train and validate once; one row of metrics.jsonl.
+
+    Raises TrainingError where the GPU's memory is too small or training diverged, Stopped once `stopping()` is true.
+    """
+    started, recipe, labels = time.monotonic(), learner.recipe, sets["val"].labels
+    for span in learner.spans:  # what learns, where that is not simply everything, or changes
+        if span.first == epoch and (len(learner.spans) > 1 or span.phase.unfrozen_stages is not None):
+            talk.line(f"       {span}")
+    with within_memory(recipe):
+        with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
+            stats = learner.epoch(sets["train"], epoch, progress, stopping)
+        logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
+    val_loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
+    if not (math.isfinite(stats.loss) and math.isfinite(val_loss)):  # no use, whatever the next epochs bring
+        lower = f"lr={recipe.lr / 10:g}" if not recipe.phases else "'phases=[...]' with a tenth of each lr"
+        message = f"the loss is no number in epoch {epoch}: training diverged"
+        raise TrainingError(message, f"--set {lower}, or a larger batch_size")
+    predicted = logits.argmax(dim=1).numpy()
+    return {
+        "epoch": epoch,
+        "train_loss": stats.loss,
+        "val_loss": val_loss,
+        "val_accuracy": accuracy(labels, predicted).value,
+        "val_macro_f1": macro_f1(labels, predicted),
+        "lr": stats.lr,
+        "images_per_second": stats.images_per_second,
+        "waiting_for_data": stats.waiting,
+        "seconds": time.monotonic() - started,
+    }
+
+
+@contextmanager
+def within_memory(recipe: Recipe) -> Iterator[None]:
+    """Raises TrainingError where the GPU's memory does not hold a batch."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        hint = f"--set batch_size={max(2, recipe.batch_size // 2)}"
+        raise TrainingError(f"the GPU's memory is too small for batches of {recipe.batch_size}", hint) from error
+
+
+def line(row: dict[str, Any], best: bool) -> str:
+    """A row of metrics.jsonl below HEADER."""
+    return (
+        f"{row['epoch']:5d}  {row['train_loss']:10.3f}  {row['val_loss']:8.3f}  {row['val_accuracy']:7.4f}"
+        f"  {row['val_macro_f1']:6.4f}  {row['lr']:7.1e}  {row['images_per_second']:5.0f}"
+        f"  {100 * row['waiting_for_data']:3.0f} %  {clock(row['seconds']):>5}{'  best' if best else ''}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, e.g. `13:52`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
