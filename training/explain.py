@@ -23,7 +23,7 @@ from training.interpretation.gradcam import grad_cam
 from training.interpretation.hooks import layer as layer_of
 from training.learning.learner import use_cores
 from training.models.layer_table import Layer, table
-from training.runs.eager import Eager
+from training.runs.trained_model import TrainedModel
 
 CLASSES = 10  # that are maximised at once
 
@@ -55,7 +55,7 @@ class Findings:
         return {"pictures": document.pop("images"), **document}  # its key from before there was one word for it
 
 
-def explain(eager: Eager, wish: Wish, out: Path, talk: Talk) -> Findings:
+def explain(eager: TrainedModel, wish: Wish, out: Path, talk: Talk) -> Findings:
     """Write the new folder `out`; nothing is left behind where a wish cannot be met.
 
     Raises TrainingError for an unknown class or layer and for an image that cannot be read.
@@ -88,7 +88,7 @@ def _number(label: str, labels: Sequence[str]) -> int:
     return labels.index(label)
 
 
-def _read(path: Path, eager: Eager) -> Seen:
+def _read(path: Path, eager: TrainedModel) -> Seen:
     try:
         content = path.read_bytes()
         decoded = decode(content, eager.input)
@@ -102,7 +102,7 @@ def _save(image: Image.Image, name: str, found: Findings, folder: Path) -> None:
     found.files.append(name)
 
 
-def _explain_filters(eager: Eager, found: Findings, folder: Path) -> None:
+def _explain_filters(eager: TrainedModel, found: Findings, folder: Path) -> None:
     try:
         name, weights = first(eager.network)
     except TrainingError:  # of dense layers only
@@ -112,7 +112,7 @@ def _explain_filters(eager: Eager, found: Findings, folder: Path) -> None:
 
 
 def _explain_image(
-    eager: Eager, seen: Seen, name: str, layer: str, label: int | None, found: Findings, folder: Path
+    eager: TrainedModel, seen: Seen, name: str, layer: str, label: int | None, found: Findings, folder: Path
 ) -> None:
     probabilities = eager.probabilities(seen.x)[0]
     top = int(probabilities.argmax())
@@ -136,7 +136,9 @@ def _explain_image(
     _save(figures.of_maps(layer, maps), f"{name}-maps.png", found, folder)
 
 
-def _maximise(eager: Eager, numbers: Sequence[int], steps: int, found: Findings, folder: Path, talk: Talk) -> None:
+def _maximise(
+    eager: TrainedModel, numbers: Sequence[int], steps: int, found: Findings, folder: Path, talk: Talk
+) -> None:
     with talk.step("activation maximisation", steps) as progress:
         best = maximise(eager, numbers, steps, progress=progress)
     names = [eager.labels[number] for number in numbers]
@@ -152,7 +154,7 @@ def _maximise(eager: Eager, numbers: Sequence[int], steps: int, found: Findings,
     _save(figures.of_maximised(names, best, steps), "maximised.png", found, folder)
 
 
-def _asked(label: int | None, found: Findings, eager: Eager) -> list[int]:
+def _asked(label: int | None, found: Findings, eager: TrainedModel) -> list[int]:
     """The classes to maximise: the one asked for, or those that were explained, or the first ones."""
     if label is not None:
         return [label]

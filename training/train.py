@@ -1,7 +1,6 @@
 """One training run: data -> runs/<id>/."""
 
 import copy
-import json
 import math
 import shlex
 import time
@@ -29,6 +28,7 @@ from training.metrics.classification import Accuracy, accuracy, macro_f1
 from training.models.servable import Normalise
 from training.recipes.recipe import Recipe
 from training.runs import checkpoint, mlflow
+from training.runs.trained_model import untrained
 
 HEADER = "epoch  train loss  val loss  val acc  val F1       lr  img/s  waits   time"  # waits: for data
 History = list[dict[str, Any]]
@@ -127,7 +127,7 @@ def rehearse(plan: Plan, talk: Talk) -> float:
 
 def _learner(plan: Plan, spec: InputSpec, images: int, talk: Talk) -> Learner:
     torch.manual_seed(plan.recipe.seed)
-    network = plan.recipe.network(len(plan.data.labels))
+    network = untrained(plan.recipe, len(plan.data.labels))
     start = "resumed" if plan.resumed else "from scratch"
     if plan.weights:
         kept = plan.weights.copy_into(network, plan.data.labels, plan.recipe.model)
@@ -164,8 +164,7 @@ def _start_run(plan: Plan, data: Read, learner: Learner) -> None:
         checkpoint.write_splits(folder, plan.data.labels, splits)
         near_duplicates.save(folder, data.hashes)
         checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
-        meta = provenance.describe(plan, data.sets, data.input, learner.precision)
-        atomic.write(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
+        provenance.describe(plan, data.sets, data.input, learner.precision).save(folder)
 
 
 def _epoch(

@@ -86,9 +86,9 @@ def _resumed(
     source: str, out: Path, name: str | None, overrides: Sequence[str], weights: str | None, device: str
 ) -> Plan:
     run = Run.open(out)
-    if weights not in (None, run.meta["weights"]):
+    if weights not in (None, run.meta.weights):
         raise TrainingError(
-            f'"{out}" started from {run.meta["weights"] or "scratch"}, not from {weights}',
+            f'"{out}" started from {run.meta.weights or "scratch"}, not from {weights}',
             "leave --from out: the run has its weights",
         )
     if name is not None and recipe.load(name, overrides) != run.asked:

@@ -6,38 +6,41 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from app import machine
+from app import DISTRIBUTION, machine
 from app.artifact.decoder.decode import InputSpec
 from training.data.pixels import Pixels
 from training.learning.plan import Plan
+from training.runs.schema import DataSource, Hardware, Meta, RecipeChoice
 
 
-def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: str) -> dict[str, Any]:
-    """Everything needed to repeat the run, as plain JSON values."""
-    return {
-        "command": sys.argv,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "choice": {"recipe": plan.choice.recipe, "why": plan.choice.why},
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "asked": plan.asked.model_dump(mode="json"),
-        "weights": plan.weights.name if plan.weights else None,
-        "labels": plan.data.labels,
-        "input": spec.model_dump(mode="json"),
-        "data": {"source": plan.data.source, "images": {name: len(split) for name, split in sets.items()}},
-        "versions": {name: version(name) for name in ("sightglass", "torch", "numpy", "pillow")},
-        "hardware": {
-            "cpu": machine.cpu_model(),
-            "instruction_set": machine.instruction_set(),
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
-            "precision": precision,
+def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: str) -> Meta:
+    """Everything needed to repeat the run."""
+    return Meta(
+        command=sys.argv,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        choice=RecipeChoice(recipe=plan.choice.recipe, why=plan.choice.why),
+        recipe=plan.recipe,
+        asked=plan.asked,
+        weights=plan.weights.name if plan.weights else None,
+        labels=plan.data.labels,
+        input=spec,
+        data=DataSource(source=plan.data.source, images={name: len(split) for name, split in sets.items()}),
+        versions={
+            "sightglass": version(DISTRIBUTION),
+            **{name: version(name) for name in ("torch", "numpy", "pillow")},
         },
-        "commit": _commit(),
-    }
+        hardware=Hardware(
+            cpu=machine.cpu_model(),
+            instruction_set=machine.instruction_set(),
+            threads=torch.get_num_threads(),
+            device=torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
+            precision=precision,
+        ),
+        commit=_commit(),
+    )
 
 
 def _commit() -> str:

@@ -3,16 +3,13 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.artifact.decoder.geometry import Fit
 from training.errors import TrainingError, nearest
 from training.models import registry
-
-if TYPE_CHECKING:
-    from training.models.heads import Network
 
 FOLDER = Path(__file__).parent
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -126,10 +123,6 @@ class Recipe(BaseModel):
                     f"--set {key}={self.input_size // (2 if key == 'cutout' else 8)}",
                 )
         return self
-
-    def network(self, classes: int) -> "Network":
-        """The model with fresh weights: normalised float[N, channels, input_size, input_size] -> float[N, classes]."""
-        return registry.build(self.model, self.channels, classes, self.input_size, self.head_hidden)
 
 
 def names() -> list[str]:

@@ -14,28 +14,28 @@ import numpy as np
 from markupsafe import Markup
 from rich.cells import cell_len
 
-from app.artifact import manifest
+from app.artifact import manifest, report
 from app.artifact.manifest import Manifest
+from app.artifact.report import Report
+from app.engines.variants import BASELINE
 from training.console.terminal import distinct
 from training.metrics import label_errors, plots, selective
 from training.metrics.label_errors import Mistake
-from training.metrics.ood import Familiarity
-from training.metrics.selective import Rejection
 from training.report import confusions, contact_sheet, data_section, svg
 from training.report.verdict_table import chance, fitted, gate_sentence, word
 from training.runs import checkpoint
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
 
-FILES = ("report.json", "report.html")
+FILES = (report.FILE, "report.html")
 CSV_MISTAKES = 2000
 CSV_POINTS = 1000
 
 
 def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> None:
     """report.json and report.html into `folder`, which holds the artifact's other files already."""
-    found, document = evidence.mistakes, _document(described, rows, evidence)
-    (folder / FILES[0]).write_text(json.dumps(document, indent=1) + "\n")
+    found = evidence.mistakes
+    _document(described, rows, evidence).save(folder)
     page = (
         _environment(described.labels)
         .get_template("page.html.j2")
@@ -52,7 +52,7 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
             line=evidence.line,
             familiar=evidence.familiar,
             temperature=evidence.temperature,
-            trained=evidence.run.meta["created"],
+            trained=evidence.run.meta.created,
             **_variants(described, rows),
             **_images(evidence, found),
             **_figures(evidence),
@@ -62,39 +62,35 @@ def write(folder: Path, described: Manifest, rows: Sequence[Verdict], evidence: 
     (folder / FILES[1]).write_text(page, encoding="utf-8")
 
 
-def _document(described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> dict[str, Any]:
-    """report.json: figures without images or file names; null for what val was too small to fit."""
-    return {
-        "name": described.name,
-        "version": described.version,
-        "evaluation": {"split": evidence.split, **evidence.evaluation.as_json()},
-        "variants": [asdict(row) | {"verdict": word(row, described)} for row in rows],
-        "gates": gate_sentence(),
-        "probable_wrong_labels": len(label_errors.suspects(evidence.mistakes)),
-        "temperature": asdict(evidence.temperature) | {"value": described.temperature},
-        "reject_below": _line(evidence.line),
-        "unfamiliar": _unfamiliar(evidence.familiar),
-        "fitted": [sentence for _, sentence in fitted(evidence)],
-        "history": evidence.run.history(),
-    }
-
-
-def _line(line: Rejection) -> dict[str, float | None] | None:
-    if line.confidence is None:
-        return None
-    accuracy = line.on_held_out.value if line.on_held_out else None
-    val = {"val_accuracy": line.on_val.value, "val_shown": line.shown}
-    return {"confidence": line.confidence, "coverage": line.coverage, "accuracy": accuracy, **val}
-
-
-def _unfamiliar(familiar: Familiarity) -> dict[str, Any] | None:
-    if familiar.threshold is None:
-        return None
-    return {
-        "method": "energy",
-        "threshold": familiar.threshold,
-        "false_alarm_rate": familiar.false_alarms.value,
-    }
+def _document(described: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> Report:
+    """Figures without images or file names; None for what val was too small to fit."""
+    line, familiar = evidence.line, evidence.familiar
+    reject_below = unfamiliar = None
+    if line.confidence is not None:
+        reject_below = report.Line(
+            confidence=line.confidence,
+            coverage=line.coverage,
+            accuracy=line.on_held_out.value if line.on_held_out else None,
+            val_accuracy=line.on_val.value,
+            val_shown=line.shown,
+        )
+    if familiar.threshold is not None:
+        unfamiliar = report.Unfamiliar(
+            method="energy", threshold=familiar.threshold, false_alarm_rate=familiar.false_alarms.value
+        )
+    return Report(
+        name=described.name,
+        version=described.version,
+        evaluation=report.Evaluation(split=evidence.split, **evidence.evaluation.as_json()),
+        variants=tuple(report.Verdict(**asdict(row), verdict=word(row, described)) for row in rows),
+        gates=gate_sentence(),
+        probable_wrong_labels=len(label_errors.suspects(evidence.mistakes)),
+        temperature=report.Temperature(**asdict(evidence.temperature), value=described.temperature),
+        reject_below=reject_below,
+        unfamiliar=unfamiliar,
+        fitted=tuple(sentence for _, sentence in fitted(evidence)),
+        history=tuple(evidence.run.history()),
+    )
 
 
 def _environment(labels: Sequence[str]) -> jinja2.Environment:
@@ -129,7 +125,7 @@ def _variants(described: Manifest, rows: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "rows": rows,
         "words": [word(row, described) for row in rows],
-        "onnx": next(row.proof for row in rows if row.name == "onnx"),
+        "onnx": next(row.proof for row in rows if row.name == BASELINE),
         "gates": gate_sentence(),
         "chance": chance(rows),
         "refused": [row.name for row in rows if row.objection],
@@ -174,14 +170,14 @@ def _figures(evidence: Evidence) -> dict[str, Any]:
 
 def _provenance(folder: Path, described: Manifest, evidence: Evidence) -> dict[str, Any]:
     meta = evidence.run.meta
-    words = [_without_folder(word) for word in meta["command"][1:]]
+    words = [_without_folder(word) for word in meta.command[1:]]
     return {
         "command": shlex.join(["sightglass", *words]),
         "recipe": json.dumps(described.provenance["recipe"], indent=1),
         "seed": evidence.run.recipe.seed,
         "meta": meta,
         "seconds": described.provenance["seconds"],
-        "source": PurePath(meta["data"]["source"]).name,
+        "source": PurePath(meta.data.source).name,
         "files": {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
 

@@ -22,8 +22,9 @@ from training.metrics.classification import Evaluation
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.variants.calibration import Temperature
-from training.variants.gates import Proof, Verdict
+from training.variants.gates import Verdict
 from training.variants.golden import draw
+from training.variants.proof import Proof
 
 ROWS = [
     Verdict(name, file, Proof(179, 0.9, 1.0, 0.0, 0.0, {1: 1.0, 8: 1.0}), 0.0, objection)

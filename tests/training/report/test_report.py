@@ -244,7 +244,7 @@ def test_the_json_has_the_figures_of_the_page(drawn: Made, read: Page) -> None:
 
 def test_the_command_in_the_report_names_no_folder_of_this_machine(drawn: Made) -> None:
     words = ["train", "/home/me/photos", "--out=/home/me/runs/x", "--set", "weights=/home/me/w.pth", "--set", "lr=0.1"]
-    meta = drawn.evidence.run.meta | {"command": ["/opt/bin/sightglass", *words]}
+    meta = drawn.evidence.run.meta.model_copy(update={"command": ["/opt/bin/sightglass", *words]})
     page = Page(drawn.page(run=replace(drawn.evidence.run, meta=meta)))
     assert "sightglass train photos --out=x --set weights=w.pth --set lr=0.1" in page.text
     assert "/home/me" not in page.text
