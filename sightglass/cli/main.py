@@ -242,9 +242,7 @@ def _say(error: Exception) -> int | None:
 
     code, hint = 1, getattr(error, "hint", "")
     if isinstance(error, ModuleNotFoundError):
-        extra = "torchscript" if sys.argv[1:2] in (["predict"], ["serve"], ["verify"]) else "train"
-        if error.name == "mlflow":
-            extra = "mlflow"
+        extra = "mlflow" if error.name == "mlflow" else "train"
         hint, code = f"pip install -e '.[{extra}]'", 2
         error = TrainingError(f"this command needs {error.name}, which the serving install leaves out")
     elif isinstance(error, Refused):

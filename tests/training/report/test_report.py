@@ -18,6 +18,7 @@ from training import report
 from training.data import near_duplicates
 from training.metrics import plots
 from training.metrics.classification import Evaluation
+from training.runs.checkpoint import Run
 
 HOSTILE = ("<script>alert(1)</script>", 'a & b" onload="x', "coin_$1_vs_$2", "قطة", "a\u202eb", "n" * 300, "猫")
 
@@ -282,7 +283,8 @@ def test_the_best_epoch_is_told_by_the_score_that_chose_it(
         for epoch, accuracy, f1 in ((1, 0.9, 0.2), (2, 0.5, 0.4))
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = replace(run, folder=folder, recipe=run.recipe.model_copy(update={"balance": balance}))
+    recipe = run.recipe.model_copy(update={"balance": balance})
+    run = Run(folder, run.meta.model_copy(update={"recipe": recipe}))
     assert f"epoch {best}, the one with the highest {score}" in drawn.page(run=run)
     axes = plots.curves(run).axes[1]
     assert axes.get_ylabel() == score

@@ -19,7 +19,7 @@ from training.models.heads import Network
 from training.recipes import recipe
 from training.recipes.recipe import Recipe
 from training.runs import checkpoint, pretrained
-from training.runs.trained_model import TrainedModel
+from training.runs.trained_model import TrainedModel, untrained
 from training.train import rehearse, train
 
 LABELS = ("a", "b", "c")
@@ -161,7 +161,7 @@ def test_the_same_labels_keep_their_head(digits_run: Path) -> None:
     resolved, found = pretrained.resolve(recipe.load("fine-tuning"), str(digits_run))
     assert found is not None
     assert (resolved.model, resolved.input_size, resolved.channels) == ("residual-cnn", 16, 1)
-    subject = resolved.network(10)
+    subject = untrained(resolved, 10)
     assert found.copy_into(subject, found.labels, "residual-cnn") is True
     assert same(subject, TrainedModel.load(digits_run).network)
 
