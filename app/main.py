@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from app import DISTRIBUTION, settings
+from app.artifact import report
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
 from app.http import openapi
@@ -29,7 +30,6 @@ from app.inference.loading import Served
 from app.inference.occlusion import Occlusion
 from app.limits.admission import Admission
 from app.limits.memory import Memory
-from app.model_card import report
 from app.open_inference import model_routes
 from app.open_inference.infer_route import Infer
 from app.open_inference.models import models_of

@@ -5,13 +5,19 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app import machine
 from app.artifact.decoder.decode import MAX_PIXELS
+from app.engines.variants import VARIANTS
+
+if TYPE_CHECKING:
+    VariantName = str
+else:
+    VariantName = Literal["auto", *VARIANTS]
 
 PREFIX = "SIGHTGLASS_"
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "exports/cifar10/1"
@@ -34,7 +40,7 @@ class Settings(BaseSettings):
 
     model: Path = DEFAULT_MODEL
     """An artifact folder; a relative path starts at the current directory."""
-    variant: Literal["auto", "onnx", "onnx-int8", "torchscript"] = "auto"
+    variant: VariantName = "auto"
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     host: str = "127.0.0.1"
     """A name or an address, or `*`: every address of IPv4 and IPv6, as `::` is."""
@@ -45,7 +51,7 @@ class Settings(BaseSettings):
     root_path: str = ""
     """The path prefix that a proxy in front strips."""
     workers: Count | None = None
-    """Processes that share the port; default: see startup.workers_for."""
+    """Processes that share the port; default: see loading.workers_for."""
     threads: Count | None = None
     """Engine and decoder threads of each worker; default: the usable cores divided by the workers."""
     max_batch: Count = 16

@@ -24,6 +24,7 @@ from training.learning.learner import Learner
 from training.models.servable import Normalise
 from training.recipes import recipe
 from training.recipes.recipe import Recipe
+from training.runs.trained_model import untrained
 from training.variants.golden import draw
 
 CLASSES = 10
@@ -96,7 +97,11 @@ def _pixels(n: int, size: int) -> Pixels:
 
 def _learner(chosen: Recipe, images: int) -> Learner:
     return Learner(
-        chosen.network(CLASSES), Normalise((0.5,) * chosen.channels, (0.25,) * chosen.channels), chosen, images, "cpu"
+        untrained(chosen, CLASSES),
+        Normalise((0.5,) * chosen.channels, (0.25,) * chosen.channels),
+        chosen,
+        images,
+        "cpu",
     )
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from training import evaluate
 from training.console.progress import Talk
-from training.evaluate import Predictions
-from training.variants import gates
+from training.metrics.predictions import Predictions
+from training.variants import proof
 
 QUIET = Talk(quiet=True)
 NO_TORCH = """
@@ -32,7 +32,7 @@ except SystemExit as stop:
 def hurried() -> Iterator[None]:
     """One round of timing instead of seven, 0.6 s less for each variant: where answers matter and speed does not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gates, "cpu_ms", partial(gates.cpu_ms, rounds=1))
+        patch.setattr(proof, "cpu_ms", partial(proof.cpu_ms, rounds=1))
         yield
 
 

@@ -62,7 +62,9 @@ def colours_artifact(colours_run: Path, tmp_path_factory: pytest.TempPathFactory
     """The artifact of `colours_run`, without TorchScript to save time. Do not write into it; copy it."""
     out = tmp_path_factory.mktemp("exports") / "colours" / "1"
     with hurried():
-        export(Run.open(colours_run), out, None, QUIET, {name: WRITERS[name] for name in ("onnx", "onnx-int8")})
+        export(
+            Run.open(colours_run), out, None, QUIET, {file: WRITERS[file] for file in ("model.onnx", "model.int8.onnx")}
+        )
     return out
 
 

@@ -10,13 +10,12 @@ from app.artifact.decoder.decode import decode
 from tests.commands import QUIET, hurried
 from tests.serving import serving
 from tests.training import colours
+from tests.training.exports import checkpoint
 from training.export import export
 from training.learning import plan
 from training.models import registry
-from training.models.servable import Servable
 from training.runs.checkpoint import Run
 from training.train import train
-from training.variants.gates import EagerEngine
 
 _LARGE = 20_000_000  # parameters: a minute and more each
 SIZES = {"torchvision/alexnet": 64, "torchvision/convnext_tiny": 32, "torchvision/vit_b_16": 32}
@@ -45,7 +44,7 @@ def test_every_model_trains_a_step_exports_and_serves(name: str, tmp_path: Path)
     assert (described.heatmap is not None) == registry.MODELS[name].heatmap
 
     image = next((data / "red").iterdir()).read_bytes()
-    reference = EagerEngine(Servable(run.network(), run.input.mean, run.input.std, described.temperature))
+    reference = checkpoint(run.folder, described)
     expected = reference.run(decode(image, run.input).pixels[None]).probabilities[0]
     with serving(artifact, tmp_path, VARIANT="onnx") as server:
         answer = httpx2.post(f"{server.url}/predict?top_k=all", files={"file": image}).json()

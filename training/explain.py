@@ -23,7 +23,7 @@ from training.interpretation.gradcam import grad_cam
 from training.interpretation.hooks import layer as layer_of
 from training.learning.learner import use_cores
 from training.models.layer_table import Layer, table
-from training.runs.eager import Eager
+from training.runs.trained_model import TrainedModel
 
 CLASSES = 10  # that are maximised at once
 
@@ -55,7 +55,7 @@ class Findings:
         return {"pictures": document.pop("images"), **document}  # its key from before there was one word for it
 
 
-def explain(model: Eager, options: Options, out: Path, talk: Talk) -> Findings:
+def explain(model: TrainedModel, options: Options, out: Path, talk: Talk) -> Findings:
     """Write the new folder `out`; nothing is left behind where an option cannot be met.
 
     Raises TrainingError for an unknown class or layer and for an image that cannot be read.
@@ -103,7 +103,7 @@ def explain(model: Eager, options: Options, out: Path, talk: Talk) -> Findings:
     return found
 
 
-def read(path: Path, model: Eager) -> InputImage:
+def read(path: Path, model: TrainedModel) -> InputImage:
     """The image as the model gets it. Raises TrainingError."""
     try:
         content = path.read_bytes()
@@ -113,7 +113,7 @@ def read(path: Path, model: Eager) -> InputImage:
     return InputImage(path, content, decoded, model.normalise(torch.from_numpy(decoded.pixels)[None]))
 
 
-def evidence(model: Eager, image: InputImage, layer: str, label: str | None) -> tuple[dict[str, Any], Floats]:
+def evidence(model: TrainedModel, image: InputImage, layer: str, label: str | None) -> tuple[dict[str, Any], Floats]:
     """A row of explain.json about `label`, by default the image's own prediction, and its Grad-CAM float32[h, w]."""
     probabilities = model.probabilities(image.x)[0]
     top = int(probabilities.argmax())
@@ -131,7 +131,7 @@ def evidence(model: Eager, image: InputImage, layer: str, label: str | None) -> 
     return row, cam
 
 
-def typical(model: Eager, labels: Sequence[str], steps: int, talk: Talk) -> tuple[list[dict[str, Any]], Figure]:
+def typical(model: TrainedModel, labels: Sequence[str], steps: int, talk: Talk) -> tuple[list[dict[str, Any]], Figure]:
     """Of each class what the network finds most typical: rows of explain.json, and the sheet."""
     with talk.step("activation maximisation", steps) as progress:
         best = maximise(model, [model.labels.index(label) for label in labels], steps, progress=progress)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.torch
+import torch
 from numpy.typing import NDArray
 
 from app import engines
 from app.artifact import manifest
-from app.artifact.decoder.decode import decode
 from app.artifact.golden import Golden
 from app.artifact.manifest import Manifest
-from app.engines import Engine, Runs
+from app.engines import LibraryMissing, Runs
+from app.engines.variants import VARIANTS
 from training import locks, report
 from training.atomic import lock_of, new_folder
 from training.console.progress import Talk
@@ -27,21 +28,21 @@ from training.data import pixels
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.errors import Refused, TrainingError
-from training.learning.learner import use_cores
-from training.metrics.classification import Evaluation, accuracy
+from training.learning.learner import logits_of, use_cores
 from training.models.servable import Servable
 from training.runs import mlflow
 from training.runs.checkpoint import Run
-from training.runs.trained_model import RECORDED
-from training.variants import gates
-from training.variants.calibration import Calibrated, calibrated
-from training.variants.gates import EagerEngine, Verdict, answers_of, probabilities_of
-from training.variants.golden import golden_files
+from training.runs.trained_model import RECORDED, WEIGHTS, TrainedModel
+from training.variants import calibration, gates
+from training.variants.evidence import Evidence
+from training.variants.gates import Verdict
+from training.variants.golden import golden_of
 from training.variants.manifest import describe
+from training.variants.proof import CHECKPOINT
 from training.variants.writers import WRITERS, Writer
 
 CALIBRATION_IMAGES = 256
-Writers = Mapping[str, tuple[str, Writer]]
+Writers = Mapping[str, Writer]
 
 
 def export(
@@ -57,43 +58,41 @@ def export(
     """
     name, version = _name_and_version(out)
     with locks.reading(run.folder):
-        return _export(run, out, name, version, source, talk, writers, images=images)
-
-
-def _export(
-    run: Run, out: Path, name: str, version: int, source: str | None, talk: Talk, writers: Writers, *, images: bool
-) -> Manifest:
-    run.history()  # the report needs it: damage is found before the work
-    tracker = mlflow.connect(run.folder, talk, resumed=True)
-    data = run.data(source)
-    splits = _load_splits(run, data, talk)
-    use_cores()
-    model = calibrated(run, splits["val"])
-    with new_folder(out) as folder:
-        calibration = splits["train"].take(np.arange(len(splits["train"])))
-        loaded: dict[str, Runs] = {"checkpoint": EagerEngine(model.servable)}
-        loaded |= _write(model.servable, calibration, folder, writers, talk)
-        stored = _golden_images(run, model.servable)
-        rows = _judge(loaded, splits, stored, writers)
-        use_cores()  # again: TorchScript's engine has set its one thread for all of torch
-        evidence = _evidence(run, data, splits, model, stored, images=images)
-        rows = [_measure_once(row, loaded, evidence) for row in rows]
-        described = describe(name, version, model.servable, rows, evidence)
-        described = _save(folder, described, stored, rows, evidence)
-        seconds = _self_test_in_a_fresh_process(folder)
-    for line in report.verdict(rows, described):
-        talk.line(line)
-    for name, sentence in (*report.reasons(rows, described), *report.fitted(evidence)):
-        talk.fact(name, sentence)
-    talk.fact("trust", str(evidence.evaluation.calibration))
-    talk.fact("golden", f"{count(len(stored.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s")
-    holds = f"with images of {evidence.split}; --no-images leaves them out" if images else "without images"
-    talk.fact("report", f"{out / 'report.html'} ({holds})")
-    tracker.register(out, described)
+        run.history()  # the report needs it: damage is found before the work
+        tracker = mlflow.connect(run.folder, talk, resumed=True)
+        data = run.data(source)
+        splits = load_splits(run, data, talk)
+        val = splits["val"]
+        use_cores()
+        plain = TrainedModel.of(run)
+        logits = logits_of(plain.network, plain.normalise, val, torch.device("cpu")).numpy()
+        temperature = calibration.fit(logits, val.labels)
+        model = replace(plain, temperature=temperature.value)
+        with new_folder(out) as folder:
+            loaded: dict[str, Runs] = {CHECKPOINT: model}
+            loaded |= _write(model.servable, splits["train"], folder, writers, talk)
+            golden = golden_of(model)
+            rows = gates.judge(loaded, val, splits.get("judges"), golden)
+            use_cores()  # again: TorchScript's engine has set its one thread for all of torch
+            evidence = Evidence.of(run, data, splits, model, logits, temperature, golden, images=images)
+            rows = [row if row.objection else replace(row, test=evidence.accuracy_of(loaded[row.name])) for row in rows]
+            described = _save(folder, describe(name, version, rows, evidence), golden, rows, evidence)
+            seconds = _self_test_in_a_fresh_process(folder)
+        for line in report.verdict(rows, described):
+            talk.line(line)
+        for about, sentence in (*report.reasons(rows, described), *report.fitted(evidence)):
+            talk.fact(about, sentence)
+        talk.fact("trust", str(evidence.evaluation.calibration))
+        stored = f"{count(len(golden.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s"
+        talk.fact("golden", stored)
+        holds = f"with images of {evidence.split}; --no-images leaves them out" if images else "without images"
+        talk.fact("report", f"{out / 'report.html'} ({holds})")
+        tracker.register(out, described)
     return described
 
 
 def _name_and_version(out: Path) -> tuple[str, int]:
+    """Raises TrainingError where they are none, or where `out` is taken."""
     name, version = out.resolve().parent.name, out.name
     if not version.isdecimal() or int(version) < 1:
         raise TrainingError(f'"{out}" does not end in a version', f"--out exports/NAME/VERSION, e.g. {out}/1")
@@ -106,7 +105,7 @@ def _name_and_version(out: Path) -> tuple[str, int]:
     return name, int(version)
 
 
-def _load_splits(run: Run, data: Data, talk: Talk) -> dict[str, Pixels]:
+def load_splits(run: Run, data: Data, talk: Talk) -> dict[str, Pixels]:
     """All of val and test; of train the seeded sample that calibrates INT8 and, as `judges`, one that judges it."""
     recorded = run.checksums()
     train, sums = data.splits["train"], recorded["train"]
@@ -125,84 +124,31 @@ def _load_splits(run: Run, data: Data, talk: Talk) -> dict[str, Pixels]:
     return splits
 
 
-def _write(
-    servable: Servable, calibration: NDArray[np.uint8], folder: Path, writers: Writers, talk: Talk
-) -> dict[str, Engine]:
-    """Write each variant and load it with its serving engine, one thread each."""
-    loaded = {}
-    for name, (file, write) in writers.items():
+def _write(servable: Servable, train: Pixels, folder: Path, writers: Writers, talk: Talk) -> dict[str, Runs]:
+    """Write each file and load it with the engines that run it, one thread each; `train` calibrates."""
+    images: NDArray[np.uint8] = train.take(np.arange(len(train)))
+    loaded: dict[str, Runs] = {}
+    for file, write in writers.items():
         with talk.step(f"writing {file}", 1):
-            write(servable, calibration, folder / file)
-        loaded[name] = engines.load(name, folder / file, "cpu", 1)
+            write(servable, images, folder / file)
+        for name in (name for name, spec in VARIANTS.items() if spec.file == file):
+            try:
+                loaded[name] = engines.load(name, folder / file, "cpu", 1)
+            except LibraryMissing as missing:
+                talk.fact("note", f"left out: {missing}")
     return loaded
 
 
-def _golden_images(run: Run, servable: Servable) -> Golden:
-    """Expected answers come from the eager checkpoint, never from an exported graph."""
-    files = golden_files()
-    decoded = np.stack([decode(file, run.input).pixels for file in files])
-    return Golden(files, decoded, EagerEngine(servable).run(decoded).probabilities, contract="")
-
-
-def _judge(loaded: Mapping[str, Runs], splits: Mapping[str, Pixels], stored: Golden, writers: Writers) -> list[Verdict]:
-    """One row per engine, the checkpoint first. A refused INT8 is only left out; a refused fp32 ends the export."""
-    proofs = gates.measure(loaded, splits["val"], splits.get("judges"))
-    rows = []
-    for name, engine in loaded.items():
-        difference = float(np.abs(engine.run(stored.pixels).probabilities - stored.probabilities).max())
-        why = "" if name == "checkpoint" else gates.objection(name, proofs, difference)
-        if why and name != "onnx-int8":
-            raise Refused(f"{name} refused: {why}", "the exported graph is not the checkpoint; nothing was written")
-        file = "" if name == "checkpoint" else writers[name][0]
-        rows.append(Verdict(name, file, proofs[name], difference, why))
-    return rows
-
-
-def _measure_once(row: Verdict, loaded: Mapping[str, Runs], evidence: report.Evidence) -> Verdict:
-    """A kept variant's accuracy on the held-out split, where nothing is decided any more."""
-    if row.objection:
-        return row
-    if row.name == "checkpoint":
-        return replace(row, test=evidence.evaluation.accuracy)
-    predicted = probabilities_of(loaded[row.name], evidence.held_out).argmax(axis=1)
-    return replace(row, test=accuracy(evidence.held_out.labels, predicted))
-
-
-def _evidence(
-    run: Run, data: Data, splits: Mapping[str, Pixels], model: Calibrated, stored: Golden, *, images: bool
-) -> report.Evidence:
-    """What the checkpoint answers on all of the held-out split, test or else val, and on the golden images."""
-    split = "test" if "test" in splits else "val"
-    checkpoint, held_out = EagerEngine(model.servable), splits[split]
-    outputs = answers_of(checkpoint, held_out)
-    return report.Evidence(
-        run=run,
-        data=data,
-        split=split,
-        val=splits["val"],
-        held_out=held_out,
-        evaluation=Evaluation.of(run.labels, held_out.labels, outputs.probabilities),
-        outputs=outputs,
-        val_logits=model.val_logits,
-        drawings=checkpoint.run(stored.pixels),
-        checkpoint=checkpoint,
-        temperature=model.temperature,
-        images=images,
-    )
-
-
-def _save(
-    folder: Path, described: Manifest, stored: Golden, rows: list[Verdict], evidence: report.Evidence
-) -> Manifest:
+def _save(folder: Path, described: Manifest, golden: Golden, rows: list[Verdict], evidence: Evidence) -> Manifest:
     """Everything beside the variants; the manifest last, with the checksum of every file."""
-    run = evidence.run
-    for row in rows:
-        if row.objection:
-            (folder / row.file).unlink()
-    replace(stored, contract=described.contract).save(folder)
-    (folder / "weights.safetensors").write_bytes(safetensors.torch.save(run.network().state_dict()))
+    kept = {variant.file for variant in described.variants.values()}
+    for file in {row.file for row in rows if row.file} - kept:
+        (folder / file).unlink()
+    replace(golden, contract=described.contract).save(folder)
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(evidence.checkpoint.network.state_dict()))
     report.write(folder, described, rows, evidence)
-    recorded = {name: [digest[:16] for digest in sums] for name, sums in run.checksums().items() if name != "train"}
+    sums = evidence.run.checksums()
+    recorded = {name: [digest[:16] for digest in sums[name]] for name in sums if name != "train"}
     (folder / RECORDED).write_text(json.dumps(recorded))
     files = {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir())}
     complete = described.model_copy(update={"files": files})

@@ -1,12 +1,13 @@
-"""What runs the network: one protocol, one table of variants, each engine imported only when it is asked for."""
+"""What runs the network: one protocol, one table of variants (see variants.py), each engine imported on demand."""
 
 import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.engines.variants import VARIANTS
 
 
 class Outputs(NamedTuple):
@@ -20,8 +21,10 @@ class Outputs(NamedTuple):
 class Runs(Protocol):
     """Anything that answers pixels. Not safe for two threads at once: whoever holds it gives it one."""
 
-    device: str
-    """`cpu` or `cuda`: where it really runs."""
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`: where it really runs."""
+        ...
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """uint8[N, H, W, 3] RGB at the model's input size, N >= 1 -> Outputs. Raises EngineError."""
@@ -33,6 +36,11 @@ class Engine(Runs, Protocol):
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
         """Load `path`. `device`: auto, cpu, cuda or tensorrt. Raises EngineError."""
+        ...
+
+    @staticmethod
+    def has_cuda() -> bool:
+        """Whether `auto` tries a GPU first."""
         ...
 
 
@@ -49,32 +57,24 @@ class LibraryMissing(EngineError):
     """This install leaves out the library that a variant needs."""
 
 
-ENGINES = {
-    "onnx": "app.engines.onnx:OnnxEngine",
-    "onnx-int8": "app.engines.onnx:OnnxEngine",
-    "torchscript": "app.engines.torchscript:TorchScriptEngine",
-}
-
-
-def on_gpu(device: str) -> bool:
-    """Whether the ONNX engine would run on a GPU for this DEVICE."""
-    if device != "auto":
-        return device in ("cuda", "tensorrt")
-    return bool(_module_of("onnx").has_cuda())
-
-
 def load(variant: str, path: Path, device: str = "auto", threads: int = 1) -> Engine:
     """The engine for a variant's file. Raises EngineError, or LibraryMissing where a package is what is missing."""
-    engine = cast(type[Engine], getattr(_module_of(variant), ENGINES[variant].partition(":")[2]))
-    return engine(path, device, threads)
+    return _class_of(variant)(path, device, threads)
 
 
-def _module_of(variant: str) -> ModuleType:
+def on_gpu(variant: str, device: str) -> bool:
+    """Whether the variant's engine would run on a GPU for this DEVICE. Raises LibraryMissing."""
+    return _class_of(variant).has_cuda() if device == "auto" else device in ("cuda", "tensorrt")
+
+
+def _class_of(variant: str) -> type[Engine]:
+    if variant not in VARIANTS:
+        raise LibraryMissing(f'this Sightglass has no engine for variant "{variant}"')
+    module, _, name = VARIANTS[variant].engine.partition(":")
     try:
-        return importlib.import_module(ENGINES[variant].partition(":")[0])
+        return cast(type[Engine], getattr(importlib.import_module(module), name))
     except ModuleNotFoundError as error:
-        extra = "'.[torchscript]'" if variant == "torchscript" else "."
-        raise LibraryMissing(
-            f'variant "{variant}" needs {error.name}, which this install leaves out: pip install -e {extra},'
-            " or choose another variant"
-        ) from error
+        extra = VARIANTS[variant].extra
+        command = f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
+        missing = f'variant "{variant}" needs {error.name}, which this install leaves out'
+        raise LibraryMissing(f"{missing}: {command}, or choose another variant") from error

@@ -60,6 +60,11 @@ class OnnxEngine:
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
+    @staticmethod
+    def has_cuda() -> bool:
+        """Whether this onnxruntime was built for CUDA; whether there is a GPU shows when a session is made."""
+        return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """See Engine.run."""
         n = len(pixels)
@@ -111,8 +116,3 @@ def _load_cuda() -> str:
     with contextlib.redirect_stdout(said):
         onnxruntime.preload_dlls()
     return " ".join(said.getvalue().split())
-
-
-def has_cuda() -> bool:
-    """Whether this onnxruntime was built for CUDA; whether there is a GPU shows when a session is made."""
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()

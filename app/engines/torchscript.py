@@ -31,6 +31,11 @@ class TorchScriptEngine:
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"{path} cannot be loaded: {one_line(error)}") from error
 
+    @staticmethod
+    def has_cuda() -> bool:
+        """Whether torch finds a GPU."""
+        return torch.cuda.is_available()
+
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """See Engine.run."""
         batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))

@@ -7,8 +7,9 @@ from pathlib import Path
 from app import engines, machine
 from app.artifact import golden, manifest
 from app.artifact.golden import Golden, VariantMismatch
-from app.artifact.manifest import ArtifactError, Manifest
+from app.artifact.manifest import ArtifactError, Manifest, Variant
 from app.engines import EngineError, LibraryMissing, Runs
+from app.engines.variants import VARIANTS
 
 # Measured for docs/performance.md: one image's time in the event loop, and a worker with room for images.
 _HTTP_MS, _WORKER_BYTES, _MOST_WORKERS = 0.5, 300_000_000, 8
@@ -16,12 +17,14 @@ _HTTP_MS, _WORKER_BYTES, _MOST_WORKERS = 0.5, 300_000_000, 8
 
 @dataclass(frozen=True)
 class Served:
-    """A variant that passed. `difference`: largest distance of a probability to the checkpoint's on the golden images;
-    `warning`: why this is not the default variant, or empty; `seconds`: how long loading and proving took."""
+    """A variant that passed. `proof`: what the export measured of its file; `difference`: largest distance of a
+    probability to the checkpoint's on the golden images; `warning`: why this is not the default variant, or empty;
+    `seconds`: how long loading and proving took."""
 
     folder: Path
     manifest: Manifest
     variant: str
+    proof: Variant
     engine: Runs
     difference: float
     warning: str
@@ -47,15 +50,16 @@ class Artifact:
     def prove(self, variant: str, device: str, threads: int, warning: str = "") -> Served:
         """Load one variant and compare its answers. Raises VariantMismatch, EngineError or LibraryMissing."""
         started = time.perf_counter()
-        engine = engines.load(variant, self.folder / self.manifest.variants[variant].file, device, threads)
+        proof = _proof_of(self.manifest, variant)
+        engine = engines.load(variant, self.folder / proof.file, device, threads)
         try:
             difference = golden.check_variant(
-                self.images, self.manifest, variant, lambda pixels: engine.run(pixels).probabilities
+                self.images, variant, proof.tolerance, lambda pixels: engine.run(pixels).probabilities
             )
         except EngineError as error:
             raise VariantMismatch(f"Self-test failed: {error}") from error
         seconds = time.perf_counter() - started
-        return Served(self.folder, self.manifest, variant, engine, difference, warning, seconds)
+        return Served(self.folder, self.manifest, variant, proof, engine, difference, warning, seconds)
 
 
 def start(folder: Path, variant: str = "auto", device: str = "auto", threads: int = 1) -> Served:
@@ -69,9 +73,10 @@ def start(folder: Path, variant: str = "auto", device: str = "auto", threads: in
     try:
         return artifact.prove(chosen, device, threads)
     except VariantMismatch as error:
-        if variant != "auto" or chosen != "onnx-int8" or "onnx" not in artifact.manifest.variants:
+        fallback = VARIANTS[chosen].fallback
+        if variant != "auto" or fallback not in artifact.manifest.variants:
             raise
-        return artifact.prove("onnx", device, threads, warning=f"{error}; serving onnx instead")
+        return artifact.prove(fallback, device, threads, warning=f"{error}; serving {fallback} instead")
 
 
 def workers_for(folder: Path, variant: str, device: str, threads: int | None) -> int:
@@ -79,26 +84,42 @@ def workers_for(folder: Path, variant: str, device: str, threads: int | None) ->
 
     Python runs one thread of a process at a time, so that one process answers about 2,200 small images a second;
     a network that takes much longer gains nothing from a second process, and is held in memory once for each.
-    Raises ArtifactError.
+    Raises ArtifactError or EngineError.
     """
     described = manifest.load(folder)
     name = _choose(described, variant, device)
     cores = machine.cores().usable
-    network_ms = min(described.variants[name].cpu_ms_per_image.values()) / cores
-    if threads is not None or network_ms > _HTTP_MS or (name != "onnx-int8" and engines.on_gpu(device)):
+    network_ms = min(_proof_of(described, name).cpu_ms_per_image.values()) / cores
+    if threads is not None or network_ms > _HTTP_MS:
+        return 1
+    if VARIANTS[name].precision != "int8" and engines.on_gpu(name, device):
         return 1
     return max(1, min(cores, _MOST_WORKERS, machine.memory_bytes() // _WORKER_BYTES))
 
 
 def _choose(described: Manifest, variant: str, device: str) -> str:
     name = described.default_variant if variant == "auto" else variant
-    if name not in described.variants:
-        raise ArtifactError(f'{described.name} has no variant "{name}"; it has {", ".join(described.variants)}')
-    if name not in engines.ENGINES:
+    _proof_of(described, name)
+    if name not in VARIANTS:
         raise ArtifactError(f'this Sightglass has no engine for variant "{name}"')
+    fallback = VARIANTS[name].fallback
     # INT8 graphs are made for CPU instructions; on a GPU the fp32 graph is the fast one
-    on_gpu = variant == "auto" and name == "onnx-int8" and engines.on_gpu(device)
-    return "onnx" if on_gpu and "onnx" in described.variants else name
+    if variant == "auto" and fallback in described.variants and engines.on_gpu(fallback, device):
+        return fallback
+    return name
+
+
+def _proof_of(described: Manifest, name: str) -> Variant:
+    """The variant's own or, where an artifact does not know the runtime, that of the file which it runs.
+
+    Raises ArtifactError where the artifact has no such file.
+    """
+    if name in described.variants:
+        return described.variants[name]
+    for proof in described.variants.values():
+        if name in VARIANTS and proof.file == VARIANTS[name].file:
+            return proof
+    raise ArtifactError(f'{described.name} has no variant "{name}"; it has {", ".join(described.variants)}')
 
 
 def verify(folder: Path) -> dict[str, Served | LibraryMissing]:

@@ -1,1 +1,1 @@
-"""What people are told of a model: its card, its report's figures, and images to try it with."""
+"""What are people told of a model? Its card, and images to try it with."""

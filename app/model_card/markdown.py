@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from app.artifact.manifest import Manifest
+from app.engines.variants import VARIANTS
 from app.http.schemas import CardSection
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~])")
@@ -54,7 +55,7 @@ def _metadata(manifest: Manifest) -> Iterable[str]:
 
 
 def _formats(manifest: Manifest) -> list[str]:
-    return sorted({"onnx" if name.startswith("onnx") else name for name in manifest.variants})
+    return sorted({VARIANTS[name].format if name in VARIANTS else name for name in manifest.variants})
 
 
 def _section(section: CardSection) -> Iterable[str]:

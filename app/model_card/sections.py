@@ -5,9 +5,9 @@ from typing import Any
 
 from app.artifact.decoder.decode import InputSpec
 from app.artifact.manifest import Manifest, Score
+from app.artifact.report import Report
 from app.http.schemas import CardSection
 from app.inference.loading import Served
-from app.model_card.report import Report
 
 _UNSTATED = "Not stated by the author."
 
@@ -160,7 +160,7 @@ def _training(manifest: Manifest) -> Iterable[list[str]]:
 
 def _process(served: Served) -> Iterable[list[str]]:
     yield ["serves", f"{served.variant} on {served.engine.device}"]
-    limit = served.manifest.variants[served.variant].tolerance
+    limit = served.proof.tolerance
     yield ["self-test", f"passed: within {served.difference:.2g} of the checkpoint's probabilities (limit {limit:.2g})"]
     if served.warning:
         yield ["warning", served.warning]

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.artifact.manifest import Manifest
+from app.engines.variants import VARIANTS
 
 PIXELS, ENCODED = "image", "image_bytes"
 ENCODED_SUFFIX = "-encoded"
-# the protocol's names of what runs a model: https://kserve.github.io/website/docs/concepts/architecture/data-plane
-_PLATFORMS = {"onnx": "onnx_onnxv1", "onnx-int8": "onnx_onnxv1", "torchscript": "pytorch_torchscript"}
 _CONFIG_TYPES = {"UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRING", "FP32": "TYPE_FP32"}
 
 
@@ -71,5 +70,5 @@ def models_of(manifest: Manifest, variant: str) -> dict[str, Model]:
         manifest.name: Tensor(PIXELS, "UINT8", (-1, spec.height, spec.width, 3)),
         manifest.name + ENCODED_SUFFIX: Tensor(ENCODED, "BYTES", (-1,)),
     }
-    version, platform = str(manifest.version), _PLATFORMS[variant]
+    version, platform = str(manifest.version), VARIANTS[variant].platform
     return {name: Model(name, version, platform, each, tuple(outputs), labels) for name, each in inputs.items()}

@@ -5,12 +5,13 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse
 
+from app.artifact import report
+from app.artifact.report import Report
 from app.errors import Problem
 from app.http.openapi import CARD, example, problems
 from app.http.schemas import CardSection
 from app.inference.loading import Served
-from app.model_card import markdown, report, sections
-from app.model_card.report import Report
+from app.model_card import markdown, sections
 
 _FIGURES = {"schema": {"type": "object"}, "example": {"name": "cifar10", "version": 1, "evaluation": {"n": 5000}}}
 _REPORT: dict[int | str, Any] = {200: {"content": {"application/json": _FIGURES}}}

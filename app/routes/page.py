@@ -12,11 +12,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.artifact.decoder.decode import ACCEPTED
+from app.artifact.report import Report
 from app.errors import Problem
 from app.http.schemas import SampleDocument
 from app.inference.loading import Served
 from app.model_card import samples
-from app.model_card.report import Report
 from app.model_card.samples import Sample
 
 _FILES = Path(__file__).resolve().parents[1] / "page"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from app import settings
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
+from app.engines.variants import VARIANTS
 from app.inference import loading
 from app.inference.loading import Served
 from app.server import sockets
@@ -64,7 +65,7 @@ def _serve(chosen: Settings, bound: Endpoint) -> int:
             each.listen(sockets.BACKLOG)
     _introduce(chosen, served, exposure, bound)
     config = _config(chosen, create_app(chosen, served) if alone else workers.FACTORY)
-    can_fork = served.variant != "torchscript" and served.engine.device == "cpu"
+    can_fork = VARIANTS[served.variant].fork_safe and served.engine.device == "cpu"
     del served  # several workers have engines of their own
     # uvicorn raises it once more when it has stopped: to end as a program does, not at once as while it was starting
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from app import DISTRIBUTION, machine
 from app.artifact.manifest import FILE, fingerprint
+from app.engines.variants import VARIANTS
 from app.errors import PROBLEMS
 from app.inference.loading import Served
 
@@ -205,7 +206,7 @@ class Metrics:
         digest = fingerprint(served.folder / FILE).sha256
         model.labels(manifest.name, str(manifest.version), served.variant, digest).set(1)
         build = self._gauge("build_info", "What serves it.", "livemax", "version", "engine_version")
-        library = "torch" if served.variant == "torchscript" else "onnxruntime"
+        library = VARIANTS[served.variant].library
         build.labels(version(DISTRIBUTION), f"{library} {version(library)}").set(1)
         self._gauge("queue_capacity_images", "Places, see MAX_QUEUE.", "livesum").set(queue_capacity)
         selftest = "selftest_max_probability_difference"

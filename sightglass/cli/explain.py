@@ -53,13 +53,13 @@ def explain(
         echo(*as_lines(rows, columns(sys.stdout)))
         return
     from training import explain as explaining
-    from training.runs import eager
+    from training.runs.trained_model import TrainedModel
 
     if input_size is not None:
         raise TrainingError("a run or an artifact has its own input size", "leave --input-size out")
     talk = talk_of(quiet, no_progress)
     options = explaining.Options(images or [], class_, layer, steps)
-    found = explaining.explain(eager.load(Path(target)), options, out, talk)
+    found = explaining.explain(TrainedModel.load(Path(target)), options, out, talk)
     if as_json:
         print_json({"target": target, "out": str(out)} | found.as_json())
     else:
@@ -72,10 +72,10 @@ def layers_of(target: str, input_size: int | None) -> "list[Layer]":
     import torch
 
     from training.models import layer_table, registry
-    from training.runs import eager
+    from training.runs.trained_model import TrainedModel
 
     if Path(target).is_dir():
-        loaded = eager.load(Path(target))
+        loaded = TrainedModel.load(Path(target))
         return layer_table.table(loaded.network, loaded.input.channels, input_size or loaded.input.width)
     if "," in target:
         return layer_table.table_of(layer_table.parse(target), input_size or SIZE)

@@ -97,9 +97,7 @@ def outcome(error: Exception) -> tuple[int, str, str] | None:
     from training.errors import Refused, TrainingError
 
     if isinstance(error, ModuleNotFoundError):
-        extra = "torchscript" if sys.argv[1:2] in (["predict"], ["serve"], ["verify"]) else "train"
-        if error.name == "mlflow":
-            extra = "mlflow"
+        extra = "mlflow" if error.name == "mlflow" else "train"
         message = f"this command needs {error.name}, which the serving install leaves out"
         return 2, message, f"pip install -e '.[{extra}]'"
     if isinstance(error, TrainingError | ArtifactError | EngineError):

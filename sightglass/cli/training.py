@@ -75,16 +75,17 @@ def evaluate(
 ) -> None:
     """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration."""
     from training import atomic
-    from training import evaluate as evaluation
+    from training import evaluate as scoring
     from training.errors import Refused
+    from training.report import evaluation
 
     talk = talk_of(quiet, no_progress)
     if out:
         atomic.require_new(out)
-    predictions = evaluation.evaluate(target, data, split, variant, talk)
+    predictions = scoring.evaluate(target, data, split, variant, talk)
     talk.fact("scored", f"{predictions.split} of {predictions.data}: {count(len(predictions.pixels), 'image')}")
     if as_json:
-        print_json(evaluation.as_json(predictions))
+        print_json(predictions.as_json())
     else:
         echo(*evaluation.table(predictions, columns(sys.stdout), every=verbose))
     if out:

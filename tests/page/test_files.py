@@ -12,13 +12,13 @@ import yaml
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.artifact import manifest
+from app.artifact import manifest, report
 from app.artifact.golden import Golden
 from app.artifact.manifest import ArtifactError
+from app.artifact.report import Report
 from app.inference import loading
 from app.inference.loading import Served
-from app.model_card import markdown, report, samples, sections
-from app.model_card.report import Report
+from app.model_card import markdown, samples, sections
 from app.routes import page as page_route
 from app.settings import DEFAULT_MODEL
 from tests.serving import Server

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.commands import QUIET, hurried
 from training.export import Writers, export
 from training.models.servable import Servable
 from training.runs.checkpoint import Run
-from training.variants.gates import EagerEngine
+from training.runs.trained_model import TrainedModel
 from training.variants.writers import WRITERS, write_onnx_int8
 
 Fault = Callable[[Servable], nn.Module]
@@ -83,17 +84,16 @@ def write_fp32_as_int8(servable: Servable, calibration: NDArray[np.uint8], path:
     shutil.copy(path.with_name("model.onnx"), path)
 
 
-def copied(artifact: Path, name: str) -> tuple[str, Callable[..., None]]:
-    """A writer that saves the time of writing a variant that another export has already written."""
-    file = WRITERS[name][0]
-    return file, lambda servable, calibration, path: shutil.copy(artifact / file, path)
+def copied(artifact: Path) -> Callable[..., None]:
+    """A writer that saves the time of writing a file that another export has already written."""
+    return lambda servable, calibration, path: shutil.copy(artifact / path.name, path)
 
 
-def only(monkeypatch: pytest.MonkeyPatch, name: str, writer: tuple[str, Callable[..., None]]) -> None:
-    """Let the command write one variant, its own way."""
-    for other in set(WRITERS) - {name}:
+def only(monkeypatch: pytest.MonkeyPatch, file: str, writer: Callable[..., None]) -> None:
+    """Let the command write one file, its own way."""
+    for other in set(WRITERS) - {file}:
         monkeypatch.delitem(WRITERS, other)
-    monkeypatch.setitem(WRITERS, name, writer)
+    monkeypatch.setitem(WRITERS, file, writer)
 
 
 def proven(run: Path, out: Path, writers: Writers) -> Manifest:
@@ -101,9 +101,9 @@ def proven(run: Path, out: Path, writers: Writers) -> Manifest:
         return export(Run.open(run), out, None, QUIET, writers)
 
 
-def eager(run: Path, described: Manifest) -> EagerEngine:
-    opened = Run.open(run)
-    return EagerEngine(Servable(opened.network(), opened.input.mean, opened.input.std, described.temperature))
+def checkpoint(run: Path, described: Manifest) -> TrainedModel:
+    """As the artifact serves it."""
+    return replace(TrainedModel.load(run), temperature=described.temperature)
 
 
 def row(artifact: Path, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from app.artifact import manifest
 from app.artifact.manifest import ArtifactError
 from tests.commands import Sightglass, score
 from training.errors import TrainingError
-from training.evaluate import Predictions
+from training.metrics.predictions import Predictions
 from training.runs.checkpoint import Run
 
 

@@ -16,8 +16,8 @@ from sklearn import metrics
 
 from app.artifact import manifest
 from tests.commands import Sightglass, score
-from training import evaluate
 from training.errors import TrainingError
+from training.report import evaluation
 
 
 def test_json_is_one_document_with_every_score(digits_run: Path, sightglass: Sightglass) -> None:
@@ -56,7 +56,7 @@ def test_an_artifacts_suspects_are_those_before_its_temperature(digits_run: Path
     of_artifact = score(digits_artifact, "digits", "test")
     assert of_artifact.temperature == manifest.load(digits_artifact).temperature
     softened = replace(of_artifact, temperature=5.0)
-    assert "before the temperature" in evaluate.look(softened, None)
+    assert "before the temperature" in evaluation.look(softened, None)
     assert {each.index for each in softened.suspects()} >= {each.index for each in of_artifact.suspects()}
     assert score(digits_run).temperature == 1
 
@@ -65,7 +65,7 @@ def test_labels_without_an_image_come_last(digits_run: Path) -> None:
     found = score(digits_run)
     rows = found.evaluation.per_class
     absent = tuple(replace(row, label=f"{row.label} absent", n=0, f1=0.0) for row in rows[:2])
-    lines = evaluate.table(replace(found, evaluation=replace(found.evaluation, per_class=(*absent, *rows))))
+    lines = evaluation.table(replace(found, evaluation=replace(found.evaluation, per_class=(*absent, *rows))))
     assert ["absent" in line for line in lines[2:]] == [False] * 10 + [True] * 2
 
 
@@ -77,7 +77,7 @@ def test_a_table_of_any_names_stays_in_its_columns(digits_run: Path) -> None:
         for row, name, other in zip(found.evaluation.per_class, names, reversed(names), strict=True)
     )
     named = replace(found.evaluation, labels=names, per_class=rows, majority_label=names[2])
-    lines = evaluate.table(replace(found, evaluation=named))
+    lines = evaluation.table(replace(found, evaluation=named))
     header = next(number for number, line in enumerate(lines) if line.startswith("class "))
     assert len(lines) == header + 11
     assert all(cell_len(line) <= 100 and line.isprintable() for line in lines)
@@ -97,7 +97,7 @@ def test_a_class_has_the_same_name_wherever_it_stands_and_another_than_all_other
         for row, name, other in zip(found.evaluation.per_class, names, reversed(names), strict=True)
     )
     named = replace(found.evaluation, labels=names, per_class=rows, majority_label=names[2])
-    lines = evaluate.table(replace(found, evaluation=named), width)
+    lines = evaluation.table(replace(found, evaluation=named), width)
     pattern = r"^(\S.*\S) +[\d,]+  +\d\.\d{3} +\d\.\d{3} +\d\.\d{3}  (.*) \(7\)$"
     pairs = [match.groups() for line in lines if (match := re.match(pattern, line))]
     assert len({label for label, _ in pairs}) == 10
@@ -109,8 +109,8 @@ def test_verbose_shows_every_class(digits_run: Path) -> None:
     found = score(digits_run)
     rows = tuple(replace(found.evaluation.per_class[0], label=f"class {number}") for number in range(30))
     many = replace(found, evaluation=replace(found.evaluation, per_class=rows))
-    assert evaluate.table(many)[-1] == "worst first; 20 of 30 shown, all with --verbose or --json"
-    assert sum(line.startswith("class ") for line in evaluate.table(many, every=True)) == 31
+    assert evaluation.table(many)[-1] == "worst first; 20 of 30 shown, all with --verbose or --json"
+    assert sum(line.startswith("class ") for line in evaluation.table(many, every=True)) == 31
 
 
 def test_the_next_line_is_the_export_of_this_run(colours_run: Path, sightglass: Sightglass) -> None:
@@ -151,7 +151,7 @@ def test_what_is_neither_a_run_nor_an_artifact_is_said(there: bool, tmp_path: Pa
 def written(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `evaluate --out` leaves behind."""
     out = tmp_path_factory.mktemp("evaluations") / "digits"
-    evaluate.write(score(digits_run), digits_run, out)
+    evaluation.write(score(digits_run), digits_run, out)
     return out
 
 
@@ -183,7 +183,7 @@ def test_suspects_csv_has_the_labels_to_check_first(colours_artifact: Path, colo
     for name in ("000.png", "001.png"):
         (data / "blue" / name).rename(data / "red" / f"blue-{name}")
     found = score(colours_artifact, data, "all", "onnx")
-    evaluate.write(found, colours_artifact, tmp_path / "out")
+    evaluation.write(found, colours_artifact, tmp_path / "out")
     with (tmp_path / "out" / "suspects.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     mislabelled = {row["path"]: row for row in table if "blue-" in row["path"]}
@@ -191,7 +191,7 @@ def test_suspects_csv_has_the_labels_to_check_first(colours_artifact: Path, colo
     assert {(row["label"], row["suggestion"]) for row in mislabelled.values()} == {("red", "blue")}
     assert [float(row["p"]) for row in table] == sorted((float(row["p"]) for row in table), reverse=True)
     assert all(float(row["p"]) > 0.9 for row in table)
-    assert evaluate.as_json(found)["suspects"] == len(table)
+    assert found.as_json()["suspects"] == len(table)
 
 
 def test_probable_wrong_labels_are_counted_and_their_list_is_named(
@@ -228,7 +228,7 @@ def test_plots_are_images(name: str, written: Path) -> None:
 
 
 def test_an_artifact_has_no_training_curves(digits_artifact: Path, tmp_path: Path) -> None:
-    evaluate.write(score(digits_artifact, "digits", "test", "onnx"), digits_artifact, tmp_path / "out")
+    evaluation.write(score(digits_artifact, "digits", "test", "onnx"), digits_artifact, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "evaluation.json",
         "predictions.csv",
@@ -240,7 +240,7 @@ def test_an_artifact_has_no_training_curves(digits_artifact: Path, tmp_path: Pat
 
 def test_an_existing_folder_is_not_written_into(colours_run: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="exists already"):
-        evaluate.write(score(colours_run), colours_run, tmp_path)
+        evaluation.write(score(colours_run), colours_run, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

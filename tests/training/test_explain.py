@@ -21,7 +21,7 @@ from training.interpretation.activations import maps_of
 from training.interpretation.figures import InputImage
 from training.interpretation.gradcam import grad_cam
 from training.models import layer_table, registry
-from training.runs import eager
+from training.runs.trained_model import TrainedModel
 
 EMBEDDED = Path(__file__).parents[2] / "exports/cifar10/1"
 FILES = {"filters.png", "maximised.png", "layers.csv", "activations.csv", "explain.json"}
@@ -37,7 +37,7 @@ def test_what_the_model_gets_is_shown_in_its_colours_and_the_rest_dimmed(
     orientation: int, size: tuple[int, int]
 ) -> None:
     content = encode(drawing(*size, seed=2), orientation=orientation)
-    spec = eager.load(EMBEDDED).input.model_copy(update={"crop_fraction": 0.8})
+    spec = TrainedModel.load(EMBEDDED).input.model_copy(update={"crop_fraction": 0.8})
     decoded = decode(content, spec)
     shown, at = overlaid(content, decoded, np.zeros((4, 4), np.float32)), decoded.geometry
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
@@ -61,7 +61,7 @@ def test_heat_lies_on_the_displayed_image_where_the_model_looked(colours_run: Pa
     upright.paste((180, 40, 40), (75, 0, 105, 45))
     turn = {1: 0, 3: 180, 6: 90, 8: 270}[orientation]
     content = encode(upright.rotate(turn, expand=True), orientation=orientation)
-    loaded = eager.load(colours_run)
+    loaded = TrainedModel.load(colours_run)
     decoded = decode(content, loaded.input)
     x = loaded.normalise(torch.from_numpy(decoded.pixels)[None])
     heat = grad_cam(loaded.network, "features.3", x, loaded.labels.index("red")).numpy()
@@ -75,7 +75,7 @@ def test_heat_lies_on_the_displayed_image_where_the_model_looked(colours_run: Pa
 
 def test_a_hot_place_glows_in_its_own_cell_of_the_box_and_nowhere_else() -> None:
     content = encode(Image.new("RGB", (360, 120), (90, 90, 90)))
-    decoded = decode(content, eager.load(EMBEDDED).input)
+    decoded = decode(content, TrainedModel.load(EMBEDDED).input)
     heat = np.zeros((4, 4), np.float32)
     plain = overlaid(content, decoded, heat)
     heat[1, 3] = 2
@@ -118,7 +118,7 @@ def test_json_is_one_document_about_any_class_and_layer(
     document = json.loads(said.out)
     (row,) = document["pictures"]
     assert (row["class"], row["layer"], document["maximised"]) == ("7", "features.4", [])
-    loaded = eager.load(digits_artifact)
+    loaded = TrainedModel.load(digits_artifact)
     x = loaded.normalise(torch.from_numpy(decode(file.read_bytes(), loaded.input).pixels)[None])
     assert np.shape(row["grad_cam"]) == maps_of(loaded.network, "features.4", x).shape[2:]
     np.testing.assert_allclose(row["grad_cam"], grad_cam(loaded.network, "features.4", x, 7), atol=1e-6)
@@ -149,7 +149,7 @@ def test_a_list_of_absurd_numbers_is_none(number: str, sightglass: Sightglass) -
 
 
 def test_a_run_and_its_artifact_give_the_same_network(digits_run: Path, digits_artifact: Path) -> None:
-    one, other = eager.load(digits_run), eager.load(digits_artifact)
+    one, other = TrainedModel.load(digits_run), TrainedModel.load(digits_artifact)
     assert (one.labels, one.input) == (other.labels, other.input)
     x = torch.rand(2, 1, one.input.height, one.input.width)
     assert torch.equal(one.network(x), other.network(x))
@@ -224,7 +224,7 @@ def test_the_layers_of_a_list(sightglass: Sightglass) -> None:
 
 def test_the_layers_of_a_run_are_at_its_own_size(sightglass: Sightglass, digits_run: Path) -> None:
     rows = json.loads(sightglass("explain", digits_run, "--json").out)
-    size = eager.load(digits_run).input.width
+    size = TrainedModel.load(digits_run).input.width
     assert rows[0]["output"] == [32, size, size]
 
 

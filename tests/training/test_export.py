@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from app import engines
 from app.artifact import manifest
 from app.artifact.golden import Golden
+from app.engines.variants import VARIANTS
 from app.inference import loading
 from tests.commands import QUIET, Sightglass, hurried
-from tests.training.exports import copied, eager, only, proven, row
+from tests.training.exports import checkpoint, copied, only, proven, row
 from training.errors import TrainingError
-from training.export import _load_splits, export
+from training.export import export, load_splits
 from training.runs.checkpoint import Run
+from training.runs.trained_model import TrainedModel
 from training.variants.writers import WRITERS
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
@@ -45,7 +47,7 @@ def test_kept_fp32_variants_are_the_checkpoint_at_any_batch_size(
     name: str, digits_run: Path, digits_artifact: Path
 ) -> None:
     described = manifest.load(digits_artifact)
-    reference = eager(digits_run, described)
+    reference = checkpoint(digits_run, described)
     engine = engines.load(name, digits_artifact / described.variants[name].file, "cpu", 1)
     pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
     for size in (1, 2, 9):
@@ -58,13 +60,14 @@ def test_kept_fp32_variants_are_the_checkpoint_at_any_batch_size(
 
 def test_golden_answers_are_recomputed_from_the_checkpoint(digits_run: Path, digits_artifact: Path) -> None:
     golden = Golden.load(digits_artifact)
-    expected = eager(digits_run, manifest.load(digits_artifact)).run(golden.pixels).probabilities
+    expected = checkpoint(digits_run, manifest.load(digits_artifact)).run(golden.pixels).probabilities
     assert len(golden.files) == 16
     assert np.abs(golden.probabilities - expected).max() < 1e-5
 
 
 def test_weights_travel_with_the_artifact(digits_run: Path, digits_artifact: Path) -> None:
-    saved, trained = load_file(digits_artifact / "weights.safetensors"), Run.open(digits_run).network().state_dict()
+    saved = load_file(digits_artifact / "weights.safetensors")
+    trained = TrainedModel.load(digits_run).network.state_dict()
     assert saved.keys() == trained.keys()
     assert all(torch.equal(saved[key], trained[key]) for key in saved)
 
@@ -87,7 +90,7 @@ def test_an_artifact_does_not_say_in_which_folder_its_weights_lay(
     (run / "meta.json").write_text(json.dumps(meta))
     out = tmp_path / "model" / "1"
     with hurried():
-        described = export(Run.open(run), out, None, QUIET, {"onnx": copied(colours_artifact, "onnx")})
+        described = export(Run.open(run), out, None, QUIET, {"model.onnx": copied(colours_artifact)})
     assert described.provenance["recipe"]["weights"] == "w.pth"
     assert not [path.name for path in out.iterdir() if b"anna" in path.read_bytes()]
 
@@ -95,12 +98,12 @@ def test_an_artifact_does_not_say_in_which_folder_its_weights_lay(
 def test_what_calibrates_int8_does_not_judge_it(colours_run: Path, digits_run: Path) -> None:
     """54 images of val are too few to judge by, so half of train joins them; 179 are enough."""
     run = Run.open(colours_run)
-    splits = _load_splits(run, run.data(), QUIET)
+    splits = load_splits(run, run.data(), QUIET)
     calibrating, judging = ({each.path for each in splits[name].samples} for name in ("train", "judges"))
     assert (len(splits["val"]), len(calibrating), len(judging)) == (54, 54, 54)
     assert calibrating | judging == {each.path for each in run.data().splits["train"]}
     digits = Run.open(digits_run)
-    assert "judges" not in _load_splits(digits, digits.data(), QUIET)
+    assert "judges" not in load_splits(digits, digits.data(), QUIET)
 
 
 def test_a_small_val_is_no_reason_to_refuse_int8(colours_artifact: Path) -> None:
@@ -123,8 +126,8 @@ def test_test_labels_decide_nothing(colours_run: Path, colours_artifact: Path, t
     splits["test"] = [[path, following[label], digest] for path, label, digest in splits["test"]]
     (run / "splits.json").write_text(json.dumps(splits))
     writers = {
-        "onnx": copied(colours_artifact, "onnx"),
-        "onnx-int8": WRITERS["onnx-int8"],
+        "model.onnx": copied(colours_artifact),
+        "model.int8.onnx": WRITERS["model.int8.onnx"],
     }
     out = tmp_path / "colours" / "1"
     described, honest = proven(run, out, writers), manifest.load(colours_artifact)
@@ -132,7 +135,7 @@ def test_test_labels_decide_nothing(colours_run: Path, colours_artifact: Path, t
     assert described.metrics.score.accuracy < 0.1
     assert described.temperature == honest.temperature
     assert "onnx" in described.variants
-    for name in writers:
+    for name in ("onnx", "onnx-int8"):
         found, expected = row(out, name)["proof"], row(colours_artifact, name)["proof"]
         for figure in ("accuracy", "agreement", "difference", "row_sum"):  # CPU time is never twice the same
             assert found[figure] == pytest.approx(expected[figure], abs=1e-6)
@@ -171,7 +174,7 @@ def test_the_report_is_one_file_that_fetches_and_runs_nothing(digits_artifact: P
 def test_images_can_be_left_out_of_the_report(
     colours_run: Path, colours_artifact: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only(monkeypatch, "onnx", copied(colours_artifact, "onnx"))
+    only(monkeypatch, "model.onnx", copied(colours_artifact))
     with hurried():
         said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "--no-pictures")
     assert said.code == 0
@@ -185,7 +188,7 @@ def test_images_can_be_left_out_of_the_report(
 def test_the_reports_json_has_every_verdict(digits_artifact: Path) -> None:
     document = json.loads((digits_artifact / "report.json").read_text())
     verdicts = {each["name"]: each["verdict"] for each in document["variants"]}
-    assert set(verdicts) == {"checkpoint", *WRITERS}
+    assert set(verdicts) == {"checkpoint", *VARIANTS}
     assert verdicts["checkpoint"] == "reference"
     kept = {name for name, verdict in verdicts.items() if verdict.startswith("kept")}
     assert kept == set(manifest.load(digits_artifact).variants)
@@ -219,7 +222,7 @@ def test_a_name_that_no_manifest_may_hold_is_refused_before_any_work(digits_run:
         raise AssertionError("it began to write")
 
     with pytest.raises(TrainingError, match="my digits"):
-        proven(digits_run, tmp_path / "my digits" / "1", {"torchscript": ("model.torchscript.pt", never)})
+        proven(digits_run, tmp_path / "my digits" / "1", {"model.torchscript.pt": never})
 
 
 def test_changed_images_are_not_exported_from(colours_run: Path, colours_data: Path, tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_the_command_prints_a_line_per_variant_the_gates_and_the_next_command(
     colours_run: Path, colours_artifact: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One real export through the command; only the slow ONNX writer is replaced by a copy of what it wrote."""
-    only(monkeypatch, "onnx", copied(colours_artifact, "onnx"))
+    only(monkeypatch, "model.onnx", copied(colours_artifact))
     out = tmp_path / "colours" / "7"
     with hurried():
         said = sightglass("export", colours_run, "--out", out, "--json")

@@ -16,8 +16,8 @@ from tests.commands import QUIET, Sightglass, hurried
 from tests.training.exports import (
     Fault,
     change,
+    checkpoint,
     copied,
-    eager,
     one_shuffled_weight,
     only,
     proven,
@@ -33,7 +33,7 @@ from training.export import export
 from training.models.servable import Servable
 from training.runs.checkpoint import Run
 from training.variants import gates
-from training.variants.writers import WRITERS, write_torchscript
+from training.variants.writers import write_torchscript
 
 # --- fp32: refused, and nothing is left -------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ from training.variants.writers import WRITERS, write_torchscript
 def test_a_torchscript_that_is_not_the_checkpoint_ends_the_export(
     fault: Fault, colours_run: Path, tmp_path: Path
 ) -> None:
-    writers = {"torchscript": ("model.torchscript.pt", with_fault(write_torchscript, fault))}
+    writers = {"model.torchscript.pt": with_fault(write_torchscript, fault)}
     with pytest.raises(Refused, match=r"torchscript refused: (agrees with the checkpoint on|a probability differs)"):
         proven(colours_run, tmp_path / "colours" / "1", writers)
     assert list(tmp_path.iterdir()) == [], "neither the version nor a temporary folder"
@@ -65,7 +65,7 @@ def test_an_onnx_that_is_not_the_checkpoint_ends_the_export(
         change(path, lambda name: name == constant, how)
 
     with pytest.raises(Refused, match=r"onnx refused: (agrees with the checkpoint on|a probability differs)"):
-        proven(colours_run, tmp_path / "colours" / "1", {"onnx": ("model.onnx", write)})
+        proven(colours_run, tmp_path / "colours" / "1", {"model.onnx": write})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,8 +74,8 @@ def test_channels_swapped_by_the_exporter_are_found_on_the_golden_images_of_a_gr
 ) -> None:
     """Grey val images cannot tell RGB from BGR; people send colour photographs all the same."""
     writers = {
-        "torchscript": ("model.torchscript.pt", with_fault(write_torchscript, swapped_channels)),
-        "onnx": copied(digits_artifact, "onnx"),
+        "model.torchscript.pt": with_fault(write_torchscript, swapped_channels),
+        "model.onnx": copied(digits_artifact),
     }
     with pytest.raises(Refused, match="torchscript refused"):
         proven(digits_run, tmp_path / "digits" / "1", writers)
@@ -84,7 +84,7 @@ def test_channels_swapped_by_the_exporter_are_found_on_the_golden_images_of_a_gr
 def test_a_refusal_has_exit_code_3_and_says_why(
     colours_run: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only(monkeypatch, "torchscript", (WRITERS["torchscript"][0], with_fault(write_torchscript, wrong_mean)))
+    only(monkeypatch, "model.torchscript.pt", with_fault(write_torchscript, wrong_mean))
     with hurried():
         said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "--quiet")
     assert said.code == 3
@@ -106,8 +106,8 @@ def with_ruined_int8(colours_run: Path, colours_artifact: Path, tmp_path_factory
 
     out = tmp_path_factory.mktemp("exports") / "colours" / "1"
     writers = {
-        "onnx": ("model.onnx", write_onnx_slightly_off),
-        "onnx-int8": ("model.int8.onnx", write_ruined_int8),
+        "model.onnx": write_onnx_slightly_off,
+        "model.int8.onnx": write_ruined_int8,
     }
     proven(colours_run, out, writers)
     return out
@@ -132,13 +132,13 @@ def test_the_report_says_why_int8_was_left_out(with_ruined_int8: Path) -> None:
 def test_golden_answers_are_the_checkpoints_not_an_exported_graphs(with_ruined_int8: Path, colours_run: Path) -> None:
     described, golden = manifest.load(with_ruined_int8), Golden.load(with_ruined_int8)
     onnx_answers = engines.load("onnx", with_ruined_int8 / "model.onnx", "cpu", 1).run(golden.pixels).probabilities
-    eager_answers = eager(colours_run, described).run(golden.pixels).probabilities
+    eager_answers = checkpoint(colours_run, described).run(golden.pixels).probabilities
     assert np.abs(golden.probabilities - onnx_answers).max() > 1e-5, "the graph is a little off"
     assert np.abs(golden.probabilities - eager_answers).max() < 1e-6
 
 
 def test_int8_that_is_no_faster_is_left_out(colours_run: Path, colours_artifact: Path, tmp_path: Path) -> None:
-    writers = {"onnx": copied(colours_artifact, "onnx"), "onnx-int8": ("model.int8.onnx", write_fp32_as_int8)}
+    writers = {"model.onnx": copied(colours_artifact), "model.int8.onnx": write_fp32_as_int8}
     described = export(Run.open(colours_run), tmp_path / "colours" / "1", None, QUIET, writers)
     refused = row(tmp_path / "colours" / "1", "onnx-int8")
     assert refused["proof"]["agreement"] == 1.0

@@ -68,7 +68,7 @@ def test_a_run_an_artifact_and_the_service_see_the_same(run: Path, wide: Path, t
     assert trained.evaluation.accuracy.value == 1
     out = tmp_path / "exports" / "wide" / "1"
     with hurried():
-        described = export(Run.open(run), out, None, QUIET, {"onnx": WRITERS["onnx"]})
+        described = export(Run.open(run), out, None, QUIET, {"model.onnx": WRITERS["model.onnx"]})
     assert (described.input.fit, described.schema_version) == (fit, 2)
     assert described.input == manifest.load(out).input
     served = loading.start(out, "auto", "cpu")

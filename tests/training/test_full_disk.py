@@ -24,7 +24,7 @@ from training.errors import TrainingError
 from training.learning import plan
 from training.models.servable import Servable
 from training.train import train
-from training.variants.writers import WRITERS
+from training.variants.writers import WRITERS, Writer
 
 
 @contextmanager
@@ -93,19 +93,23 @@ def test_an_explanation_that_finds_no_room_leaves_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def linked(artifact: Path, name: str) -> tuple[str, object]:
+def linked(artifact: Path) -> Writer:
     """A writer that needs no room: what comes after the variants meets the full disk."""
-    file = WRITERS[name][0]
 
     def link(_servable: Servable, _calibration: NDArray[np.uint8], path: Path) -> None:
-        os.link(artifact / file, path)
+        os.link(artifact / path.name, path)
 
-    return file, link
+    return link
 
 
 @pytest.mark.parametrize(
     ("name", "after_bytes"),
-    [("torchscript", 1_000_000), ("onnx", 1_000_000), ("golden.npz", 10_000), ("weights.safetensors", 1_000_000)],
+    [
+        ("model.torchscript.pt", 1_000_000),
+        ("model.onnx", 1_000_000),
+        ("golden.npz", 10_000),
+        ("weights.safetensors", 1_000_000),
+    ],
 )
 def test_an_export_that_finds_no_room_leaves_no_folder(
     name: str,
@@ -116,7 +120,7 @@ def test_an_export_that_finds_no_room_leaves_no_folder(
     sightglass: Sightglass,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    only(monkeypatch, *((name, WRITERS[name]) if name in WRITERS else ("onnx", linked(colours_artifact, "onnx"))))
+    only(monkeypatch, *((name, WRITERS[name]) if name in WRITERS else ("model.onnx", linked(colours_artifact))))
     with hurried(), full_disk(after_bytes):
         said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "-q")
     assert (said.code, said.err.splitlines()[0]) == (1, f"error: file too large: {tmp_path / 'colours' / '1'}")
@@ -128,8 +132,8 @@ def test_where_the_quantisers_copies_do_not_fit_the_folder_of_temporary_files_is
 ) -> None:
     """ONNX Runtime writes them in C++, without a word about a full disk."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(20_000_000))
-    monkeypatch.delitem(WRITERS, "torchscript")
-    monkeypatch.setitem(WRITERS, "onnx", copied(colours_artifact, "onnx"))
+    monkeypatch.delitem(WRITERS, "model.torchscript.pt")
+    monkeypatch.setitem(WRITERS, "model.onnx", copied(colours_artifact))
     said = sightglass("export", colours_run, "--out", tmp_path / "colours" / "1", "-q")
     assert said.err.startswith("error: no space left on device: ")
     assert "TMPDIR" in said.err

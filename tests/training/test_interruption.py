@@ -59,7 +59,7 @@ def test_before_the_first_epoch_nothing_is_there_to_go_on_with(number: int, tmp_
 def test_while_a_resumed_run_is_read_the_command_is_said_again(colours_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(colours_run, tmp_path / "run")
     before = checkpoint.load(run / "last.pt")["history"]
-    again = plan.make(Run.open(run).meta["data"]["source"], run, resume=True)
+    again = plan.make(Run.open(run).meta.data.source, run, resume=True)
     with interruption.heard(interruption.stop), pytest.raises(Stopped) as stopped:
         train(again, Impatient("reading val", signal.SIGTERM))
     assert re.fullmatch(

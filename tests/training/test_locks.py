@@ -134,7 +134,7 @@ def test_a_run_that_may_only_be_read_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [{"resume": True}, {"force": True}, {}])
 def test_a_run_that_is_being_written_is_left_alone(how: dict[str, bool], colours_run: Path) -> None:
-    before, source = contents(colours_run), Run.open(colours_run).meta["data"]["source"]
+    before, source = contents(colours_run), Run.open(colours_run).meta.data.source
     with writing_by_another(colours_run), pytest.raises(InUse, match="is in use by process"):
         plan.make(source, colours_run, None if how.get("resume") else "digits", **how)
     assert contents(colours_run) == before
@@ -193,7 +193,7 @@ def test_a_run_is_not_exported_while_it_is_trained_nor_trained_while_it_is_expor
     assert not (tmp_path / "exports").exists()
     before = weights(colours_run)["epoch"]
     with another(f"reading(Path({str(colours_run)!r}))"), pytest.raises(InUse):
-        train(plan.make(run.meta["data"]["source"], colours_run, resume=True), QUIET)
+        train(plan.make(run.meta.data.source, colours_run, resume=True), QUIET)
     assert weights(colours_run)["epoch"] == before
 
 
@@ -208,7 +208,7 @@ def test_two_exports_into_one_version(colours_run: Path, tmp_path: Path) -> None
         export(Run.open(colours_run), out, None, QUIET)
     assert list(out.parent.iterdir()) == []
     with hurried():
-        export(Run.open(colours_run), out, None, QUIET, {"onnx": WRITERS["onnx"]})
+        export(Run.open(colours_run), out, None, QUIET, {"model.onnx": WRITERS["model.onnx"]})
     assert list(out.parent.iterdir()) == [out]
 
 

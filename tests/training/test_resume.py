@@ -133,7 +133,7 @@ def test_metrics_lost_with_the_last_epoch_come_back(colours_run: Path, tmp_path:
     run = shutil.copytree(colours_run, tmp_path / "run")
     complete = (run / "metrics.jsonl").read_text()
     (run / "metrics.jsonl").write_text(complete.splitlines(keepends=True)[0])
-    origin = Run.open(run).meta["data"]["source"]
+    origin = Run.open(run).meta.data.source
     train(plan.make(origin, run, None, [], resume=True, force=False), QUIET)
     assert (run / "metrics.jsonl").read_text() == complete
 
@@ -142,7 +142,7 @@ def test_weights_lost_with_the_last_epoch_come_back(colours_run: Path, tmp_path:
     """As after a kill between last.pt and weights.pt."""
     run = shutil.copytree(colours_run, tmp_path / "run")
     (run / "weights.pt").unlink()
-    train(plan.make(Run.open(run).meta["data"]["source"], run, resume=True), QUIET)
+    train(plan.make(Run.open(run).meta.data.source, run, resume=True), QUIET)
     assert differences(run, colours_run, "weights.pt") == []
 
 
@@ -166,7 +166,7 @@ def test_a_run_killed_in_its_first_epoch_resumes(tmp_path: Path) -> None:
 
 def test_resuming_a_finished_run_changes_nothing(colours_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(colours_run, tmp_path / "run")
-    origin = Run.open(run).meta["data"]["source"]
+    origin = Run.open(run).meta.data.source
     result = train(plan.make(origin, run, None, [], resume=True, force=False), QUIET)
     history = Run.open(colours_run).history()
     assert result.accuracy.value == max(row["val_accuracy"] for row in history)

@@ -99,7 +99,7 @@ def test_unreadable_files_are_counted_listed_and_skipped(tmp_path: Path, capsys:
     listed = (out / "skipped.txt").read_text().splitlines()
     assert {line.partition("\t")[0] for line in listed} == {"red/notes.jpg", "green/half.png"}
     assert all(line.partition("\t")[2] for line in listed), "each with a reason"
-    assert sum(Run.open(out).meta["data"]["images"].values()) == 60
+    assert sum(Run.open(out).meta.data.images.values()) == 60
 
 
 def test_classes_that_no_figure_will_be_about_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.runs.eager import Eager
+from training.runs.trained_model import TrainedModel
 
 SHIFT = 2  # pixels; an image that must survive small shifts holds shapes instead of pixel noise
 SMOOTHING = 0.7  # of the step; below 1 the logit always wins
@@ -27,7 +27,7 @@ class Maximised:
 
 
 def maximise(
-    eager: Eager,
+    eager: TrainedModel,
     labels: Sequence[int],
     steps: int = 200,
     seed: int = 0,
@@ -74,7 +74,7 @@ def _unit(gradient: Tensor) -> Tensor:
     return torch.nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
 
 
-def _chosen(eager: Eager, pixels: Tensor, target: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _chosen(eager: TrainedModel, pixels: Tensor, target: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Logit and probability of each image's own class."""
     x, rows = eager.normalise(pixels), torch.arange(len(target))
     with torch.no_grad():

@@ -19,6 +19,7 @@ from training.errors import TrainingError
 from training.learning.learner import Learner, use_cores
 from training.learning.plan import Plan
 from training.models.servable import Normalise
+from training.runs.trained_model import untrained
 
 Sets = dict[str, Pixels]
 Summaries = dict[str, Summary]
@@ -75,7 +76,7 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
     """The network with its first weights, and what trains it; said in four lines."""
     recipe = plan.recipe
     torch.manual_seed(recipe.seed)
-    network = recipe.network(len(plan.data.labels))
+    network = untrained(recipe, len(plan.data.labels))
     start = "resumed" if plan.resumed else "from scratch"
     if plan.weights:
         kept = plan.weights.copy_into(network, plan.data.labels, recipe.model)

@@ -1,13 +1,11 @@
 """What a run's folder holds before its first epoch: where the run comes from, and what it reads."""
 
-import json
 import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +18,7 @@ from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.learning.prepare import RunData
 from training.runs import checkpoint
+from training.runs.schema import DataSource, Hardware, Meta, RecipeChoice
 
 
 def begin(plan: Plan, data: RunData, learner: Learner) -> None:
@@ -33,33 +32,34 @@ def begin(plan: Plan, data: RunData, learner: Learner) -> None:
         checkpoint.write_splits(folder, plan.data.labels, splits)
         near_duplicates.save(folder, data.hashes)
         checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
-        meta = describe(plan, data.sets, data.input, learner.precision)
-        atomic.write(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
+        describe(plan, data.sets, data.input, learner.precision).save(folder)
 
 
-def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: str) -> dict[str, Any]:
-    """meta.json: everything needed to repeat the run, as plain JSON values."""
-    return {
-        "command": sys.argv,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "choice": {"recipe": plan.choice.recipe, "why": plan.choice.why},
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "asked": plan.asked.model_dump(mode="json"),
-        "weights": plan.weights.name if plan.weights else None,
-        "labels": plan.data.labels,
-        "input": spec.model_dump(mode="json"),
-        "data": {"source": plan.data.source, "images": {name: len(split) for name, split in sets.items()}},
-        "versions": {"sightglass": version(DISTRIBUTION)}
-        | {name: version(name) for name in ("torch", "numpy", "pillow")},
-        "hardware": {
-            "cpu": machine.cpu_model(),
-            "instruction_set": machine.instruction_set(),
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
-            "precision": precision,
+def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: str) -> Meta:
+    """Everything needed to repeat the run."""
+    return Meta(
+        command=sys.argv,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        choice=RecipeChoice(recipe=plan.choice.recipe, why=plan.choice.why),
+        recipe=plan.recipe,
+        asked=plan.asked,
+        weights=plan.weights.name if plan.weights else None,
+        labels=plan.data.labels,
+        input=spec,
+        data=DataSource(source=plan.data.source, images={name: len(split) for name, split in sets.items()}),
+        versions={
+            "sightglass": version(DISTRIBUTION),
+            **{name: version(name) for name in ("torch", "numpy", "pillow")},
         },
-        "commit": commit(),
-    }
+        hardware=Hardware(
+            cpu=machine.cpu_model(),
+            instruction_set=machine.instruction_set(),
+            threads=torch.get_num_threads(),
+            device=torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
+            precision=precision,
+        ),
+        commit=commit(),
+    )
 
 
 def commit() -> str:

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -11,9 +11,6 @@ from app.artifact.decoder.decode import InputSpec
 from app.artifact.decoder.geometry import Fit
 from training.errors import TrainingError, nearest
 from training.models import registry
-
-if TYPE_CHECKING:
-    from training.models.heads import Network
 
 FOLDER = Path(__file__).parent
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -141,10 +138,6 @@ class Recipe(BaseModel):
             mean=mean or (0.0,) * self.channels,
             std=std or (1.0,) * self.channels,
         )
-
-    def network(self, classes: int) -> "Network":
-        """The model with fresh weights: normalised float[N, channels, input_size, input_size] -> float[N, classes]."""
-        return registry.build(self.model, self.channels, classes, self.input_size, self.head_hidden)
 
 
 def names() -> list[str]:

@@ -14,7 +14,10 @@ import numpy as np
 from markupsafe import Markup
 from rich.cells import cell_len
 
+from app.artifact import report
 from app.artifact.manifest import Manifest, fingerprint
+from app.artifact.report import Report
+from app.engines.variants import BASELINE
 from training.console.terminal import distinct
 from training.metrics import label_errors, plots, selective
 from training.metrics.label_errors import Mistake
@@ -24,7 +27,7 @@ from training.runs import checkpoint
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
 
-FILES = ("report.json", "report.html")
+FILES = (report.FILE, "report.html")
 CSV_MISTAKES = 2000
 CSV_POINTS = 1000
 
@@ -32,7 +35,7 @@ CSV_POINTS = 1000
 def write(folder: Path, manifest: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> None:
     """report.json and report.html into `folder`, which holds the artifact's other files already."""
     found = evidence.mistakes
-    (folder / FILES[0]).write_text(json.dumps(document(manifest, rows, evidence), indent=1) + "\n")
+    document(manifest, rows, evidence).save(folder)
     page = (
         environment(manifest.labels)
         .get_template("page.html.j2")
@@ -49,10 +52,10 @@ def write(folder: Path, manifest: Manifest, rows: Sequence[Verdict], evidence: E
             line=evidence.line,
             familiar=evidence.familiar,
             temperature=evidence.temperature,
-            trained=evidence.run.meta["created"],
+            trained=evidence.run.meta.created,
             rows=rows,
             words=[word(row, manifest) for row in rows],
-            onnx=next(row.proof for row in rows if row.name == "onnx"),
+            onnx=next(row.proof for row in rows if row.name == BASELINE),
             gates=gate_sentence(),
             chance=chance(rows),
             refused=[row.name for row in rows if row.objection],
@@ -64,29 +67,35 @@ def write(folder: Path, manifest: Manifest, rows: Sequence[Verdict], evidence: E
     (folder / FILES[1]).write_text(page, encoding="utf-8")
 
 
-def document(manifest: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> dict[str, Any]:
-    """report.json: figures without images or file names; null for what val was too small to fit."""
-    line, familiar, reject_below, unfamiliar = evidence.line, evidence.familiar, None, None
+def document(manifest: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> Report:
+    """Figures without images or file names; None for what val was too small to fit."""
+    line, familiar = evidence.line, evidence.familiar
+    reject_below = unfamiliar = None
     if line.confidence is not None:
-        accuracy = line.on_held_out.value if line.on_held_out else None
-        reject_below = {"confidence": line.confidence, "coverage": line.coverage, "accuracy": accuracy}
-        reject_below |= {"val_accuracy": line.on_val.value, "val_shown": line.shown}
+        reject_below = report.Line(
+            confidence=line.confidence,
+            coverage=line.coverage,
+            accuracy=line.on_held_out.value if line.on_held_out else None,
+            val_accuracy=line.on_val.value,
+            val_shown=line.shown,
+        )
     if familiar.threshold is not None:
-        rate = familiar.false_alarms.value
-        unfamiliar = {"method": "energy", "threshold": familiar.threshold, "false_alarm_rate": rate}
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "evaluation": {"split": evidence.split, **evidence.evaluation.as_json()},
-        "variants": [asdict(row) | {"verdict": word(row, manifest)} for row in rows],
-        "gates": gate_sentence(),
-        "probable_wrong_labels": len(label_errors.suspects(evidence.mistakes)),
-        "temperature": asdict(evidence.temperature) | {"value": manifest.temperature},
-        "reject_below": reject_below,
-        "unfamiliar": unfamiliar,
-        "fitted": [sentence for _, sentence in fitted(evidence)],
-        "history": evidence.run.history(),
-    }
+        unfamiliar = report.Unfamiliar(
+            method="energy", threshold=familiar.threshold, false_alarm_rate=familiar.false_alarms.value
+        )
+    return Report(
+        name=manifest.name,
+        version=manifest.version,
+        evaluation=report.Evaluation(split=evidence.split, **evidence.evaluation.as_json()),
+        variants=tuple(report.Verdict(**asdict(row), verdict=word(row, manifest)) for row in rows),
+        gates=gate_sentence(),
+        probable_wrong_labels=len(label_errors.suspects(evidence.mistakes)),
+        temperature=report.Temperature(**asdict(evidence.temperature), value=manifest.temperature),
+        reject_below=reject_below,
+        unfamiliar=unfamiliar,
+        fitted=tuple(sentence for _, sentence in fitted(evidence)),
+        history=tuple(evidence.run.history()),
+    )
 
 
 def environment(labels: Sequence[str]) -> jinja2.Environment:
@@ -159,7 +168,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
 def provenance(folder: Path, manifest: Manifest, evidence: Evidence) -> dict[str, Any]:
     """Where the artifact comes from, without the folders of that machine."""
     meta, words = evidence.run.meta, []
-    for argument in meta["command"][1:]:  # an absolute path, also as the value of `--out=` or of a recipe's key
+    for argument in meta.command[1:]:  # an absolute path, also as the value of `--out=` or of a recipe's key
         key, equals, value = argument.rpartition("=")
         path = PurePath(value.strip("\"'"))
         words.append(f"{key}{equals}{path.name}" if path.is_absolute() else argument)
@@ -169,6 +178,6 @@ def provenance(folder: Path, manifest: Manifest, evidence: Evidence) -> dict[str
         "seed": evidence.run.recipe.seed,
         "meta": meta,
         "seconds": manifest.provenance["seconds"],
-        "source": PurePath(meta["data"]["source"]).name,
+        "source": PurePath(meta.data.source).name,
         "files": {path.name: fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }

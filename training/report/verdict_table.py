@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from app.artifact.manifest import Manifest
+from app.engines.variants import BASELINE
 from training.console.terminal import count, table
 from training.variants import gates
 from training.variants.evidence import Evidence
@@ -19,7 +20,7 @@ def gate_sentence() -> str:
 
 def verdict(rows: Sequence[Verdict], manifest: Manifest) -> list[str]:
     """The table: sizes, accuracy on test (val for a refused variant), agreement, speed, kept or refused."""
-    onnx = next(row.proof for row in rows if row.name == "onnx")
+    onnx = next(row.proof for row in rows if row.name == BASELINE)
     lines = [["variant", "size MB", "top-1", "agrees", "max dp", "ms/image", "vs onnx", "verdict"]]
     for row in rows:
         proof, file = row.proof, manifest.files.get(row.file)

@@ -18,9 +18,9 @@ from training.atomic import DiskFull, replacing, write
 from training.data.dataset import Data, Sample
 from training.data.source import origin, reader
 from training.errors import TrainingError
-from training.models.heads import Network
-from training.recipes.recipe import Recipe, parse
+from training.recipes.recipe import Recipe
 from training.runs import schema
+from training.runs.schema import Meta
 
 FILES = (
     "weights.pt",
@@ -180,44 +180,47 @@ def write_splits(
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder as read back: everything but the weights. `asked` is the recipe before its weights had their say."""
+    """A run folder as read back: everything but the weights (see trained_model)."""
 
     folder: Path
-    meta: dict[str, Any]
-    recipe: Recipe
-    asked: Recipe
-    labels: tuple[str, ...]
-    input: InputSpec
+    meta: Meta
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
         """Raises TrainingError where `folder` is no run."""
-        path = folder / "meta.json"
-        if not path.exists():
+        if not (folder / schema.META).exists():
             raise TrainingError(f'"{folder}" is no run: it has no meta.json', "sightglass train DATA --out RUN")
-        meta = schema.read_meta(path)
-        try:
-            recipe, asked = parse(meta["recipe"]), parse(meta["asked"])
-        except TrainingError as error:
-            raise schema.damaged(path, error) from error
-        return cls(folder, meta, recipe, asked, tuple(meta["labels"]), InputSpec.model_validate(meta["input"]))
+        return cls(folder, Meta.load(folder))
+
+    @property
+    def recipe(self) -> Recipe:
+        """What it was trained by."""
+        return self.meta.recipe
+
+    @property
+    def asked(self) -> Recipe:
+        """The recipe before its weights had their say."""
+        return self.meta.asked
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its K classes."""
+        return self.meta.labels
+
+    @property
+    def input(self) -> InputSpec:
+        """How its images become pixels of the model."""
+        return self.meta.input
 
     @property
     def choice(self) -> tuple[str, str]:
         """The recipe's name, and why it is that one."""
-        recorded = self.meta.get("choice") or {"recipe": "the run's own", "why": "resumed"}  # runs of old have none
-        return recorded["recipe"], recorded["why"]
-
-    def network(self) -> Network:
-        """The best checkpoint, in evaluation mode. Raises TrainingError without one."""
-        network, state = self.recipe.network(len(self.labels)), load_best(self.folder)
-        with fitting(self.folder / "weights.pt"):
-            network.load_state_dict(state)
-        return network.eval()
+        choice = self.meta.choice
+        return (choice.recipe, choice.why) if choice else ("the run's own", "resumed")  # runs of old have none
 
     def was_trained_on(self, source: str) -> bool:
         """Whether `source`, a name or a path from here, is the run's own data."""
-        own = str(self.meta["data"]["source"])
+        own = self.meta.data.source
         return own in (source, origin(source))
 
     def history(self) -> list[dict[str, Any]]:
@@ -237,18 +240,18 @@ class Run:
 
     def data(self, source: str | None = None) -> Data:
         """The run's own splits, read from `source` (default: where it was trained)."""
-        own = str(self.meta["data"]["source"])
+        own = self.meta.data.source
         place = own if source is None or self.was_trained_on(source) else origin(source)
         number = {label: position for position, label in enumerate(self.labels)}
         splits = {
-            name: tuple(Sample(path, number[label]) for path, label, _ in rows) for name, rows in self._splits().items()
+            name: tuple(Sample(path, number[label]) for path, label, _ in rows) for name, rows in self.splits().items()
         }
         return Data(place, self.labels, splits, reader(place))
 
     def checksums(self) -> dict[str, list[str]]:
         """The sha256 sums that the files of each split had."""
-        return {name: [digest for _, _, digest in rows] for name, rows in self._splits().items()}
+        return {name: [digest for _, _, digest in rows] for name, rows in self.splits().items()}
 
-    def _splits(self) -> dict[str, list[tuple[str, str, str]]]:
-        """Split -> rows of path, label, sha256."""
+    def splits(self) -> dict[str, list[tuple[str, str, str]]]:
+        """Split -> rows of path, label, sha256. Raises TrainingError."""
         return schema.read_splits(self.folder / "splits.json", self.labels)

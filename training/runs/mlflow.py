@@ -145,8 +145,8 @@ class MLflow(Tracker):
         return schema.read_run_id(self._folder / FILE)
 
     def _create(self, run: Run) -> str:
-        tags = {"mlflow.source.name": "sightglass train", "mlflow.source.git.commit": run.meta["commit"]}
-        tags |= {f"sightglass.{key}": str(value) for key, value in run.meta["hardware"].items()}
+        tags = {"mlflow.source.name": "sightglass train", "mlflow.source.git.commit": run.meta.commit}
+        tags |= {f"sightglass.{key}": str(value) for key, value in run.meta.hardware.model_dump().items()}
         created = self._client.create_run(self._experiment, tags=tags, run_name=self._folder.resolve().name)
         run_id: str = created.info.run_id
         atomic.write(self._folder / FILE, json.dumps({"run_id": run_id}) + "\n")
@@ -156,7 +156,7 @@ class MLflow(Tracker):
         """Once a process. A parameter that MLflow has already is sent again with the same value, which it allows."""
         from mlflow.entities import Param
 
-        values = {"data": Path(run.meta["data"]["source"]).name, "recipe": run.choice[0]} | run.meta["recipe"]
+        values = {"data": Path(run.meta.data.source).name, "recipe": run.choice[0]} | run.recipe.model_dump(mode="json")
         self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in values.items()])
         self._client.update_run(run_id, "RUNNING")
         self._talk.fact("tracking", f"MLflow run {run_id}")

@@ -20,7 +20,7 @@ from training.errors import TrainingError
 from training.models import registry
 from training.models.heads import Network, Pooled
 from training.recipes.recipe import Recipe, parse
-from training.runs import trained_model
+from training.runs.trained_model import WEIGHTS, TrainedModel
 
 State = Mapping[str, Tensor]
 
@@ -101,8 +101,8 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
     if source is None:
         found = _named(recipe) if recipe.weights else None
     elif folder := _learnt(Path(source)):
-        learnt = trained_model.read(folder)
-        found = Weights(source, learnt.state, learnt.labels, learnt.input)
+        learnt = TrainedModel.load(folder)
+        found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input)
         own = _follows(learnt.recipe, asked)
     elif source != "DEFAULT" and not Path(source).is_file():
         hint = "the folder of a run or an artifact, a .pth, .pt or .safetensors file, or DEFAULT"
@@ -122,7 +122,7 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
 
 def _learnt(source: Path) -> Path | None:
     """The folder that `source` is or, as a run's or an artifact's own weights, lies in: it has the preprocessing."""
-    described = {"weights.pt": "meta.json", "weights.safetensors": manifest.FILE}.get(source.name)
+    described = {"weights.pt": "meta.json", WEIGHTS: manifest.FILE}.get(source.name)
     if source.is_file() and described and (source.parent / described).is_file():
         return source.parent
     return source if source.is_dir() else None

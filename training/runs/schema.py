@@ -1,23 +1,44 @@
-"""The JSON files of a run as they are read back: what is not as a run writes it is an error that names the file."""
+"""The JSON files of a run, as they are written and as they are read: what is not so is an error that names the file."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
 from app.artifact.decoder.decode import InputSpec
+from training.atomic import write
 from training.errors import TrainingError
+from training.recipes.recipe import Recipe, parse
 
+META = "meta.json"
 Text = InstanceOf[str]  # also of bytes that are no UTF-8, as a path may be; pydantic's own str takes none
 Splits = dict[Literal["train", "val", "test"], list[tuple[Text, Text, Text]]]
 
 
-class _Source(BaseModel):
+class _Part(BaseModel):
+    """What a newer run has besides is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class RecipeChoice(_Part):
+    """The recipe's name, and why it is that one."""
+
+    recipe: Text
+    why: Text
+
+
+class DataSource(_Part):
+    """Where the images lay, and how many each split has."""
+
     source: Text
+    images: dict[str, int]
 
 
-class _Hardware(BaseModel):
+class Hardware(_Part):
+    """What the run was trained on; `precision` is float32 or bfloat16."""
+
     cpu: str
     instruction_set: str
     threads: int
@@ -25,26 +46,43 @@ class _Hardware(BaseModel):
     precision: str
 
 
-class _Choice(BaseModel):
-    recipe: Text
-    why: Text
+def _parsed(value: Any) -> Any:
+    """By `parse`, whose errors name the key that was probably meant."""
+    return parse(value) if isinstance(value, dict) else value
 
 
-class _Meta(BaseModel):
-    """See provenance.describe. `recipe` and `asked` are read by `recipe.parse`."""
+class Meta(_Part):
+    """meta.json: everything needed to repeat the run. `asked`: the recipe before its weights had their say; `weights`:
+    where the network started, None from scratch; `choice`: None in runs of old."""
 
     command: list[Text]
     created: str
-    choice: _Choice | None = None
-    recipe: dict[str, Any]
-    asked: dict[str, Any]
+    choice: RecipeChoice | None = None
+    recipe: Annotated[Recipe, BeforeValidator(_parsed)]
+    asked: Annotated[Recipe, BeforeValidator(_parsed)]
     weights: Text | None
-    labels: Annotated[list[Text], Field(min_length=2)]
+    labels: Annotated[tuple[Text, ...], Field(min_length=2)]
     input: InputSpec
-    data: _Source
+    data: DataSource
     versions: dict[str, str]
-    hardware: _Hardware
+    hardware: Hardware
     commit: str
+
+    @classmethod
+    def load(cls, folder: Path) -> "Meta":
+        """Raises TrainingError."""
+        path = folder / META
+        content = _json(path, _text(path))
+        try:
+            return cls.model_validate(content)
+        except TrainingError as error:  # of the recipe
+            raise damaged(path, error) from error
+        except ValidationError as error:
+            raise damaged(path, _first(error)) from error
+
+    def save(self, folder: Path) -> None:
+        """Write meta.json."""
+        write(folder / META, json.dumps(self.model_dump(), indent=2) + "\n")
 
 
 class _Epoch(BaseModel):
@@ -89,12 +127,6 @@ def _remedy(path: Path) -> str:
     if path.name == "mlflow.json":
         return "delete it to track the run anew"
     return f"copy it from another place, or train anew: sightglass train DATA --out {path.parent} --force"
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """meta.json as plain values. Raises TrainingError."""
-    meta: dict[str, Any] = _valid(path, TypeAdapter(_Meta), _json(path, _text(path)))
-    return meta
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -146,7 +178,11 @@ def _valid(path: Path, kind: TypeAdapter[Any], content: Any) -> Any:
     try:
         kind.validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+        raise damaged(path, _first(error)) from error
     return content
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -3,7 +3,6 @@ to show that it helps, else 1."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from training.console.terminal import count
-from training.data.pixels import Pixels
-from training.learning.learner import logits_of
 from training.metrics.classification import Floats, Labels
-from training.models.servable import Servable
-from training.runs.checkpoint import Run
 
 FOLDS = 5
 LEAST_IMAGES = 10
@@ -54,22 +49,6 @@ class Temperature:
         return f"temperature 1: {images} do not show that the fitted {self.fitted:.3f} is better ({losses})"
 
 
-class Calibrated(NamedTuple):
-    """The checkpoint with its temperature, and its logits float32[N, K] on val, which that was fitted on."""
-
-    servable: Servable
-    val_logits: Floats
-    temperature: Temperature
-
-
-def calibrated(run: Run, val: Pixels) -> Calibrated:
-    """The eager checkpoint with the temperature of its logits on val."""
-    plain = Servable(run.network(), run.input.mean, run.input.std)
-    logits = logits_of(plain.network, plain.normalise, val, torch.device("cpu")).numpy()
-    temperature = fit(logits, val.labels)
-    return Calibrated(Servable(run.network(), run.input.mean, run.input.std, temperature.value), logits, temperature)
-
-
 def fit(logits: Floats, labels: Labels) -> Temperature:
     """From float32[N, K] and int64[N]: temperature scaling (Guo et al. 2017, arXiv:1706.04599), cross-validated.
 
@@ -80,7 +59,7 @@ def fit(logits: Floats, labels: Labels) -> Temperature:
     fitted = best(np.ones(n, bool))
     if n < LEAST_IMAGES:
         return Temperature(fitted, n)
-    fold = _folds((z.argmax(dim=1) == y).numpy())
+    fold = folds((z.argmax(dim=1) == y).numpy())
     plain, losses = _log_loss(z, y, 1.0), np.empty(n)
     for number in range(FOLDS):
         out = fold == number
@@ -117,7 +96,7 @@ def _fitter(logits: Tensor, labels: Tensor) -> Callable[[NDArray[np.bool_]], flo
     return best
 
 
-def _folds(right: NDArray[np.bool_]) -> Labels:
+def folds(right: NDArray[np.bool_]) -> Labels:
     """int64[N]: the fold of each answer, drawn by a fixed seed; every fold has its share of the wrong ones."""
     order = np.lexsort((np.random.default_rng(0).permutation(len(right)), right))
     fold = np.empty(len(right), np.int64)

@@ -1,21 +1,25 @@
 """What an export hands to its report."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.special import softmax
 
+from app.artifact.golden import Golden
 from app.engines import Outputs, Runs
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.metrics import label_errors, selective
-from training.metrics.classification import Evaluation, Floats
+from training.metrics.classification import Accuracy, Evaluation, Floats, accuracy
 from training.metrics.label_errors import Mistake
 from training.metrics.ood import Familiarity
 from training.metrics.selective import Rejection
 from training.runs.checkpoint import Run
+from training.runs.trained_model import TrainedModel
 from training.variants.calibration import Temperature
+from training.variants.proof import answers_of
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,47 @@ class Evidence:
     outputs: Outputs
     val_logits: Floats
     drawings: Outputs
-    checkpoint: Runs
+    checkpoint: TrainedModel
     temperature: Temperature
     images: bool
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        data: Data,
+        splits: Mapping[str, Pixels],
+        checkpoint: TrainedModel,
+        val_logits: Floats,
+        temperature: Temperature,
+        golden: Golden,
+        *,
+        images: bool,
+    ) -> "Evidence":
+        """With what the checkpoint answers on all of the held-out split, test or else val."""
+        split = "test" if "test" in splits else "val"
+        held_out = splits[split]
+        outputs = answers_of(checkpoint, held_out)
+        return cls(
+            run=run,
+            data=data,
+            split=split,
+            val=splits["val"],
+            held_out=held_out,
+            evaluation=Evaluation.of(run.labels, held_out.labels, outputs.probabilities),
+            outputs=outputs,
+            val_logits=val_logits,
+            drawings=checkpoint.run(golden.pixels),
+            checkpoint=checkpoint,
+            temperature=temperature,
+            images=images,
+        )
+
+    def accuracy_of(self, engine: Runs) -> Accuracy:
+        """On the held-out split, where nothing is decided any more."""
+        if engine is self.checkpoint:
+            return self.evaluation.accuracy
+        return accuracy(self.held_out.labels, answers_of(engine, self.held_out).probabilities.argmax(axis=1))
 
     @property
     def val_probabilities(self) -> Floats:

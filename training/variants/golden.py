@@ -1,4 +1,4 @@
-"""The golden files: drawn, not photographed, so that an artifact carries nobody's images."""
+"""The golden files: drawn, not photographed, so that an artifact carries nobody's images (docs/adr/0004)."""
 
 import io
 
@@ -6,7 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from app.artifact.decoder.decode import decode
+from app.artifact.golden import Golden
+from training.runs.trained_model import TrainedModel
+
 _ORIENTATION = 0x0112
+
+
+def golden_of(model: TrainedModel) -> Golden:
+    """The expected answers come from the eager checkpoint, never from an exported graph; without the contract yet."""
+    files = golden_files()
+    pixels = np.stack([decode(file, model.input).pixels for file in files])
+    return Golden(files, pixels, model.run(pixels).probabilities, contract="")
 
 
 def golden_files() -> tuple[bytes, ...]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import nn
 
 from app import machine
@@ -12,33 +12,44 @@ from app.artifact import manifest
 from app.artifact.decoder.decode import InputSpec
 from app.artifact.decoder.geometry import Box
 from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
+from app.engines.variants import BASELINE, VARIANTS
 from training.metrics.classification import Accuracy
 from training.models.layer_table import field_of
-from training.models.servable import Servable
 from training.runs.checkpoint import Run
 from training.variants import gates
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
 
 
-def describe(name: str, version: int, servable: Servable, rows: list[Verdict], evidence: Evidence) -> Manifest:
+def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -> Manifest:
     """The manifest, but for the files' checksums."""
-    run, evaluation, split = evidence.run, evidence.evaluation, evidence.split
-    kept = {row.name: row for row in rows if row.test and row.file}
-    heatmap = servable(torch.zeros((1, run.input.height, run.input.width, 3), dtype=torch.uint8)).heatmap
+    model, evaluation, split = evidence.checkpoint, evidence.evaluation, evidence.split
+    kept = {row.name: (row, row.test) for row in rows if row.test and row.file}
+    heatmap = model.run(np.zeros((1, model.input.height, model.input.width, 3), np.uint8)).heatmap
     size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
+    int8 = [variant for variant in kept if VARIANTS[variant].precision == "int8"]
     return Manifest(
-        schema_version=manifest.schema_of(run.input),
+        schema_version=manifest.schema_of(model.input),
         name=name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        labels=run.labels,
-        input=run.input,
-        temperature=servable.temperature,
+        labels=model.labels,
+        input=model.input,
+        temperature=model.temperature,
         heatmap=size,
-        heatmap_box=size and heatmap_box(servable.network.get_submodule("features"), run.input, size),
-        variants={variant: _variant(row, split) for variant, row in kept.items()},
-        default_variant="onnx-int8" if "onnx-int8" in kept else "onnx",
+        heatmap_box=size and heatmap_box(model.network.features, model.input, size),
+        variants={
+            variant: Variant(
+                file=row.file,
+                agreement=row.proof.agreement,
+                max_probability_difference=row.proof.difference,
+                tolerance=gates.tolerance(row.golden_difference, int8=variant in int8),
+                cpu_ms_per_image={str(batch): ms for batch, ms in row.proof.cpu_ms.items()},
+                score=_score(test, split),
+            )
+            for variant, (row, test) in kept.items()
+        },
+        default_variant=int8[0] if int8 else BASELINE,
         metrics=Metrics(
             score=_score(evaluation.accuracy, split),
             macro_f1=evaluation.macro_f1,
@@ -46,7 +57,7 @@ def describe(name: str, version: int, servable: Servable, rows: list[Verdict], e
             majority=evaluation.majority,
         ),
         machine=Machine(cpu=machine.cpu_model(), instruction_set=machine.instruction_set()),
-        provenance=_provenance(run),
+        provenance=_provenance(evidence.run),
         files={},
     )
 
@@ -69,23 +80,11 @@ def _provenance(run: Run) -> dict[str, Any]:
     meta = run.meta
     return {
         "recipe": run.recipe.model_dump(mode="json") | {"weights": Path(run.recipe.weights).name},
-        "data": {"source": Path(meta["data"]["source"]).name, "images": meta["data"]["images"]},
-        "trained": {key: meta[key] for key in ("created", "versions", "hardware", "commit")},
+        "data": {"source": Path(meta.data.source).name, "images": meta.data.images},
+        "trained": meta.model_dump(include={"created", "versions", "hardware", "commit"}),
         "best_epoch": run.best()["epoch"],
         "seconds": round(sum(row["seconds"] for row in run.history())),
     }
-
-
-def _variant(row: Verdict, split: str) -> Variant:
-    assert row.test is not None
-    return Variant(
-        file=row.file,
-        agreement=row.proof.agreement,
-        max_probability_difference=row.proof.difference,
-        tolerance=gates.tolerance(row.golden_difference, int8=row.name == "onnx-int8"),
-        cpu_ms_per_image={str(size): ms for size, ms in row.proof.cpu_ms.items()},
-        score=_score(row.test, split),
-    )
 
 
 def _score(result: Accuracy, split: str) -> Score:

@@ -173,11 +173,11 @@ def test_a_golden_that_proves_nothing_is_refused(images: Golden) -> None:
 
 
 def test_the_truth_passes_and_the_difference_is_zero() -> None:
-    assert check_variant(golden(), described(), "onnx", truth) < 1e-7
+    assert check_variant(golden(), "onnx", TOLERANCE, truth) < 1e-7
 
 
 def test_a_difference_just_below_the_tolerance_passes_and_is_told() -> None:
-    assert check_variant(golden(), described(), "onnx", shifted(0.95 * TOLERANCE)) == pytest.approx(
+    assert check_variant(golden(), "onnx", TOLERANCE, shifted(0.95 * TOLERANCE)) == pytest.approx(
         0.95 * TOLERANCE, abs=1e-6
     )
 
@@ -204,7 +204,7 @@ WRONG: dict[str, Callable[[Pixels], Probabilities]] = {
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_an_engine_that_answers_otherwise_is_refused_in_one_sentence(wrong: Callable[[Pixels], Probabilities]) -> None:
     with pytest.raises(VariantMismatch, match=r"^Self-test failed: onnx") as mismatch:
-        check_variant(golden(), described(), "onnx", wrong)
+        check_variant(golden(), "onnx", TOLERANCE, wrong)
     assert "\n" not in str(mismatch.value)
 
 
@@ -214,7 +214,7 @@ def test_the_mismatch_names_the_image_the_difference_and_the_limit() -> None:
         return np.where(third[:, None], shifted(0.25)(pixels), truth(pixels))
 
     with pytest.raises(VariantMismatch, match=r"by 0\.25 on golden image 2 \(limit 0\.001\)"):
-        check_variant(golden(), described(), "onnx", wrong_on_the_third)
+        check_variant(golden(), "onnx", TOLERANCE, wrong_on_the_third)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.5])
@@ -223,4 +223,4 @@ def test_one_changed_expected_value_refuses_every_engine(value: float) -> None:
     changed = images.probabilities.copy()
     changed[2, 1] = value
     with pytest.raises(ArtifactError):
-        check_variant(replace(images, probabilities=changed), described(), "onnx", truth)
+        check_variant(replace(images, probabilities=changed), "onnx", TOLERANCE, truth)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from app import engines
 from app.artifact import manifest
 from app.artifact.golden import Golden
-from app.engines import ENGINES, Engine, EngineError
+from app.engines import Engine, EngineError
 from app.engines.onnx import OnnxEngine
 from app.engines.torchscript import TorchScriptEngine
+from app.engines.variants import VARIANTS as TABLE
 from app.settings import DEFAULT_MODEL
 
-VARIANTS = tuple(ENGINES)
+VARIANTS = tuple(TABLE)
 Pixels = NDArray[np.uint8]
 
 

@@ -39,7 +39,7 @@ def artifact(folder: Path, model: str) -> Path:
     made = plan.make(str(data), folder / "run", "digits", [*_SETTINGS, f"model={model}"], resume=False, force=False)
     train(made, QUIET)
     with hurried():
-        export(Run.open(folder / "run"), folder / "squares" / "1", None, QUIET, {"onnx": WRITERS["onnx"]})
+        export(Run.open(folder / "run"), folder / "squares" / "1", None, QUIET, {"model.onnx": WRITERS["model.onnx"]})
     return folder / "squares" / "1"
 
 

@@ -19,7 +19,7 @@ from tests.app.inference.squares import Scene
 from tests.images import encode
 from tests.serving import serving
 from training.interpretation.gradcam import grad_cam
-from training.runs import eager
+from training.runs.trained_model import TrainedModel
 
 EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
 CAT = (EMBEDDED.parents[2] / "cat.jpg").read_bytes()
@@ -113,7 +113,7 @@ def test_what_speaks_against_a_class_does_not_glow(explained: Explained) -> None
 
 def test_the_numbers_served_are_autograds_grad_cam(tmp_path: Path) -> None:
     """ReLU(heat map - bias) / (h w) of every class, through HTTP, the decoder and the fp32 ONNX graph."""
-    loaded = eager.load(EMBEDDED)
+    loaded = TrainedModel.load(EMBEDDED)
     x = loaded.normalise(torch.from_numpy(decode(CAT, loaded.input).pixels)[None])
     bias = loaded.network.head.bias
     with (

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from training.interpretation.activation_maximization import maximise
-from training.runs import eager
+from training.runs.trained_model import TrainedModel
 
 EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
 STEPS = 25
 
 
-def logits(loaded: eager.Eager, pixels: np.ndarray) -> torch.Tensor:
+def logits(loaded: TrainedModel, pixels: np.ndarray) -> torch.Tensor:
     with torch.no_grad():
         return loaded.network(loaded.normalise(torch.from_numpy(pixels)))
 
 
 def test_the_logit_rises_and_the_network_calls_the_image_that_class() -> None:
-    loaded = eager.load(EMBEDDED)
+    loaded = TrainedModel.load(EMBEDDED)
     labels = [3, 8]
     found = maximise(loaded, labels, steps=STEPS)
     assert (found.pixels.shape, found.pixels.dtype) == ((2, 32, 32, 3), np.uint8)
@@ -31,14 +31,14 @@ def test_the_logit_rises_and_the_network_calls_the_image_that_class() -> None:
 
 
 def test_it_is_the_same_every_time_and_another_with_another_seed() -> None:
-    loaded = eager.load(EMBEDDED)
+    loaded = TrainedModel.load(EMBEDDED)
     one, again, other = (maximise(loaded, [5], steps=3, seed=seed).pixels for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
 def test_a_grey_network_gets_a_grey_image(digits_run: Path) -> None:
-    loaded = eager.load(digits_run)
+    loaded = TrainedModel.load(digits_run)
     seen: list[int] = []
     found = maximise(loaded, [7], steps=STEPS, progress=seen.append)
     assert np.array_equal(found.pixels[..., 0], found.pixels[..., 2])

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from training.interpretation import filters
 from training.models import registry
-from training.runs import eager
 from training.runs.checkpoint import Run
+from training.runs.trained_model import TrainedModel
 
 EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
 
@@ -23,7 +23,7 @@ def first(network: nn.Module) -> tuple[str, Tensor]:
 
 
 def test_the_filters_of_the_trained_network_have_structure() -> None:
-    found = filters.describe(*first(eager.load(EMBEDDED).network))
+    found = filters.describe(*first(TrainedModel.load(EMBEDDED).network))
     assert (found.layer, found.shape, found.verdict) == ("features.0", (32, 3, 3, 3), filters.STRUCTURE)
     assert found.smoothness > 5 * found.noise_smoothness
 
@@ -71,7 +71,7 @@ def test_the_first_convolution_is_found_anywhere() -> None:
 def test_a_good_network_whose_first_layer_stayed_near_its_start_is_not_called_bad(digits_run: Path) -> None:
     """Above 0.9 on val, and still nothing shows in the first layer: that is no reason to blame its training."""
     assert max(row["val_accuracy"] for row in Run.open(digits_run).history()) > 0.9
-    layer, weights = first(eager.load(digits_run).network)
+    layer, weights = first(TrainedModel.load(digits_run).network)
     start = 1 / math.sqrt(3 * weights[0].numel())  # of PyTorch's uniform initialisation
     found = filters.describe(layer, weights)
     assert found.std == pytest.approx(start, rel=0.1), "hardly anything moved"

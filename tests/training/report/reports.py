@@ -21,9 +21,11 @@ from training.data.statistics import Summary
 from training.metrics.classification import Evaluation
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
+from training.runs.schema import Meta
 from training.variants.calibration import Temperature
-from training.variants.gates import Proof, Verdict
+from training.variants.gates import Verdict
 from training.variants.golden import draw
+from training.variants.proof import Proof
 
 ROWS = [
     Verdict(name, file, Proof(179, 0.9, 1.0, 0.0, 0.0, {1: 1.0, 8: 1.0}), 0.0, objection)
@@ -80,7 +82,7 @@ def make(
         files |= {sample.path: encoded(60 + k % 7, 40, len(files) + k) for k, sample in enumerate(rows)}
     copied = shutil.copytree(run, tmp_path / "run")
     data = Data("drawn", labels, splits, files.__getitem__)
-    opened = replace(Run.open(copied), labels=labels)
+    opened = Run(copied, Meta.load(copied).model_copy(update={"labels": labels}))
     summaries = {name: Summary(moments=False) for name in splits}
     sets = {name: pixels.load(data, name, opened.input, summary=summaries[name]) for name in splits}
     checkpoint.write_splits(copied, labels, {name: (split.samples, split.sha256) for name, split in sets.items()})

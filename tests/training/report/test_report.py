@@ -18,6 +18,7 @@ from training import report
 from training.data import near_duplicates
 from training.metrics import plots
 from training.metrics.classification import Evaluation
+from training.runs.checkpoint import Run
 
 HOSTILE = ("<script>alert(1)</script>", 'a & b" onload="x', "coin_$1_vs_$2", "قطة", "a\u202eb", "n" * 300, "猫")
 
@@ -244,7 +245,7 @@ def test_the_json_has_the_figures_of_the_page(drawn: Made, read: Page) -> None:
 
 def test_the_command_in_the_report_names_no_folder_of_this_machine(drawn: Made) -> None:
     words = ["train", "/home/me/photos", "--out=/home/me/runs/x", "--set", "weights=/home/me/w.pth", "--set", "lr=0.1"]
-    meta = drawn.evidence.run.meta | {"command": ["/opt/bin/sightglass", *words]}
+    meta = drawn.evidence.run.meta.model_copy(update={"command": ["/opt/bin/sightglass", *words]})
     page = Page(drawn.page(run=replace(drawn.evidence.run, meta=meta)))
     assert "sightglass train photos --out=x --set weights=w.pth --set lr=0.1" in page.text
     assert "/home/me" not in page.text
@@ -282,7 +283,8 @@ def test_the_best_epoch_is_told_by_the_score_that_chose_it(
         for epoch, accuracy, f1 in ((1, 0.9, 0.2), (2, 0.5, 0.4))
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = replace(run, folder=folder, recipe=run.recipe.model_copy(update={"balance": balance}))
+    recipe = run.recipe.model_copy(update={"balance": balance})
+    run = Run(folder, run.meta.model_copy(update={"recipe": recipe}))
     assert f"epoch {best}, the one with the highest {score}" in drawn.page(run=run)
     axes = plots.curves(run).axes[1]
     assert axes.get_ylabel() == score

@@ -27,7 +27,9 @@ NEEDS_MLFLOW = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
 ]
 SHORT = ["channels=3", "batch_size=32", "val_fraction=0.3"]
-TWO = {name: WRITERS[name] for name in ("onnx", "onnx-int8")}  # TorchScript takes time and adds nothing here
+TWO = {
+    file: WRITERS[file] for file in ("model.onnx", "model.int8.onnx")
+}  # TorchScript takes time and adds nothing here
 Connect = Callable[[str], "MlflowClient"]
 
 

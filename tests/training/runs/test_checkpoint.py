@@ -13,6 +13,7 @@ from training.errors import TrainingError
 from training.recipes import recipe
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
+from training.runs.trained_model import TrainedModel
 
 
 @pytest.fixture
@@ -46,13 +47,13 @@ def test_a_truncated_checkpoint_is_named(copy: Path) -> None:
     content = (copy / "weights.pt").read_bytes()
     (copy / "weights.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(TrainingError, match=r"weights\.pt is damaged"):
-        Run.open(copy).network()
+        TrainedModel.load(copy)
 
 
 def test_a_run_without_a_finished_epoch_says_how_to_go_on(copy: Path) -> None:
     (copy / "weights.pt").unlink()
     with pytest.raises(TrainingError, match=r"there is no .*weights\.pt") as refusal:
-        Run.open(copy).network()
+        TrainedModel.load(copy)
     assert "--resume" in refusal.value.hint
 
 
@@ -74,7 +75,7 @@ def test_an_open_run_has_the_labels_input_and_history_it_was_trained_with(colour
     assert run.labels == ("blue", "green", "red")
     assert (run.input.width, run.input.height, run.input.channels) == (16, 16, 3)
     assert [row["epoch"] for row in run.history()] == [1, 2, 3]
-    assert not run.network().training
+    assert not TrainedModel.of(run).network.training
 
 
 def test_a_runs_data_are_its_recorded_splits_wherever_the_files_are_now(

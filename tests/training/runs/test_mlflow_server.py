@@ -109,7 +109,7 @@ def test_a_run_is_in_the_store_with_parameters_every_epoch_and_its_checkpoint(
     learn(colours_data, tmp_path / "flowers")
     found = tracked(client, tmp_path / "flowers")
     assert (found.info.status, found.info.run_name) == ("FINISHED", "flowers")
-    recipe = Run.open(tmp_path / "flowers").meta["recipe"]
+    recipe = Run.open(tmp_path / "flowers").recipe.model_dump(mode="json")
     assert found.data.params["recipe"] == "digits"
     assert {key: found.data.params[key] for key in recipe} == {key: str(value) for key, value in recipe.items()}
     assert found.data.tags["sightglass.device"] == "cpu"

@@ -19,6 +19,7 @@ from training.models.heads import Network
 from training.recipes import recipe
 from training.recipes.recipe import Recipe
 from training.runs import checkpoint, pretrained
+from training.runs.trained_model import TrainedModel, untrained
 from training.train import rehearse, train
 
 LABELS = ("a", "b", "c")
@@ -160,9 +161,9 @@ def test_the_same_labels_keep_their_head(digits_run: Path) -> None:
     resolved, found = pretrained.resolve(recipe.load("fine-tuning"), str(digits_run))
     assert found is not None
     assert (resolved.model, resolved.input_size, resolved.channels) == ("residual-cnn", 16, 1)
-    subject = resolved.network(10)
+    subject = untrained(resolved, 10)
     assert found.copy_into(subject, found.labels, "residual-cnn") is True
-    assert same(subject, checkpoint.Run.open(digits_run).network())
+    assert same(subject, TrainedModel.load(digits_run).network)
 
 
 def test_an_artifact_gives_what_its_run_gives(digits_run: Path, digits_artifact: Path) -> None:
@@ -217,11 +218,11 @@ def test_transfer_freezes_swaps_the_head_and_keeps_the_preprocessing(
     settings = ["epochs=2", "batch_size=8"]
     planned = plan.make(str(data), tmp_path / "run", "feature-extraction", settings, weights=str(colours_run))
     train(planned, QUIET)
-    old, new = checkpoint.Run.open(colours_run), checkpoint.Run.open(tmp_path / "run")
+    old, new = TrainedModel.load(colours_run), TrainedModel.load(tmp_path / "run")
     assert new.input == old.input
-    assert same(new.network().features, old.network().features)
-    assert not torch.equal(new.network().head.weight, old.network().head.weight)
-    assert new.meta["weights"] == str(colours_run)
+    assert same(new.network.features, old.network.features)
+    assert not torch.equal(new.network.head.weight, old.network.head.weight)
+    assert checkpoint.Run.open(tmp_path / "run").meta.weights == str(colours_run)
 
 
 def test_a_run_that_started_from_weights_resumes_without_them(colours_run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from app.artifact import manifest
 from benchmarks.calibration import NETWORKS, Drawn, cells, draw, score
-from tests.training.exports import eager
+from tests.training.exports import checkpoint
 from training.data.pixels import load as load_pixels
 from training.runs.checkpoint import Run
 from training.variants import calibration
@@ -23,7 +23,7 @@ def drawn(network: int, classes: int, n: int, seed: int = 0) -> Drawn:
 def test_an_artifact_has_the_temperature_that_its_val_gives(digits_run: Path, digits_artifact: Path) -> None:
     run, described = Run.open(digits_run), manifest.load(digits_artifact)
     val = load_pixels(run.data(), "val", run.input)
-    logits = eager(digits_run, described).run(val.take(np.arange(len(val)))).logits
+    logits = checkpoint(digits_run, described).run(val.take(np.arange(len(val)))).logits
     assert described.temperature == pytest.approx(fit(logits, val.labels).value, rel=1e-3)
 
 
@@ -89,7 +89,7 @@ def test_no_image_is_judged_by_a_temperature_that_it_took_part_in() -> None:
     """Five folds; with four images of five the others' losses are what fitting by hand gives."""
     logits, labels = drawn(3, 10, 100)
     right = logits.argmax(axis=1) == labels
-    fold = calibration._folds(right)
+    fold = calibration.folds(right)
     assert np.bincount(fold).tolist() == [20] * 5
     wrong = np.bincount(fold[~right], minlength=5)
     assert wrong.max() - wrong.min() <= 1

@@ -12,10 +12,10 @@ from app.engines import Outputs
 from tests.commands import hurried
 from training.data import pixels
 from training.data.pixels import Pixels
-from training.models.servable import Servable
 from training.runs.checkpoint import Run
-from training.variants import gates
-from training.variants.gates import EagerEngine, Proof
+from training.runs.trained_model import TrainedModel
+from training.variants import gates, proof
+from training.variants.proof import Proof
 
 CHECKPOINT = Proof(images=1000, accuracy=0.9, agreement=1.0, difference=0.0, row_sum=1e-7, cpu_ms={1: 10.0, 8: 8.0})
 ONNX = Proof(images=1000, accuracy=0.9, agreement=1.0, difference=1e-6, row_sum=1e-7, cpu_ms={1: 4.0, 8: 3.0})
@@ -43,7 +43,7 @@ class Doctored:
 
     device = "cpu"
 
-    def __init__(self, engine: EagerEngine, rows: dict[int, NDArray[np.float32]]) -> None:
+    def __init__(self, engine: TrainedModel, rows: dict[int, NDArray[np.float32]]) -> None:
         self._engine, self._rows = engine, rows
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
@@ -56,9 +56,8 @@ class Doctored:
 
 
 @pytest.fixture(scope="module")
-def engine(digits_run: Path) -> EagerEngine:
-    run = Run.open(digits_run)
-    return EagerEngine(Servable(run.network(), run.input.mean, run.input.std))
+def engine(digits_run: Path) -> TrainedModel:
+    return TrainedModel.load(digits_run)
 
 
 @pytest.fixture(scope="module")
@@ -160,13 +159,13 @@ def test_int8_is_compared_with_onnx_not_with_the_checkpoint() -> None:
 
 
 def test_cpu_time_is_measured_per_image_at_batch_1_and_8(val: Pixels) -> None:
-    found = gates.cpu_ms({"slow": Burner(2.0), "fast": Burner(0.5)}, val, rounds=3)
+    found = proof.cpu_ms({"slow": Burner(2.0), "fast": Burner(0.5)}, val, rounds=3)
     assert found["slow"] == pytest.approx({1: 2.0, 8: 2.0}, rel=0.15)
     assert found["fast"] == pytest.approx({1: 0.5, 8: 0.5}, rel=0.15)
 
 
 @pytest.fixture(scope="module")
-def proofs(engine: EagerEngine, val: Pixels) -> dict[str, Proof]:
+def proofs(engine: TrainedModel, val: Pixels) -> dict[str, Proof]:
     """Measured: the checkpoint, itself again, one wrong row, and one row of NaN where the right answer is label 0."""
     truth = engine.run(val.take(np.array([3]))).probabilities[0]
     zero = int(np.flatnonzero(val.labels == 0)[0])
@@ -177,10 +176,10 @@ def proofs(engine: EagerEngine, val: Pixels) -> dict[str, Proof]:
         "nan": Doctored(engine, {zero: np.full(10, np.nan, np.float32)}),
     }
     with hurried():
-        return gates.measure(variants, val)
+        return proof.measure(variants, val)
 
 
-def test_an_engine_agrees_with_itself(proofs: dict[str, Proof], engine: EagerEngine, val: Pixels) -> None:
+def test_an_engine_agrees_with_itself(proofs: dict[str, Proof], engine: TrainedModel, val: Pixels) -> None:
     proof = proofs["onnx"]
     assert (proof.agreement, proof.difference) == (1.0, 0.0)
     assert proof.row_sum < 1e-6
@@ -188,31 +187,33 @@ def test_an_engine_agrees_with_itself(proofs: dict[str, Proof], engine: EagerEng
     assert proof.accuracy == expected.mean()
 
 
-def test_one_wrong_answer_is_measured_and_refused(proofs: dict[str, Proof], engine: EagerEngine, val: Pixels) -> None:
+def test_one_wrong_answer_is_measured_and_refused(proofs: dict[str, Proof], engine: TrainedModel, val: Pixels) -> None:
     truth = engine.run(val.take(np.array([3]))).probabilities[0]
     assert proofs["wrong"].agreement == pytest.approx(1 - 1 / len(val))
     assert proofs["wrong"].difference == pytest.approx(np.abs(truth - np.roll(truth, 1)).max(), abs=1e-4)
-    assert gates.objection("wrong", proofs, 0.0).startswith("agrees with the checkpoint on 99.4")
+    assert gates.objection("onnx", proofs | {"onnx": proofs["wrong"]}, 0.0).startswith(
+        "agrees with the checkpoint on 99.4"
+    )
 
 
-def test_judges_count_for_agreement_and_not_for_accuracy(engine: EagerEngine, val: Pixels) -> None:
+def test_judges_count_for_agreement_and_not_for_accuracy(engine: TrainedModel, val: Pixels) -> None:
     truth = engine.run(val.take(np.array([3]))).probabilities[0]
     variants = {"checkpoint": engine, "wrong": Doctored(engine, {3: np.roll(truth, 1)})}
     few = replace(
         val, samples=val.samples[:5], labels=val.labels[:5], sha256=val.sha256[:5], _take=lambda rows: val.take(rows)
     )
     with hurried():
-        proof = gates.measure(variants, few, val)["wrong"]
-    assert (proof.images, proof.judges) == (5, len(val))
-    assert (proof.differ, proof.lost, proof.won) == (1, 1, 0)
-    assert proof.accuracy == pytest.approx(0.8)
-    assert proof.agreement == pytest.approx(1 - 2 / (5 + len(val))), "it is wrong about the fourth of each"
+        wrong = proof.measure(variants, few, val)["wrong"]
+    assert (wrong.images, wrong.judges) == (5, len(val))
+    assert (wrong.differ, wrong.lost, wrong.won) == (1, 1, 0)
+    assert wrong.accuracy == pytest.approx(0.8)
+    assert wrong.agreement == pytest.approx(1 - 2 / (5 + len(val))), "it is wrong about the fourth of each"
 
 
 def test_one_row_that_is_no_number_is_refused(proofs: dict[str, Proof]) -> None:
     """`nan > limit` is False: a comparison the wrong way round lets it pass, for the argmax of NaN is 0."""
     assert proofs["nan"].agreement == 1.0
-    assert gates.objection("nan", proofs, 0.0)
+    assert gates.objection("onnx", proofs | {"onnx": proofs["nan"]}, 0.0)
 
 
 def test_a_self_test_allows_half_as_much_again_as_was_measured_and_a_floor() -> None:
