@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,7 @@ from app.open_inference import json_numbers, tensors
 from app.open_inference.models import Model
 from app.open_inference.tensors import refuse
 
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-HEADER_LENGTH = b"inference-header-content-length"
+_LENGTH = re.compile("[0-9]{1,15}")
 Images = list[bytes] | NDArray[np.uint8]
 
 
@@ -37,14 +35,12 @@ class InferRequest:
     outputs: tuple[Wanted, ...]
 
 
-def json_length(headers: Mapping[bytes, bytes], body_bytes: int) -> int:
-    """How much of the body is JSON: all of it, unless the header says less. Raises Problem."""
-    announced = headers.get(HEADER_LENGTH)
+def json_length(announced: str | None, body_bytes: int) -> int:
+    """How much of the body is JSON: all of it, unless the header has announced less. Raises Problem."""
     if announced is None:
         return body_bytes
     if not _LENGTH.fullmatch(announced) or int(announced) > body_bytes:
-        shown = announced[:20].decode("latin-1")
-        refuse(f"Inference-Header-Content-Length: {shown}, but the body has {body_bytes} bytes.")
+        refuse(f"Inference-Header-Content-Length: {announced[:20]}, but the body has {body_bytes} bytes.")
     return int(announced)
 
 
