@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -56,7 +56,7 @@ class Exchange:
         self._request = request
         self._answered = answered
         self._long = long
-        self._places = ExitStack()
+        self._places: list[AbstractContextManager[object]] = []
         self._queued = 0
 
     def __enter__(self) -> Self:
@@ -73,7 +73,9 @@ class Exchange:
 
     async def _receive(self, read: Read) -> bytes:
         self.images = 1
-        upload = self._places.enter_context(self.terms.admission.upload(self.deadline.end_for_others, self._long))
+        place = self.terms.admission.upload(self.deadline.end_for_others, self._long)
+        upload = place.__enter__()
+        self._places.append(place)
         started = time.perf_counter()
         try:
             content = await read(self.headers, self._request.receive, self.terms.max_upload_bytes, upload.hold)
@@ -99,7 +101,9 @@ class Exchange:
         """Places for further images that the body has brought. Raises Problem: queue_full."""
         self.images += images
         self._queue(images)
-        self._places.enter_context(self.terms.admission.admit(images))
+        places = self.terms.admission.admit(images)
+        places.__enter__()
+        self._places.append(places)
 
     def watch(self, received: bool = True) -> None:
         """End when the client leaves, from here on. `received`: whether the whole body has been."""
@@ -145,7 +149,8 @@ class Exchange:
         over = self.deadline.end(error)
         if over is not None:
             kind, error = Problem, over
-        self._places.__exit__(kind, error, traceback)
+        while self._places:
+            self._places.pop().__exit__(kind, error, traceback)
         self.terms.metrics.queued -= self._queued
         if self.images:
             outcome = self._answered if error is None else outcome_of(error)

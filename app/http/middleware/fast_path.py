@@ -6,6 +6,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+_TIMEOUT = b"x-request-timeout-ms"
+
 
 class FastPath:
     """ASGI middleware: calls one route's handler as FastAPI would, which documents it; everything else is for `app`."""
@@ -25,11 +27,9 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         scope["route"] = self._route
-        query, top_k, timeout_ms = scope["query_string"], None, None
-        if query:
-            top_k = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("top_k")
-        for name, value in scope["headers"]:
-            if name == b"x-request-timeout-ms":
-                timeout_ms = value.decode("latin-1")
+        query, timeout_ms = scope["query_string"].decode("latin-1"), dict(scope["headers"]).get(_TIMEOUT)
+        top_k = dict(parse_qsl(query, keep_blank_values=True)).get("top_k") if query else None
+        if timeout_ms is not None:
+            timeout_ms = timeout_ms.decode("latin-1")
         response = await self._route.endpoint(Request(scope, receive), top_k, timeout_ms)
         await response(scope, receive, send)
