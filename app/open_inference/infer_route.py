@@ -1,6 +1,7 @@
 """POST /v2/models/{model}/infer."""
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -65,7 +66,11 @@ def router(classifier: Classifier, terms: Terms, models: Mapping[str, Model]) ->
         trace_of(request.scope).facts["model"] = model.name
         with Exchange(terms, request, timeout_ms) as exchange:
             content = await exchange.body()
-            asked = await _parse(classifier, model, content, json_bytes)
+            length, most = json_length(json_bytes, len(content)), classifier.admission.most_of_a_request
+            if length <= _QUICK_BYTES:
+                asked = parse(model, content, length, most)
+            else:
+                asked = await classifier.in_thread(content, functools.partial(_parse_large, model, length, most))
             del content
             values = response.count_values(asked, model)
             if len(asked.images) > 1:
@@ -73,28 +78,20 @@ def router(classifier: Classifier, terms: Terms, models: Mapping[str, Model]) ->
             predictions = await _predict(classifier, asked.images)
             answers = [prediction.answer for prediction in predictions]
             if values <= _QUICK_VALUES:
-                body, length = response.encode(model, asked, answers)
+                body, json_of_body = response.encode(model, asked, answers)
             else:
-                body, length = await classifier.in_thread(b"", lambda *_: response.encode(model, asked, answers))
+                body, json_of_body = await classifier.in_thread(b"", lambda *_: response.encode(model, asked, answers))
             exchange.record_together(predictions)
-        if length is None:
+        if json_of_body is None:
             return Response(body, media_type="application/json")
-        return Response(body, media_type="application/octet-stream", headers={_LENGTH: str(length)})
+        return Response(body, media_type="application/octet-stream", headers={_LENGTH: str(json_of_body)})
 
     return routes
 
 
-async def _parse(classifier: Classifier, model: Model, content: bytes, announced: str | None) -> InferRequest:
-    """Checked to the last byte, and that its answer will not be too much."""
-    length, most = json_length(announced, len(content)), classifier.admission.most_of_a_request
-    if length <= _QUICK_BYTES:
+def _parse_large(model: Model, length: int, most: int, content: bytes, claim: Claim) -> InferRequest:
+    with claim(length * _JSON_COPIES):
         return parse(model, content, length, most)
-
-    def read(content: bytes, claim: Claim) -> InferRequest:
-        with claim(length * _JSON_COPIES):
-            return parse(model, content, length, most)
-
-    return await classifier.in_thread(content, read)
 
 
 async def _predict(classifier: Classifier, images: Images) -> list[Prediction]:

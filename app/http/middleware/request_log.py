@@ -5,9 +5,10 @@ import logging
 import random
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +37,17 @@ class Trace:
     stages: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, headers: Mapping[bytes, bytes]) -> Self:
+        """With the id that the client offers, or a new one."""
+        trace = cls(f"{random.getrandbits(128):032x}")
+        offered, parent = headers.get(b"x-request-id"), headers.get(b"traceparent")
+        if offered and (known := _REQUEST_ID.fullmatch(offered.decode("latin-1"))):
+            trace.request_id = known[0]
+        if parent and (traced := _TRACE_ID.fullmatch(parent.decode("latin-1"))):
+            trace.facts["trace_id"] = traced[1]
+        return trace
+
 
 def trace_of(scope: Scope) -> Trace:
     """This request's trace, for whoever knows something to fill in."""
@@ -63,7 +75,8 @@ class RequestLog:
         started = time.perf_counter()
         if self.api.root_path:
             scope["root_path"] = self.api.root_path
-        trace = _begin(scope)
+        trace = Trace.of(dict(scope["headers"]))
+        scope.setdefault("state", {})["trace"] = trace
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -143,16 +156,3 @@ class Overload:
             refused, self._refused = self._refused, 0
             text = f"{refused} requests refused with 429 in {_OVERLOAD_SECONDS} s"
             event("overload", text, logging.WARNING, refused=refused, seconds=_OVERLOAD_SECONDS)
-
-
-def _begin(scope: Scope) -> Trace:
-    """A trace with the id that the client offers, or a new one."""
-    headers = dict(scope["headers"])
-    trace = Trace(f"{random.getrandbits(128):032x}")
-    offered, parent = headers.get(b"x-request-id"), headers.get(b"traceparent")
-    if offered and (known := _REQUEST_ID.fullmatch(offered.decode("latin-1"))):
-        trace.request_id = known[0]
-    if parent and (traced := _TRACE_ID.fullmatch(parent.decode("latin-1"))):
-        trace.facts["trace_id"] = traced[1]
-    scope.setdefault("state", {})["trace"] = trace
-    return trace
