@@ -38,7 +38,8 @@ class Terms(NamedTuple):
 
 
 class Exchange:
-    """A context. Inside, the time runs; leaving gives back what the request has held, and counts each image once.
+    """A context. Inside, the time runs. Leaving ends that, gives back what the request has held, counts what has become
+    of its images, and raises in place of its own cancellation the Problem that was the reason.
 
     `headers`: of equal names the last. `images`: how many have yet to be counted. `bytes_in`: of the body.
     """
@@ -56,7 +57,7 @@ class Exchange:
         self._request = request
         self._answered = answered
         self._long = long
-        self._places: list[AbstractContextManager[object]] = []
+        self._places: list[AbstractContextManager[object]] = []  # an ExitStack takes 2 % more steps of the interpreter
         self._queued = 0
 
     def __enter__(self) -> Self:
