@@ -11,18 +11,25 @@ from importlib.metadata import version
 import numpy as np
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from app import DISTRIBUTION, settings
 from app.artifact import report
 from app.artifact.manifest import ArtifactError
 from app.engines import EngineError
 from app.http import openapi
-from app.http.asgi_route import PlainRoute
 from app.http.drain import Drain
-from app.http.middleware import Observability, answer_error
-from app.http.security import Exposure
+from app.http.exchange import Terms
+from app.http.middleware.api_keys import ApiKeys, keys_of
+from app.http.middleware.cors import Pages, cors
+from app.http.middleware.error_responses import ErrorResponses, answer_error
+from app.http.middleware.fast_path import FastPath
+from app.http.middleware.methods import AnyMethod
+from app.http.middleware.request_log import Overload, RequestLog
+from app.http.middleware.security_headers import SecurityHeaders
 from app.inference import loading
 from app.inference.batcher import Batcher
 from app.inference.classifier import Classifier
@@ -30,8 +37,7 @@ from app.inference.loading import Served
 from app.inference.occlusion import Occlusion
 from app.limits.admission import Admission
 from app.limits.memory import Memory
-from app.open_inference import model_routes
-from app.open_inference.infer_route import Infer
+from app.open_inference import infer_route, model_routes
 from app.open_inference.models import models_of
 from app.routes import batch, card, explain, health, model, page, predict
 from app.settings import Settings, SettingsError
@@ -42,7 +48,7 @@ from app.telemetry.metrics import Metrics, forget_dead_workers
 _WATCH_SECONDS = 5
 
 
-def from_environment() -> Observability:
+def from_environment() -> RequestLog:
     """What a worker process runs: its own engine, proven again in this process."""
     chosen = settings.load()
     logs.configure(chosen.log_format)
@@ -56,16 +62,15 @@ def from_environment() -> Observability:
         raise SystemExit(1) from None
 
 
-def create_app(chosen: Settings, served: Served) -> Observability:
+def create_app(chosen: Settings, served: Served) -> RequestLog:
     """The service around one proven variant: a FastAPI application and what is around it; `api` is the former.
 
     Raises EngineError or SettingsError where it does not fit the machine.
     """
     max_queue = max(1, chosen.max_queue // chosen.processes)
     metrics = Metrics(served, max_queue)
-    exposure = Exposure.of(chosen)
-    if exposure and exposure.keys:
-        metrics.expect_keys(exposure.keys)
+    keys = keys_of(chosen)
+    pages = Pages.of(chosen, bool(keys))
     batcher = Batcher(served.engine, chosen.max_batch, chosen.batch_delay_ms / 1000, metrics.observe_batch)
     spec = served.manifest.input
     # before memory is shared out: the first full batch takes some that the engine then keeps
@@ -76,6 +81,7 @@ def create_app(chosen: Settings, served: Served) -> Observability:
     drain = Drain(
         chosen.drain_ms / 1000, lambda: event("drain", f"not ready any more; the port closes in {chosen.drain_ms} ms")
     )
+    overload = Overload()
 
     api = FastAPIOffline(
         title="Sightglass",
@@ -84,40 +90,49 @@ def create_app(chosen: Settings, served: Served) -> Observability:
         docs_url="/docs",
         redoc_url=None,
         redirect_slashes=False,  # a redirect names a host and scheme that a proxy in front may not have
-        lifespan=lambda _api: _lifespan(classifier, memory, metrics, drain, service),
+        lifespan=lambda _api: _lifespan(classifier, memory, metrics, drain, overload),
     )
-    answer = _add_routes(api, classifier, metrics, drain, chosen)
+    terms = Terms(admission, metrics, chosen.max_upload_bytes, chosen.deadline_ms)
+    predict_route = _add_routes(api, classifier, terms, drain, chosen.max_batch)
     for kind in (HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, answer_error)
-    # what most requests ask for goes past FastAPI's middlewares and router: 0.03 ms
-    direct = {("POST", chosen.root_path + answer.path): answer.app}
-    service: Observability = Observability(api, direct, metrics, drain, exposure)  # the lifespan above needs the type
-    return service
+
+    app: ASGIApp = FastPath(AnyMethod(api), predict_route, chosen.root_path)
+    if keys:
+        metrics.expect_keys(keys)
+        app = ApiKeys(app, keys, chosen.root_path)
+    app = ErrorResponses(app)
+    if pages.origins:
+        app = cors(app, pages)
+    if chosen.security_headers == "on":
+        app = SecurityHeaders(app)
+    return RequestLog(app, api, metrics, drain, overload)
 
 
-def _add_routes(api: FastAPI, classifier: Classifier, metrics: Metrics, drain: Drain, chosen: Settings) -> PlainRoute:
-    """Every route, with what of the settings it needs; answers /predict's."""
-    served, limits = classifier.served, (chosen.max_upload_bytes, chosen.deadline_ms)
-    answer = predict.route(classifier, metrics, *limits)
-    many = batch.route(classifier, metrics, *limits, chosen.max_batch)
-    occlusion = Occlusion(classifier.batcher, served.manifest.input, chosen.max_batch)
-    explained = explain.route(classifier, occlusion, metrics, *limits)
-    api.router.routes[:0] = [answer, many, explained]
+def _add_routes(api: FastAPI, classifier: Classifier, terms: Terms, drain: Drain, max_batch: int) -> APIRoute:
+    """Every route, with what it needs; answers /predict's."""
+    served = classifier.served
+    predict_route = predict.route(classifier, terms)
+    api.router.routes.append(predict_route)
+    api.include_router(batch.router(classifier, terms, max_batch))
+    api.include_router(
+        explain.router(classifier, Occlusion(classifier.batcher, served.manifest.input, max_batch), terms)
+    )
     api.include_router(health.router(classifier, drain))
-    api.include_router(model.router(classifier, metrics))
+    api.include_router(model.router(classifier, terms.metrics))
     measured = report.read(served.folder, served.manifest)
     api.include_router(card.router(served, measured))
-    api.include_router(page.router(served, measured, chosen.max_upload_bytes))
+    api.include_router(page.router(served, measured, terms.max_upload_bytes))
     models = models_of(served.manifest, served.variant)
     api.include_router(model_routes.router(classifier, drain, models))
-    api.router.routes += Infer(classifier, metrics, models, *limits).routes()
+    api.include_router(infer_route.router(classifier, terms, models))
     openapi.complete(api)
-    return answer
+    return predict_route
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(
-    classifier: Classifier, memory: Memory, metrics: Metrics, drain: Drain, service: Observability
+    classifier: Classifier, memory: Memory, metrics: Metrics, drain: Drain, overload: Overload
 ) -> AsyncIterator[None]:
     """What happens before the first request and after the last one."""
     await classifier.start()
@@ -134,7 +149,7 @@ async def _lifespan(
         yield
     watcher.cancel()
     await classifier.stop()
-    service.tell_overload()
+    overload.tell()
     metrics.write()
     event("stop", "stopped")
 

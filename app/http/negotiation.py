@@ -31,7 +31,10 @@ def choose(headers: Iterable[tuple[bytes, bytes]], offers: Sequence[str]) -> str
     ranges = [found for part in asked.lower().split(",") if (found := _range(part))]
     if not ranges:
         return offers[0]
-    liked = {offer: _liking(offer, ranges) for offer in offers}
+    liked: dict[str, tuple[float, int]] = {}
+    for offer in offers:
+        exact, quality = max((each.specificity(offer), each.quality) for each in ranges)  # whatever the others say
+        liked[offer] = (quality if exact else 0, exact)
     best = max(offers, key=liked.__getitem__)
     if not liked[best][0]:
         raise Problem("not_acceptable", f"The answer is {' or '.join(offers)}; Accept has neither.")
@@ -44,9 +47,3 @@ def _range(part: str) -> _Range | None:
     if not _RANGE.fullmatch(media) or not _QUALITY.fullmatch(quality):
         return None
     return _Range(media, min(1.0, float(quality)))
-
-
-def _liking(offer: str, ranges: Sequence[_Range]) -> tuple[float, int]:
-    """Quality and exactness: the most exact range decides, whatever the others say."""
-    exact, quality = max((each.specificity(offer), each.quality) for each in ranges)
-    return (quality if exact else 0, exact)

@@ -146,7 +146,21 @@ _TAGS = {"pictures": "What is in an image.", "service": "What is served, and how
 
 def problems(*statuses: int) -> dict[int | str, Document]:
     """The `responses` of a route that answers these statuses with a problem document, an example for each code."""
-    return {status: _problem(status) for status in statuses}
+    answers: dict[int | str, Document] = {}
+    for status in statuses:
+        codes = [code for code, kind in PROBLEMS.items() if kind.status == status and code not in _ELSEWHERE]
+        content = {
+            "schema": {"$ref": "#/components/schemas/ProblemDocument"},
+            "examples": {code: {"summary": PROBLEMS[code].title, "value": _example_of(code)} for code in codes},
+        }
+        answer: Document = {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/problem+json": content},
+        }
+        if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            answer["headers"] = {"Retry-After": _header("Retry-After")}
+        answers[status] = answer
+    return answers
 
 
 def protocol_errors(*statuses: int) -> dict[int | str, Document]:
@@ -170,21 +184,6 @@ def complete(api: FastAPI) -> None:
         return make()
 
     api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
-
-
-def _problem(status: int) -> Document:
-    codes = [code for code, kind in PROBLEMS.items() if kind.status == status and code not in _ELSEWHERE]
-    content = {
-        "schema": {"$ref": "#/components/schemas/ProblemDocument"},
-        "examples": {code: {"summary": PROBLEMS[code].title, "value": _example_of(code)} for code in codes},
-    }
-    answer: Document = {
-        "description": HTTPStatus(status).phrase,
-        "content": {"application/problem+json": content},
-    }
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        answer["headers"] = {"Retry-After": _header("Retry-After")}
-    return answer
 
 
 def _example_of(code: str) -> Document:
@@ -225,20 +224,17 @@ def _complete(document: Document) -> None:
             # what generators call the method: /health/ready is `health_ready`
             operation["operationId"] = "_".join(re.findall("[A-Za-z0-9]+", path))
             operation.setdefault("tags", ["pictures" if method == "post" else "service"])
-            _complete_answers(path, operation["responses"])
+            answers = operation["responses"]
+            if "HTTPValidationError" in str(answers.get("422", "")):
+                del answers["422"]  # a parameter that is wrong is a 400 here
+            for status, answer in answers.items():
+                for content in answer.get("content", {}).values():
+                    elsewhere = [code for code, only in _ONLY.items() if only != path]
+                    for code in [*elsewhere, *(code for code, other in _NOT_OF.items() if other == path)]:
+                        content.get("examples", {}).pop(code, None)
+                headers = answer.setdefault("headers", {})
+                headers["X-Request-ID"] = _header("X-Request-ID")
+                if status == "200" and "504" in answers and path != _SIDE_BY_SIDE:  # an image went through the pipeline
+                    headers["Server-Timing"] = _header("Server-Timing")
     used = {tag for methods in document["paths"].values() for each in methods.values() for tag in each["tags"]}
     document["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items() if name in used]
-
-
-def _complete_answers(path: str, answers: Document) -> None:
-    if "HTTPValidationError" in str(answers.get("422", "")):
-        del answers["422"]  # a parameter that is wrong is a 400 here
-    for status, answer in answers.items():
-        for content in answer.get("content", {}).values():
-            elsewhere = [code for code, only in _ONLY.items() if only != path]
-            for code in [*elsewhere, *(code for code, other in _NOT_OF.items() if other == path)]:
-                content.get("examples", {}).pop(code, None)
-        headers = answer.setdefault("headers", {})
-        headers["X-Request-ID"] = _header("X-Request-ID")
-        if str(status) == "200" and "504" in answers and path != _SIDE_BY_SIDE:  # an image went through the pipeline
-            headers["Server-Timing"] = _header("Server-Timing")

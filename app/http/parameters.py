@@ -1,11 +1,13 @@
-"""What several routes are asked alike: an image, how many labels, and by when."""
+"""What several routes are asked alike: an image, how many labels, and by when.
+
+Numbers are text to FastAPI, which would read `1_000` and ` 5.0 ` as such, and refuse in other words than ours.
+"""
 
 import re
 from typing import Annotated, Any
-from urllib.parse import parse_qsl
 
 from fastapi import Header, Query
-from starlette.types import Scope
+from pydantic import WithJsonSchema
 
 from app.errors import Problem
 from app.http.openapi import BINARY
@@ -29,21 +31,15 @@ IMAGE: dict[str, Any] = {
 }
 _NUMBER = re.compile("[0-9]{1,9}")
 TopK = Annotated[str | None, Query(description="How many labels: 1 to all of them, or `all`; default 5.")]
+Milliseconds = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 1})]
 Timeout = Annotated[
-    int | None,
-    Header(ge=1, alias="X-Request-Timeout-Ms", description="The image is dropped if its turn comes later than that."),
+    Milliseconds | None,
+    Header(alias="X-Request-Timeout-Ms", description="The image is dropped if its turn comes later than that."),
 ]
 
 
-def query_of(scope: Scope) -> dict[str, str]:
-    """The parameters; of one that comes twice the last."""
-    query: bytes = scope["query_string"]
-    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
-
-
-def labels_of(query: dict[str, str], labels: int) -> int:
+def labels_of(top_k: str | None, labels: int) -> int:
     """`top_k` as a number of labels. Raises Problem."""
-    top_k = query.get("top_k")
     if top_k is None or top_k == "all":
         return min(5, labels) if top_k is None else labels
     if not _NUMBER.fullmatch(top_k) or not 1 <= int(top_k) <= labels:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,7 @@ from app.open_inference import json_numbers, tensors
 from app.open_inference.models import Model
 from app.open_inference.tensors import refuse
 
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-HEADER_LENGTH = b"inference-header-content-length"
+_LENGTH = re.compile("[0-9]{1,15}")
 Images = list[bytes] | NDArray[np.uint8]
 
 
@@ -37,14 +35,12 @@ class InferRequest:
     outputs: tuple[Wanted, ...]
 
 
-def json_length(headers: Mapping[bytes, bytes], body_bytes: int) -> int:
-    """How much of the body is JSON: all of it, unless the header says less. Raises Problem."""
-    announced = headers.get(HEADER_LENGTH)
+def json_length(announced: str | None, body_bytes: int) -> int:
+    """How much of the body is JSON: all of it, unless the header has announced less. Raises Problem."""
     if announced is None:
         return body_bytes
     if not _LENGTH.fullmatch(announced) or int(announced) > body_bytes:
-        shown = announced[:20].decode("latin-1")
-        refuse(f"Inference-Header-Content-Length: {shown}, but the body has {body_bytes} bytes.")
+        refuse(f"Inference-Header-Content-Length: {announced[:20]}, but the body has {body_bytes} bytes.")
     return int(announced)
 
 
@@ -57,7 +53,12 @@ def parse(model: Model, body: bytes, length: int, max_images: int) -> InferReque
         raise Problem("empty_body", "Send the request as the body.")
     if not length:
         return InferRequest(None, tensors.raw(model.input, body, max_images), (Wanted("probabilities", True),))
-    content = _content(body[:length])
+    try:
+        content = json_numbers.loads(body[:length])
+    except (ValueError, RecursionError) as error:
+        refuse(f"The request is no JSON ({error}); a bare image needs `Inference-Header-Content-Length: 0`.")
+    if not isinstance(content, dict):
+        refuse("The request is no JSON object.")
     request_id = content.get("id")
     if request_id is not None and not isinstance(request_id, str):
         refuse("`id` is no string.")
@@ -66,17 +67,6 @@ def parse(model: Model, body: bytes, length: int, max_images: int) -> InferReque
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         refuse(f"`inputs` must be a list of one object, the input `{model.input.name}`.")
     return InferRequest(request_id, _images_of(inputs[0], model, memoryview(body)[length:], max_images), outputs)
-
-
-def _content(text: bytes) -> dict[str, Any]:
-    try:
-        content = json_numbers.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = "a bare image needs `Inference-Header-Content-Length: 0`"
-        refuse(f"The request is no JSON ({error}); {hint}.")
-    if not isinstance(content, dict):
-        refuse("The request is no JSON object.")
-    return content
 
 
 def _images_of(given: dict[str, Any], model: Model, rest: memoryview, max_images: int) -> Images:
@@ -109,26 +99,24 @@ def _outputs(content: dict[str, Any], model: Model) -> tuple[Wanted, ...]:
     names = [output.name for output in model.outputs]
     if not isinstance(asked, list) or len(asked) > len(names) or not all(isinstance(each, dict) for each in asked):
         refuse(f"`outputs` must be a list of objects, each one of {', '.join(names)}, once.")
-    wanted = tuple(_wanted(each, model, binary) for each in asked)
+    wanted = []
+    for each in asked:
+        output = next((output for output in model.outputs if output.name == each.get("name")), None)
+        if output is None:
+            has = ", ".join(f"`{name}`" for name in names)
+            refuse(f"{model.name} has no output {_shown(each.get('name'))}; it has {has}.")
+        parameters = _parameters(each)
+        if "shared_memory_region" in parameters:
+            refuse("There is no shared memory between this service and its clients; ask for the data.")
+        classes = parameters.get("classification", 0)
+        if type(classes) is not int or classes < 0:
+            refuse(f"classification: {_shown(classes)}: how many classes, a whole number.")
+        if classes and len(output.shape) != 2:
+            refuse(f"`{output.name}` has no classes to rank; ask for the classification of `probabilities`.")
+        wanted.append(Wanted(output.name, _flag(parameters, "binary_data", binary), min(classes, len(model.labels))))
     if len({each.name for each in wanted}) < len(wanted):
         refuse("`outputs` has the same output twice.")
-    return wanted
-
-
-def _wanted(given: dict[str, Any], model: Model, binary: bool) -> Wanted:
-    output = next((each for each in model.outputs if each.name == given.get("name")), None)
-    if output is None:
-        has = ", ".join(f"`{each.name}`" for each in model.outputs)
-        refuse(f"{model.name} has no output {_shown(given.get('name'))}; it has {has}.")
-    parameters = _parameters(given)
-    if "shared_memory_region" in parameters:
-        refuse("There is no shared memory between this service and its clients; ask for the data.")
-    classes = parameters.get("classification", 0)
-    if type(classes) is not int or classes < 0:
-        refuse(f"classification: {_shown(classes)}: how many classes, a whole number.")
-    if classes and len(output.shape) != 2:
-        refuse(f"`{output.name}` has no classes to rank; ask for the classification of `probabilities`.")
-    return Wanted(output.name, _flag(parameters, "binary_data", binary), min(classes, len(model.labels)))
+    return tuple(wanted)
 
 
 def _parameters(given: dict[str, Any]) -> dict[str, Any]:

@@ -47,12 +47,24 @@ def of_json(tensor: Tensor, data: Any, images: int) -> list[bytes] | NDArray[np.
 
 def of_binary(tensor: Tensor, data: memoryview, images: int) -> list[bytes] | NDArray[np.uint8]:
     """From the bytes after the JSON; the pixels are not copied. Raises Problem."""
-    if tensor.name == ENCODED:
-        return _elements(data, images)
-    shape = (images, *tensor.shape[1:])
-    if len(data) != math.prod(shape):
-        refuse(f"`{tensor.name}` of that shape has {math.prod(shape)} bytes, not {len(data)}.")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    if tensor.name != ENCODED:
+        shape = (images, *tensor.shape[1:])
+        if len(data) != math.prod(shape):
+            refuse(f"`{tensor.name}` of that shape has {math.prod(shape)} bytes, not {len(data)}.")
+        return np.frombuffer(data, np.uint8).reshape(shape)
+    elements, place = [], 0
+    for number in range(images):
+        if len(data) - place < _LENGTH_BYTES:
+            refuse(f"`{ENCODED}` announces {images} elements, but its bytes end after {number}.")
+        (length,) = struct.unpack_from("<I", data, place)
+        place += _LENGTH_BYTES
+        if length > len(data) - place:
+            refuse(f"Element {number} of `{ENCODED}` announces {length} bytes; {len(data) - place} are left.")
+        elements.append(bytes(data[place : place + length]))
+        place += length
+    if place < len(data):
+        refuse(f"`{ENCODED}` has {len(data) - place} bytes after its {images} elements.")
+    return elements
 
 
 def raw(tensor: Tensor, body: bytes, max_images: int) -> list[bytes] | NDArray[np.uint8]:
@@ -72,22 +84,6 @@ def _check_count(images: int, max_images: int) -> None:
     if images > max_images:
         limit = f"at most {max_images} a request (half of each worker's share of SIGHTGLASS_MAX_QUEUE)"
         refuse(f"{images} images; this service takes {limit}.")
-
-
-def _elements(data: memoryview, images: int) -> list[bytes]:
-    elements, place = [], 0
-    for number in range(images):
-        if len(data) - place < _LENGTH_BYTES:
-            refuse(f"`{ENCODED}` announces {images} elements, but its bytes end after {number}.")
-        (length,) = struct.unpack_from("<I", data, place)
-        place += _LENGTH_BYTES
-        if length > len(data) - place:
-            refuse(f"Element {number} of `{ENCODED}` announces {length} bytes; {len(data) - place} are left.")
-        elements.append(bytes(data[place : place + length]))
-        place += length
-    if place < len(data):
-        refuse(f"`{ENCODED}` has {len(data) - place} bytes after its {images} elements.")
-    return elements
 
 
 def _of_base64(text: str) -> bytes:

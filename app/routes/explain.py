@@ -6,27 +6,20 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import Query
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Query, Request, Response
 
 from app.artifact.decoder.geometry import Box, margins
 from app.artifact.manifest import Manifest
 from app.errors import Problem
 from app.http import negotiation, schemas
-from app.http.answered import record, whole
-from app.http.asgi_route import PlainRoute
-from app.http.exchange import Counted
-from app.http.middleware import trace_of
+from app.http.exchange import Exchange, Terms
 from app.http.openapi import BINARY, EXPLANATION, example, problems
-from app.http.parameters import IMAGE, Timeout, query_of
+from app.http.parameters import IMAGE, Timeout
 from app.http.schemas import ExplanationResponse
-from app.http.upload import read_image
 from app.inference import heatmap
 from app.inference.classifier import Classifier, Prediction
 from app.inference.heatmap import LONGEST_SIDE, Explanation, Method
 from app.inference.occlusion import Occlusion
-from app.limits.deadline import Patience
-from app.telemetry.metrics import Metrics
 
 _JSON, _PNG = "application/json", "image/png"
 _OVERLAY: dict[int | str, dict[str, Any]] = {
@@ -41,46 +34,33 @@ _COMPARED_LABELS = 200  # in the event loop, for a request that has no place yet
 Label = Annotated[str | None, Query(alias="class", description="One of the labels; default: the predicted one.")]
 
 
-def route(
-    classifier: Classifier, occlusion: Occlusion, metrics: Metrics, max_upload_bytes: int, deadline_ms: int
-) -> PlainRoute:
+def router(classifier: Classifier, occlusion: Occlusion, terms: Terms) -> APIRouter:
     """The route, around what it explains."""
-    manifest = classifier.served.manifest
+    routes = APIRouter()
+    served = classifier.served
+    errors = problems(400, 406, 413, 415, 422, 429, 500, 503, 504)
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        trace = trace_of(scope)
-        label = _known(query_of(scope).get("class"), manifest.labels)
-        form = negotiation.choose(scope["headers"], (_JSON, _PNG))
-        headers = dict(scope["headers"])
-        patience = Patience.of(headers, deadline_ms)
-        admission, counted = classifier.admission, Counted(metrics, answered="explained", arriving=True)
-        with counted, admission.upload(patience.end_for_others, long=True) as upload, patience:
-            with trace.stage("receive"):
-                image = await read_image(headers, receive, max_upload_bytes, upload.hold)
-            upload.complete()
-            counted.arrived()
-            patience.watch(scope["state"].get("closed"))
+    @routes.post("/explain", response_model=ExplanationResponse, responses=_OVERLAY | errors, openapi_extra=IMAGE)
+    async def explain(request: Request, label: Label = None, timeout_ms: Timeout = None) -> Response:
+        """Say where in the image the evidence for a class lies."""
+        label = _known(label, served.manifest.labels)
+        form = negotiation.choose(request.scope["headers"], (_JSON, _PNG))
+        with Exchange(terms, request, timeout_ms, answered="explained", long=True) as exchange:
+            image = await exchange.image()
             prediction = await classifier.predict(image, top_k=1)
             started = time.perf_counter()
-            explained = await _explain(prediction, label or prediction.top_k[0][0], manifest, occlusion)
+            explained = await _explain(prediction, label or prediction.top_k[0][0], served.manifest, occlusion)
             if form == _PNG:
                 draw = functools.partial(heatmap.overlay, explained)
                 body = await classifier.display(image, LONGEST_SIDE, draw)
             else:
-                body = schemas.explanation_json(explained, prediction, classifier.served)
-            seconds = time.perf_counter() - started
-        record(prediction, len(image), trace)
-        trace.stages["explain"] = seconds
-        trace.facts.update(explained=explained.label, explanation=explained.method)
-        for message in whole(body, form.encode(), (b"vary", b"accept")):
-            await send(message)
+                body = schemas.explanation_json(explained, prediction, served)
+            exchange.record(prediction)
+            exchange.trace.stages["explain"] = time.perf_counter() - started
+            exchange.trace.facts.update(explained=explained.label, explanation=explained.method)
+        return Response(body, media_type=form, headers={"Vary": "accept"})
 
-    def explain(label: Label = None, x_request_timeout_ms: Timeout = None) -> ExplanationResponse:
-        """Say where in the image the evidence for a class lies."""
-        raise NotImplementedError
-
-    errors = problems(400, 406, 413, 415, 422, 429, 500, 503, 504)
-    return PlainRoute("/explain", answer, explain, methods=["POST"], responses=_OVERLAY | errors, openapi_extra=IMAGE)
+    return routes
 
 
 async def _explain(prediction: Prediction, label: str, manifest: Manifest, occlusion: Occlusion) -> Explanation:

@@ -17,7 +17,6 @@ from app.errors import Problem
 from app.http.schemas import SampleDocument
 from app.inference.loading import Served
 from app.model_card import samples
-from app.model_card.samples import Sample
 
 _FILES = Path(__file__).resolve().parents[1] / "page"
 _LABELS_SHOWN = 20
@@ -52,16 +51,12 @@ class _File:
         """The file, or 304 where the client has it."""
         etag = f'"{self.mark}"'
         headers = _HEADERS | {"Cache-Control": caching, "ETag": etag, "Vary": "Accept, Accept-Encoding"}
-        if _names(request.headers.get("if-none-match", ""), etag):
+        known = {mark.strip().removeprefix("W/") for mark in request.headers.get("if-none-match", "").split(",")}
+        if known & {etag, "*"}:  # RFC 9110, section 13.1.2
             return Response(status_code=304, headers=headers)
         if _unpacks(request.headers.get("accept-encoding", "")):
             return Response(self.packed, headers=headers | {"Content-Encoding": "gzip"}, media_type=self.media_type)
         return Response(self.content, headers=headers, media_type=self.media_type)
-
-
-def _names(if_none_match: str, etag: str) -> bool:
-    """Whether the list has the mark, weak or strong, or is `*` (RFC 9110, section 13.1.2)."""
-    return not {etag, "*"}.isdisjoint(mark.strip().removeprefix("W/") for mark in if_none_match.split(","))
 
 
 def _unpacks(accept_encoding: str) -> bool:
@@ -87,11 +82,26 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
     async def root(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             return page.answer(request, "no-cache")
-        return PlainTextResponse(_hint(served, str(request.base_url)), headers={"Vary": "Accept"})
+        base = request.base_url
+        hint = (
+            f"Sightglass serves {served.manifest.name} {served.manifest.version}.\n"
+            f"POST an image ({', '.join(ACCEPTED)}) to {base}predict:\n\n"
+            f"  curl -F file=@cat.jpg {base}predict\n\n"
+            f"The API: {base}docs   the model: {base}model   health: {base}health\n"
+        )
+        return PlainTextResponse(hint, headers={"Vary": "Accept"})
 
     @routes.get("/page/samples")
     async def listed() -> list[SampleDocument]:
-        return [_described(number, image) for number, image in enumerate(images)]
+        return [
+            SampleDocument(
+                path=f"page/samples/{number}",
+                media_type=image.media_type,
+                prediction=image.label,
+                probability=image.probability,
+            )
+            for number, image in enumerate(images)
+        ]
 
     @routes.get("/page/samples/{number}")
     async def sample(number: int) -> Response:
@@ -108,15 +118,6 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
         return files[name].answer(request, _FOR_EVER if asked_for else "no-cache")
 
     return routes
-
-
-def _described(number: int, image: Sample) -> SampleDocument:
-    return SampleDocument(
-        path=f"page/samples/{number}",
-        media_type=image.media_type,
-        prediction=image.label,
-        probability=image.probability,
-    )
 
 
 def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[str, _File]) -> str:
@@ -144,12 +145,3 @@ def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[s
     }
     template = Template((_FILES / "page.html").read_text(encoding="utf-8"))
     return template.substitute({key: html.escape(str(value)) for key, value in said.items()})
-
-
-def _hint(served: Served, base: str) -> str:
-    return (
-        f"Sightglass serves {served.manifest.name} {served.manifest.version}.\n"
-        f"POST an image ({', '.join(ACCEPTED)}) to {base}predict:\n\n"
-        f"  curl -F file=@cat.jpg {base}predict\n\n"
-        f"The API: {base}docs   the model: {base}model   health: {base}health\n"
-    )

@@ -24,8 +24,8 @@ from app.settings import PREFIX, Settings, SettingsError
 if TYPE_CHECKING:
     import uvicorn
 
-    from app.http.middleware import Observability
-    from app.http.security import Exposure
+    from app.http.middleware.cors import Pages
+    from app.http.middleware.request_log import RequestLog
 
 _DESCRIPTORS = 65_536
 
@@ -45,9 +45,11 @@ def serve(overrides: dict[str, Any]) -> int:
 
 def _serve(chosen: Settings, bound: Endpoint) -> int:
     """Prove the artifact; one worker then serves what was proven, several load and prove their own."""
-    from app.http.security import Exposure  # half of FastAPI
+    from app.http.middleware.api_keys import hand_down, keys_of  # half of FastAPI
+    from app.http.middleware.cors import Pages
 
-    exposure = Exposure.of(chosen)
+    keys = keys_of(chosen)
+    pages = Pages.of(chosen, bool(keys))
     served = loading.start(chosen.model, chosen.variant, chosen.device, chosen.threads_per_worker)
 
     import uvicorn  # here, because it and the application come after PROMETHEUS_MULTIPROC_DIR is set
@@ -63,7 +65,7 @@ def _serve(chosen: Settings, bound: Endpoint) -> int:
     if alone:
         for each in bound.sockets:  # who comes while the rest is made waits for it
             each.listen(sockets.BACKLOG)
-    _introduce(chosen, served, exposure, bound)
+    _introduce(chosen, served, list(keys), pages, bound)
     config = _config(chosen, create_app(chosen, served) if alone else workers.FACTORY)
     can_fork = VARIANTS[served.variant].fork_safe and served.engine.device == "cpu"
     del served  # several workers have engines of their own
@@ -71,8 +73,8 @@ def _serve(chosen: Settings, bound: Endpoint) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         if not alone:
-            if exposure:
-                exposure.hand_down()
+            if keys:
+                hand_down(keys)
             return workers.run(config, bound.sockets, can_fork)
         server = uvicorn.Server(config)
         server.run(bound.sockets)
@@ -83,7 +85,7 @@ def _serve(chosen: Settings, bound: Endpoint) -> int:
         return 0
 
 
-def _config(chosen: Settings, application: "Observability | str") -> "uvicorn.Config":
+def _config(chosen: Settings, application: "RequestLog | str") -> "uvicorn.Config":
     """uvicorn's: of an application, or of the name of what makes one in each worker."""
     import uvicorn
 
@@ -138,18 +140,19 @@ def _metrics_folder(workers: int) -> Iterator[None]:
         yield
 
 
-def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None", bound: Endpoint) -> None:
+def _introduce(chosen: Settings, served: Served, keys: list[str], pages: "Pages", bound: Endpoint) -> None:
     """What is served, on what, within which limits, to whom, and how to try it."""
-    from app.http.security import described
     from app.telemetry.logs import event
 
+    who = f"with the key of {', '.join(keys)}" if keys else "without a key"
+    who += f"; pages of {', '.join(pages.origins)}" if pages.origins else ""
     manifest, threads = served.manifest, chosen.threads_per_worker
     event(
         "start",
         f"{manifest.name} {manifest.version}, {served.variant} on {served.engine.device}; "
         f"{threads} thread{'s' if threads > 1 else ''} a worker ({chosen.threads_reason}); "
         f"at most {chosen.max_upload_bytes / 1e6:g} MB and {chosen.max_pixels / 1e6:g} MP an image, "
-        f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; {described(exposure, bound.where)}",
+        f"{chosen.max_queue} waiting, {chosen.deadline_ms} ms; open to: {bound.where} {who}",
         model=manifest.name,
         version=manifest.version,
         variant=served.variant,
@@ -158,7 +161,7 @@ def _introduce(chosen: Settings, served: Served, exposure: "Exposure | None", bo
     )
     if served.warning:
         event("warn", served.warning, logging.WARNING)
-    if os.environ.get(f"{PREFIX}API_KEY") and not (exposure and exposure.keys):
+    if os.environ.get(f"{PREFIX}API_KEY") and not keys:
         text = f"{PREFIX}API_KEY is what a client shows and guards nothing; a service's keys are {PREFIX}API_KEYS"
         event("warn", text, logging.WARNING)
     event(

@@ -19,7 +19,7 @@ from app.server.sockets import BACKLOG, another_queue
 from app.telemetry import signals
 
 if TYPE_CHECKING:
-    from app.http.middleware import Observability
+    from app.http.middleware.request_log import RequestLog
 
 FACTORY = "app.server.workers:begin"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -59,7 +59,7 @@ def run(config: uvicorn.Config, sockets: list[socket.socket], fork: bool) -> int
     return 1 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
 
 
-def begin(listening: Sequence[socket.socket] = ()) -> "Observability":
+def begin(listening: Sequence[socket.socket] = ()) -> "RequestLog":
     """The application, in a worker; a forked one gets a queue of its own in place of each of `listening`.
 
     uvicorn has put in place what SIGTERM and SIGINT do here.

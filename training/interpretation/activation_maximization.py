@@ -27,7 +27,7 @@ class Maximised:
 
 
 def maximise(
-    eager: TrainedModel,
+    model: TrainedModel,
     labels: Sequence[int],
     steps: int = 200,
     seed: int = 0,
@@ -40,15 +40,15 @@ def maximise(
     "Inceptionism"; Olah et al. 2017, doi:10.23915/distill.00007).
     """
     generator = torch.Generator().manual_seed(seed)
-    spec, normalise, target = eager.input, eager.normalise, torch.tensor(labels)
+    spec, normalise, target = model.input, model.normalise, torch.tensor(labels)
     hidden = 0.1 * torch.randn((len(labels), spec.height, spec.width, spec.channels), generator=generator)
-    before = _chosen(eager, _rounded(hidden), target)[0]
+    before = _chosen(model, _rounded(hidden), target)[0]
     hidden.requires_grad_()
     optimizer = torch.optim.Adam([hidden], lr=0.1)
     for step in range(steps):
         image = _image(hidden)
         shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
-        logits = eager.network(normalise(255 * image.roll(shift, dims=(1, 2))))
+        logits = model.network(normalise(255 * image.roll(shift, dims=(1, 2))))
         (ascent,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), hidden, retain_graph=True)
         variation = image.diff(dim=1).abs().sum() + image.diff(dim=2).abs().sum()  # Rudin, Osher and Fatemi 1992
         (rougher,) = torch.autograd.grad(variation, hidden)
@@ -56,7 +56,7 @@ def maximise(
         optimizer.step()
         progress(step + 1)
     pixels = _rounded(hidden.detach())
-    after, probability = _chosen(eager, pixels, target)
+    after, probability = _chosen(model, pixels, target)
     return Maximised(pixels.numpy(), before, after, probability)
 
 
@@ -74,9 +74,9 @@ def _unit(gradient: Tensor) -> Tensor:
     return torch.nn.functional.normalize(gradient.flatten(1)).view_as(gradient)
 
 
-def _chosen(eager: TrainedModel, pixels: Tensor, target: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _chosen(model: TrainedModel, pixels: Tensor, target: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Logit and probability of each image's own class."""
-    x, rows = eager.normalise(pixels), torch.arange(len(target))
+    x, rows = model.normalise(pixels), torch.arange(len(target))
     with torch.no_grad():
-        logits = eager.network(x)[rows, target]
-    return tuple(logits.tolist()), tuple(eager.probabilities(x)[rows, target].tolist())
+        logits = model.network(x)[rows, target]
+    return tuple(logits.tolist()), tuple(model.probabilities(x)[rows, target].tolist())

@@ -12,7 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from app.errors import Problem
-from app.http.security import HANDED_DOWN, Exposure, described
+from app.http.middleware.api_keys import HANDED_DOWN, ApiKeys, hand_down, keys_of
+from app.http.middleware.cors import Pages
+from app.http.middleware.request_log import Trace
 from app.settings import Settings, SettingsError
 from tests.images import drawing, encode
 from tests.serving import environment
@@ -22,12 +24,16 @@ PAGE = "https://page.example"
 IMAGE = encode(drawing(32, 32), "JPEG")
 
 
-def of(**chosen: Any) -> "Exposure | None":
-    return Exposure.of(Settings(**chosen))
+def keys(**chosen: Any) -> dict[str, bytes]:
+    return keys_of(Settings(**chosen))
+
+
+def pages(**chosen: Any) -> Pages:
+    return Pages.of(Settings(**chosen), "api_keys" in chosen)
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"),
+    ("text", "words"),
     [
         ("", "API_KEYS: entry 1 is not NAME:KEY"),
         (" ", "entry 1 is not NAME:KEY"),
@@ -42,13 +48,13 @@ def of(**chosen: Any) -> "Exposure | None":
         (f"a:{ALICE},b:{ALICE}", "entry 2: the key of b is also another's"),
     ],
 )
-def test_keys_that_are_none_are_one_sentence_that_does_not_show_them(tmp_path: Path, keys: str, words: str) -> None:
-    (tmp_path / "keys").write_text(keys.replace(",", "\n") + "\n")
-    for chosen in ({"api_keys": SecretStr(keys)}, {"api_keys_file": tmp_path / "keys"}):
-        if "api_keys_file" in chosen and (not keys.strip() or keys.endswith(",")):
+def test_keys_that_are_none_are_one_sentence_that_does_not_show_them(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "keys").write_text(text.replace(",", "\n") + "\n")
+    for chosen in ({"api_keys": SecretStr(text)}, {"api_keys_file": tmp_path / "keys"}):
+        if "api_keys_file" in chosen and (not text.strip() or text.endswith(",")):
             continue  # blank lines are none
         with pytest.raises(SettingsError) as refused:
-            of(**chosen)
+            keys(**chosen)
         assert words in f"{refused.value}".replace(f"_FILE={tmp_path / 'keys'}", "")
         assert "\n" not in str(refused.value)
         assert "0123456789" not in str(refused.value)
@@ -60,32 +66,30 @@ def test_a_file_without_keys_or_that_cannot_be_read_is_one_sentence(tmp_path: Pa
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     for name, words in cases.items():
         with pytest.raises(SettingsError, match=words) as refused:
-            of(api_keys_file=tmp_path / name)
+            keys(api_keys_file=tmp_path / name)
         assert str(refused.value).startswith(f"SIGHTGLASS_API_KEYS_FILE={tmp_path / name}")
 
 
 def test_a_worker_that_replaces_another_has_the_keys_of_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text(f"alice:{ALICE}\n")
-    started = of(api_keys_file=keys)
-    assert started
+    file = tmp_path / "keys"
+    file.write_text(f"alice:{ALICE}\n")
+    started = keys(api_keys_file=file)
+    assert set(started) == {"alice"}
     monkeypatch.setenv(HANDED_DOWN, "")
-    started.hand_down()
-    keys.write_text(f"bob:{BOB}\n")
-    other = of(api_keys_file=keys)
-    assert other
-    assert set(other.keys) == {"bob"}  # a start of its own
+    hand_down(started)
+    file.write_text(f"bob:{BOB}\n")
+    assert set(keys(api_keys_file=file)) == {"bob"}  # a start of its own
     monkeypatch.setattr(multiprocessing, "parent_process", object)
-    assert of(api_keys_file=keys) == started
+    assert keys(api_keys_file=file) == started
     assert ALICE not in os.environ[HANDED_DOWN]
 
 
 def test_a_key_in_the_environment_and_in_the_file_is_no_second_one(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"bob:{ALICE}")
     with pytest.raises(SettingsError, match="also another's"):
-        of(api_keys=f"alice:{ALICE}", api_keys_file=tmp_path / "keys")
+        keys(api_keys=f"alice:{ALICE}", api_keys_file=tmp_path / "keys")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_a_key_in_the_environment_and_in_the_file_is_no_second_one(tmp_path: Pat
 )
 def test_what_is_no_origin_is_one_sentence(origin: str) -> None:
     with pytest.raises(SettingsError, match="is no origin: https://example"):
-        of(cors_origins=origin)
+        pages(cors_origins=origin)
 
 
 @pytest.mark.parametrize(
@@ -123,21 +127,19 @@ def test_what_is_no_origin_is_one_sentence(origin: str) -> None:
     ],
 )
 def test_apps_and_extensions_have_origins(origin: str, sent: str) -> None:
-    exposure = of(cors_origins=f"{PAGE}, {origin}")
-    assert exposure
-    assert exposure.origins == (PAGE, sent)
+    assert pages(cors_origins=f"{PAGE}, {origin}").origins == (PAGE, sent)
 
 
 @pytest.mark.parametrize("names", ["X One", "X-One,", "X-One: 1", "X-Ü", "*,,"])
 def test_what_is_no_name_of_a_header_is_one_sentence(names: str) -> None:
     with pytest.raises(SettingsError, match=r"CORS_HEADERS: '[^']*' is no name of a header"):
-        of(cors_headers=names, cors_origins=PAGE)
+        pages(cors_headers=names, cors_origins=PAGE)
 
 
 def test_every_page_may_not_use_keys() -> None:
     with pytest.raises(SettingsError, match=r"CORS_ORIGINS=\*: with keys, name the origins"):
-        of(cors_origins="*", api_keys=f"alice:{ALICE}")
-    assert of(cors_origins="*") is not None
+        pages(cors_origins="*", api_keys=f"alice:{ALICE}")
+    assert pages(cors_origins="*").origins == ("*",)
 
 
 @pytest.mark.parametrize(
@@ -145,22 +147,18 @@ def test_every_page_may_not_use_keys() -> None:
     [((b"content-length", b"5"), True), ((b"transfer-encoding", b"chunked"), True), ((b"content-length", b"0"), False)],
 )
 def test_who_has_no_key_is_told_not_to_send_the_body(header: tuple[bytes, bytes], closes: bool) -> None:
-    exposure = of(api_keys=SecretStr(f"alice:{ALICE}"))
-    assert exposure
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [header]}
-
     async def never(*_: Any) -> Any:
         raise AssertionError
 
-    app, send = exposure.around(never, scope, never)
+    guarded = ApiKeys(never, keys(api_keys=SecretStr(f"alice:{ALICE}")), root_path="")
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [header], "state": {"trace": Trace("1")}}
     with pytest.raises(Problem) as refused:
-        asyncio.run(app(scope, never, send))  # type: ignore[arg-type]
+        asyncio.run(guarded(scope, never, never))
     assert refused.value.headers.get("Connection") == ("close" if closes else None)
 
 
 def test_there_is_nothing_around_the_service_where_nothing_is_set() -> None:
-    assert of() is None
-    assert described(None, "0.0.0.0:8000") == "open to: 0.0.0.0:8000 without a key"
+    assert (keys(), pages().origins) == ({}, ())
 
 
 def test_a_service_with_a_bad_key_does_not_start(digits_artifact: Path) -> None:

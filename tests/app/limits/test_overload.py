@@ -227,7 +227,7 @@ def test_retry_after_is_the_queue_over_the_measured_rate(
 def test_refusals_are_one_line_of_the_log_and_not_one_each(
     digits_artifact: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.http.middleware._OVERLOAD_SECONDS", 3)
+    monkeypatch.setattr("app.http.middleware.request_log._OVERLOAD_SECONDS", 3)
     caplog.set_level("INFO", logger="sightglass")
 
     async def scene() -> None:

@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from pydantic import TypeAdapter
 
 from app.http import schemas
 from app.settings import DEFAULT_MODEL
@@ -239,7 +241,7 @@ def test_an_ipv6_address_is_an_address(tmp_path: Path, ask: Ask) -> None:
 
 
 def test_the_values_have_what_the_schemas_have() -> None:
-    pairs = {
+    pairs: dict[Any, Any] = {
         client_answers.Prediction: schemas.PredictionResponse,
         client_answers.ClassProbability: schemas.ClassProbability,
         client_answers.ModelName: schemas.ModelName,
@@ -247,7 +249,8 @@ def test_the_values_have_what_the_schemas_have() -> None:
     }
     for value, schema in pairs.items():
         fields = {field.name for field in dataclasses.fields(value)} - {"request_id"}
-        assert fields == {{"class_": "label"}.get(name, name) for name in schema.model_fields}
+        properties = TypeAdapter(schema).json_schema()["properties"]
+        assert fields == {{"class": "label"}.get(name, name) for name in properties}
 
 
 def test_the_client_imports_neither_the_engine_nor_the_framework() -> None:

@@ -1,5 +1,6 @@
 """What every path takes beside its own methods: HEAD where there is GET, and OPTIONS (RFC 9110, 9.3.2 and 9.3.7)."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,12 @@ class AnyMethod:
         """Answer OPTIONS, unless there is nothing at the path; make a GET of HEAD, and pass on everything else."""
         if scope["method"] == "HEAD":
             as_get = {**scope, "method": "GET"}
+
+            async def send_head(message: Message) -> None:
+                await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
             try:
-                await self._api(as_get, receive, _without_body(send))
+                await self._api(as_get, receive, send_head)
             finally:
                 scope["route"] = as_get.get("route")
         elif scope["method"] == "OPTIONS" and (methods := allowed(self._api, scope)):
@@ -39,22 +44,11 @@ def allowed(api: FastAPI, scope: Mapping[str, Any]) -> list[str]:
     if scope["path"].removeprefix(prefix) == _SERVER:
         own = {"GET", "POST"}
     else:
-        own = {method for method in _OWN if _takes(api, {**asked, "method": method})}
+        own = set()
+        for method, route in itertools.product(_OWN, api.routes):
+            if isinstance(route, Mount) and method != "GET":  # files, which match whatever the method
+                continue
+            if route.matches({**asked, "method": method})[0] is Match.FULL:
+                own.add(method)
     more = {"OPTIONS"} | ({"HEAD"} if "GET" in own else set())
     return sorted(own | more) if own else []
-
-
-def _takes(api: FastAPI, asked: Scope) -> bool:
-    for route in api.routes:
-        if isinstance(route, Mount) and asked["method"] != "GET":  # files, which match whatever the method
-            continue
-        if route.matches(dict(asked))[0] is Match.FULL:
-            return True
-    return False
-
-
-def _without_body(send: Send) -> Send:
-    async def send_head(message: Message) -> None:
-        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-    return send_head
