@@ -1,7 +1,6 @@
 """What is made once: folders for the whole run, which all workers of pytest-xdist read, and servers for a worker's."""
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -30,25 +29,31 @@ def unmeasured() -> Iterator[None]:
         measuring.start()
 
 
+def made_once(folder: Path, write: Callable[[Path], object]) -> None:
+    """`folder` is written by `write`, unless another process has or does; a `write` that fails or is killed is none."""
+    made = folder.with_name(f"{folder.name}.made")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, or this process has died
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            write(folder)
+            made.touch()
+
+
 class SharedFolders:
     """Folders in `root`, each made by the worker that needs it first, and as they were made ever after."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._files: dict[Path, dict[str, list[int]]] = {}
+        self._files: dict[Path, dict[Path, tuple[int, int]]] = {}
 
     def make(self, name: str, write: Callable[[Path], object]) -> Path:
         """The folder `name`, written by `write`, which gets the path of a folder that does not exist."""
-        folder, made = self._root / name, self._root / f"{name}.json"
-        self._root.mkdir(exist_ok=True)
-        with (self._root / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, or this process has died
-            if not made.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                with unmeasured():
-                    write(folder)
-                made.write_text(json.dumps(_files(folder)))
-            self._files[folder] = json.loads(made.read_text())
+        folder = self._root / name
+        with unmeasured():
+            made_once(folder, write)
+        self._files[folder] = _files(folder)
         return folder
 
     def require_untouched(self) -> None:
@@ -57,10 +62,10 @@ class SharedFolders:
             assert _files(folder) == files, f"a test has written into {folder}, which all tests read; it must copy it"
 
 
-def _files(folder: Path) -> dict[str, list[int]]:
+def _files(folder: Path) -> dict[Path, tuple[int, int]]:
     """Size and time of every file in it, but for the lock of a run that is being read."""
-    states = {str(path): path.stat() for path in folder.rglob("*") if path.name != ".lock" and path.is_file()}
-    return {path: [state.st_size, state.st_mtime_ns] for path, state in states.items()}
+    states = {path: path.stat() for path in folder.rglob("*") if path.name != ".lock" and path.is_file()}
+    return {path: (state.st_size, state.st_mtime_ns) for path, state in states.items()}
 
 
 class SharedServers:
