@@ -76,7 +76,7 @@ def test_one_allowed_cpu_is_one_core_whatever_the_host_has() -> None:
     program = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from app.engines import machine
+from app import machine
 print(*machine.cores(), sep="; ")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

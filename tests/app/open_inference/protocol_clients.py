@@ -32,7 +32,7 @@ def calls(client: str, python: Path, url: str, folder: Path) -> dict[str, Any]:
 
 def documented(client: str) -> dict[str, str]:
     """docs/protocol.md's table of the client's calls: call -> what it says of the outcome."""
-    section = (_HERE.parents[1] / "docs/protocol.md").read_text().partition(f"### {PACKAGES[client]}")[2]
+    section = (_HERE.parents[2] / "docs/protocol.md").read_text().partition(f"### {PACKAGES[client]}")[2]
     lines = [line for line in section.partition("\n###")[0].splitlines() if line.startswith("| `")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {row[0].strip("`"): row[-1] for row in rows}
