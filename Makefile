@@ -6,6 +6,12 @@ BIN := $(VENV)/bin
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	--custom-compile-command "make lock"
 
+# $(call timed,COMMAND): it, and how long it took.
+define timed
+	@echo "$(1)"; start=$$(date +%s); $(1) && echo "make: $$(($$(date +%s) - start)) s  $(1)"
+
+endef
+
 .PHONY: serve test test-slow smoke bench check lock openapi
 
 serve: $(VENV)/.serve
@@ -14,8 +20,8 @@ serve: $(VENV)/.serve
 test: check
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
 
-# Networks of more than 20 million parameters: trained a step, exported, served; takes minutes and 10 GB of memory. And the
-# attacks of tests/app/server/test_attacks.py at full size.
+# Every network of the registry trained a step, exported, served; every recipe; attacks at full size; dev.txt with the oldest
+# pip; what measures a GPU. Takes half an hour and 10 GB of memory.
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests
 
@@ -28,11 +34,11 @@ bench: $(VENV)/.dev
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m tests.locks
+	$(call timed,$(BIN)/ruff format --check .)
+	$(call timed,$(BIN)/ruff check .)
+	$(call timed,$(BIN)/mypy)
+	$(call timed,$(BIN)/lint-imports)
+	$(call timed,$(BIN)/python -m tests.locks)
 
 # After a change of what the service says: look at the diff, it is what generated clients will see.
 openapi: $(VENV)/.dev

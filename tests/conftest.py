@@ -1,8 +1,10 @@
-"""What tests share: small trained runs and their artifacts, the command, and where CIFAR-10 is."""
+"""What tests share: coverage where it counts, small runs and their artifacts, the command, and where CIFAR-10 is."""
 
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 # One test process per core, each with one thread; torch reads this when it is first imported. Several multithreaded
@@ -14,6 +16,7 @@ import pytest
 
 from sightglass.cli import main
 from tests.commands import QUIET, Said, Sightglass, hurried
+from tests.sharing import SharedFolders, SharedServers, unmeasured
 from tests.training import colours
 from training.export import export
 from training.learning import plan
@@ -21,51 +24,87 @@ from training.runs.checkpoint import Run
 from training.train import train
 from training.variants.writers import WRITERS
 
+APP = Path(__file__).parent / "app"
+
 # What a shell starts in the background ignores these, and so would all that tests start and interrupt.
 for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _default)
 
 
-@pytest.fixture(scope="session")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the digits recipe, half as long as the recipe's own."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    train(plan.make("digits", out, "digits", ["epochs=6"], resume=False, force=False), QUIET)
-    return out
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Coverage is of `app`, by the tests of `app`; to measure the others costs time and says nothing."""
+    with nullcontext() if APP in item.path.parents else unmeasured():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
-def digits_artifact(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> SharedFolders:
+    mine = tmp_path_factory.getbasetemp()
+    return SharedFolders((mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / "shared")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_writes_into_what_all_read(shared: SharedFolders) -> Iterator[None]:
+    yield
+    shared.require_untouched()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
+    with ExitStack() as stack:
+        yield SharedServers(tmp_path_factory.mktemp("servers"), stack)
+
+
+@pytest.fixture(scope="session")
+def digits_run(shared: SharedFolders) -> Path:
+    """A run of the digits recipe, half as long as the recipe's own. Do not write into it; copy it."""
+    return shared.make(
+        "digits-run",
+        lambda out: train(plan.make("digits", out, "digits", ["epochs=6"], resume=False, force=False), QUIET),
+    )
+
+
+@pytest.fixture(scope="session")
+def digits_artifact(digits_run: Path, shared: SharedFolders) -> Path:
     """The artifact of `digits_run`. Do not write into it; copy it."""
-    out = tmp_path_factory.mktemp("exports") / "digits" / "1"
-    export(Run.open(digits_run), out, None, QUIET)
-    return out
+    exports = shared.make("exports", lambda out: export(Run.open(digits_run), out / "digits" / "1", None, QUIET))
+    return exports / "digits" / "1"
 
 
 @pytest.fixture(scope="session")
-def colours_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colours_data(shared: SharedFolders) -> Path:
     """A plain folder of 3 classes of 60 images. Do not write into it; copy it."""
-    return colours.write(tmp_path_factory.mktemp("data") / "colours", each=60)
+    return shared.make("colours", lambda folder: colours.write(folder, each=60))
 
 
 @pytest.fixture(scope="session")
-def colours_run(colours_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colours_run(colours_data: Path, shared: SharedFolders) -> Path:
     """A run on `colours_data`. Do not write into it; copy it."""
-    out = tmp_path_factory.mktemp("runs") / "colours"
-    train(plan.make(str(colours_data), out, "digits", colours.SETTINGS, resume=False, force=False), QUIET)
-    return out
+    return shared.make(
+        "colours-run",
+        lambda out: train(
+            plan.make(str(colours_data), out, "digits", colours.SETTINGS, resume=False, force=False), QUIET
+        ),
+    )
 
 
 @pytest.fixture(scope="session")
-def colours_artifact(colours_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colours_artifact(colours_run: Path, shared: SharedFolders) -> Path:
     """The artifact of `colours_run`, without TorchScript to save time. Do not write into it; copy it."""
-    out = tmp_path_factory.mktemp("exports") / "colours" / "1"
-    with hurried():
-        export(
-            Run.open(colours_run), out, None, QUIET, {file: WRITERS[file] for file in ("model.onnx", "model.int8.onnx")}
-        )
-    return out
+
+    def write(out: Path) -> None:
+        with hurried():
+            export(
+                Run.open(colours_run),
+                out / "colours" / "1",
+                None,
+                QUIET,
+                {file: WRITERS[file] for file in ("model.onnx", "model.int8.onnx")},
+            )
+
+    return shared.make("colours-exports", write) / "colours" / "1"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx2
@@ -20,14 +20,19 @@ _LISTENING = re.compile(r"Uvicorn running on (?:unix socket )?(\S+)")
 
 @dataclass
 class Server:
-    """`url` without a trailing slash; `log` is the file that stderr goes to."""
+    """`url` without a trailing slash; `log` is the file that stderr goes to, of which `skipped` lines are others'."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    skipped: int = 0
 
     def lines(self) -> list[str]:
-        return self.log.read_text().splitlines()
+        return self.log.read_text().splitlines()[self.skipped :]
+
+    def from_here(self) -> "Server":
+        """The same for somebody else, who sees what it logs from now on."""
+        return replace(self, skipped=len(self.log.read_text().splitlines()))
 
     def workers(self) -> list[int]:
         """Process ids; of a lone worker none."""

@@ -96,6 +96,7 @@ def test_the_loops_share_of_bare_steps_is_measured() -> None:
     assert all(0 < float(row[-4]) < 5 for row in rows)
 
 
+@pytest.mark.slow  # 19 servers under load and a training
 def test_what_measures_a_gpu_measures_a_cpu_as_well(tmp_path: Path) -> None:
     """`benchmarks/gpu.sh`, whose GPU is seldom at hand: the same parts on what is here."""
     out, keep = tmp_path / "gpu.json", tmp_path / "runs"

@@ -1,4 +1,7 @@
-"""Every network of the registry takes a training step, is exported and answers over HTTP as its checkpoint does."""
+"""Every network of the registry takes a training step, is exported and answers over HTTP as its checkpoint does.
+
+`make test` does this with those that differ in what happens to them, `make test-slow` with the others.
+"""
 
 from pathlib import Path
 
@@ -17,15 +20,15 @@ from training.models import registry
 from training.runs.checkpoint import Run
 from training.train import train
 
-_LARGE = 20_000_000  # parameters: a minute and more each
+# Nothing to convolve; one channel; grouped convolutions and a heat map; torchvision's, its head replaced. The residual
+# networks are what all other tests train, export and serve.
+ON_EVERY_PUSH = {"mlp", "lenet-5", "depthwise-cnn", "torchvision/mobilenet_v3_small"}
 SIZES = {"torchvision/alexnet": 64, "torchvision/convnext_tiny": 32, "torchvision/vit_b_16": 32}
 
 
-def marked(name: str) -> object:
-    return pytest.param(name, marks=pytest.mark.slow if registry.MODELS[name].parameters > _LARGE else ())
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in registry.MODELS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ON_EVERY_PUSH else pytest.mark.slow) for name in registry.MODELS]
+)
 def test_every_model_trains_a_step_exports_and_serves(name: str, tmp_path: Path) -> None:
     data = colours.write(tmp_path / "data", each=8)
     own = registry.MODELS[name].at

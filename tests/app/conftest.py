@@ -8,16 +8,16 @@ import httpx2
 import pytest
 
 from tests.app.inference import squares
-from tests.serving import Server, serving
+from tests.serving import Server
+from tests.sharing import SharedFolders, SharedServers
 
 MAX_UPLOAD_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def server(digits_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with serving(digits_artifact, folder, MAX_UPLOAD_BYTES=MAX_UPLOAD_BYTES, MAX_PIXELS=20_000_000) as running:
-        yield running
+def server(digits_artifact: Path, servers: SharedServers) -> Server:
+    """The same process for all files; leave it alive and idle."""
+    return servers.serve(digits_artifact, MAX_UPLOAD_BYTES=MAX_UPLOAD_BYTES, MAX_PIXELS=20_000_000)
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def copy(digits_artifact: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def squares_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def squares_artifact(shared: SharedFolders) -> Path:
     """Bright square or nothing, with 4 x 4 heat maps. The run is in `../../run`. Do not write into it."""
-    return squares.artifact(tmp_path_factory.mktemp("squares"), "residual-cnn")
+    return shared.make("squares", lambda folder: squares.write_all(folder, "residual-cnn")) / squares.ARTIFACT
 
 
 @pytest.fixture(scope="session")
-def squares_without_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def squares_without_maps(shared: SharedFolders) -> Path:
     """The same by a network that flattens its features, so that there are no maps. Do not write into it."""
-    return squares.artifact(tmp_path_factory.mktemp("squares"), "mnist-cnn")
+    return shared.make("flat-squares", lambda folder: squares.write_all(folder, "mnist-cnn")) / squares.ARTIFACT

@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, Page
 from app.settings import DEFAULT_MODEL
 from tests.page.browser import CHROMIUM, chromium, tab
 from tests.page.running import Running, running
-from tests.serving import Server, serving
+from tests.serving import Server
+from tests.sharing import SharedServers
 
 
 @pytest.fixture(scope="module")  # not longer: while Playwright is there, nobody else can run an event loop
@@ -20,11 +21,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(
-        DEFAULT_MODEL, tmp_path_factory.mktemp("page"), LOG_FORMAT="json", MAX_UPLOAD_BYTES=1_000_000
-    ) as server:
-        yield server
+def service(servers: SharedServers) -> Server:
+    return servers.serve(DEFAULT_MODEL, LOG_FORMAT="json", MAX_UPLOAD_BYTES=1_000_000)
 
 
 @pytest.fixture

@@ -218,15 +218,18 @@ def test_a_tampered_artifact_is_not_scored(digits_artifact: Path, tmp_path: Path
 
 
 def test_evaluating_changes_neither_run_nor_artifact(
-    colours_run: Path, colours_artifact: Path, colours_data: Path
+    colours_run: Path, colours_artifact: Path, colours_data: Path, tmp_path: Path
 ) -> None:
+    run, artifact = tmp_path / "run", tmp_path / "artifact"
+    shutil.copytree(colours_run, run)
+    shutil.copytree(colours_artifact, artifact)
+
     def state() -> dict[Path, int]:
-        folders = (colours_run, colours_artifact)
-        return {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
     before = state()
-    score(colours_run)
-    score(colours_artifact, colours_data, "test")
+    score(run)
+    score(artifact, colours_data, "test")
     assert state() == before
 
 

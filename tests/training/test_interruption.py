@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.training import colours
-from tests.training.test_resume import start
 from training import interruption
 from training.console.progress import Talk
 from training.errors import Stopped
@@ -22,6 +21,13 @@ from training.learning import plan
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.train import train
+
+
+def start(*words: object) -> "subprocess.Popen[str]":
+    """`sightglass` in its own process, with one thread."""
+    command = [sys.executable, "-m", "sightglass", *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def wait(process: "subprocess.Popen[str]", until: Callable[[], bool]) -> None:
@@ -106,31 +112,21 @@ def test_a_stop_that_comes_where_python_drops_it_comes_again() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_export_that_is_stopped_leaves_nothing(number: int, code: int, colours_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "exports" / "colours" / "1"
-    process = start("export", colours_run, "--out", out)
+    out, run = tmp_path / "exports" / "colours" / "1", shutil.copytree(colours_run, tmp_path / "run")
+    process = start("export", run, "--out", out)
     wait(process, lambda: any(out.parent.glob(".1-*/model.onnx")))
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert said.splitlines()[-1] == ("stopped by SIGTERM" if number == signal.SIGTERM else "stopped")
     assert "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
-    assert not (colours_run / ".lock").exists()
+    assert list(tmp_path.iterdir()) == [run]
+    assert not (run / ".lock").exists()
 
 
 def test_the_first_process_of_a_container_hears_sigterm(tmp_path: Path) -> None:
     """The kernel gives process 1 only those signals that it has a handler for."""
-    inside = [
-        sys.executable,
-        "-m",
-        "sightglass.cli.main",
-        "train",
-        "digits",
-        "--recipe",
-        "digits",
-        "--out",
-        tmp_path / "run",
-    ]
+    inside = [sys.executable, "-m", "sightglass", "train", "digits", "--recipe", "digits", "--out", tmp_path / "run"]
     unshare = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces here")

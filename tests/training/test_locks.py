@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,12 @@ def test_a_run_that_may_only_be_read_is_read(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with locks.reading(tmp_path) as locked:
         assert not locked
+
+
+@pytest.fixture
+def colours_run(colours_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of their own: locked, the one that all tests share would stop those of another worker."""
+    return shutil.copytree(colours_run, tmp_path_factory.mktemp("runs") / "colours")
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------

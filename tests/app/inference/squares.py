@@ -16,6 +16,7 @@ from training.variants.writers import WRITERS
 
 # The digits recipe is the smallest; these make it fit.
 _SETTINGS = ["channels=3", "input_size=32", "epochs=12", "batch_size=32", "val_fraction=0.25", "crop_padding=2"]
+ARTIFACT = Path("squares/1")
 
 
 def write(folder: Path, each: int = 80) -> Path:
@@ -33,14 +34,13 @@ def write(folder: Path, each: int = 80) -> Path:
     return folder
 
 
-def artifact(folder: Path, model: str) -> Path:
-    """Train `model` on them and export it; `folder` keeps the data and the run, too."""
+def write_all(folder: Path, model: str) -> None:
+    """The data, a `run` of `model` on them and its ARTIFACT."""
     data = write(folder / "data")
     made = plan.make(str(data), folder / "run", "digits", [*_SETTINGS, f"model={model}"], resume=False, force=False)
     train(made, QUIET)
     with hurried():
-        export(Run.open(folder / "run"), folder / "squares" / "1", None, QUIET, {"model.onnx": WRITERS["model.onnx"]})
-    return folder / "squares" / "1"
+        export(Run.open(folder / "run"), folder / ARTIFACT, None, QUIET, {"model.onnx": WRITERS["model.onnx"]})
 
 
 _BRIGHT = (250, 250, 250)

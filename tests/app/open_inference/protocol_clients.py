@@ -1,8 +1,7 @@
-"""Other people's clients, each in a virtual environment of its own, and the calls that a script makes with one."""
+"""Other people's clients, and the calls that a script makes with one."""
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,29 +10,16 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from app.artifact import manifest
 from app.artifact.decoder.decode import decode
+from tests.environments import python_with
 from tests.images import drawing, encode
 from tests.serving import serving
 
 _HERE = Path(__file__).parent
 PACKAGES = {"triton": "tritonclient[http]==2.73.0", "kserve": "kserve==0.21.0"}
-_INSTALL_SECONDS = 300
-
-
-def python_with(client: str, folder: Path) -> Path:
-    """A Python that has the client, made in `folder`; skips the test where no package index answers."""
-    python, package = folder / "bin/python", PACKAGES[client]
-    uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-    install = [*uv, "pip", "install", "--quiet", "--python", str(python), package]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
-    if done.returncode:
-        pytest.skip(f"{package} cannot be installed: {done.stderr.strip()[-300:]}")
-    return python
 
 
 def calls(client: str, python: Path, url: str, folder: Path) -> dict[str, Any]:
@@ -74,7 +60,7 @@ class Made:
 @contextmanager
 def made(client: str, artifact: Path, folder: Path) -> Iterator[Made]:
     """All of its calls made against a service of the artifact."""
-    python = python_with(client, folder / "venv")
+    python = python_with(PACKAGES[client])
     described = manifest.load(artifact)
     files = [encode(drawing(40, 30, seed)) for seed in (0, 1)]
     for number, file in enumerate(files):

@@ -16,6 +16,16 @@ from training.variants.golden import draw
 SETTINGS = ["input_size=16", "channels=3", "val_fraction=0.2", "test_fraction=0.2"]
 
 
+# What is said of the data where they are read.
+SAID = {
+    "data": "{} images, 2 classes -> train {} / val {} / test {}",
+    "copies": "{} images are copies of another ({} the same file, {} nearly the same): copies stay on one side",
+    "test is known": "scores of test are too good",
+    "two labels": "{} under two labels ({}), listed in the run's two_labels",
+    "crop": "the centred crop keeps {} of an image in the median, and half or less of {} of 20",
+}
+
+
 def read(data: Path, *settings: str) -> RunData:
     made = plan.make(str(data), data.parent / "run", "digits", [*SETTINGS, *settings])
     return prepare.read(made, Talk())
@@ -56,8 +66,8 @@ def test_copies_stay_on_one_side_and_are_counted(data: Path, capsys: pytest.Capt
         assert len({side[path] for path in side if path.startswith(stem)}) == 1
     assert set(side.values()) == {"train", "val", "test"}
     said = capsys.readouterr().err
-    assert "160 images are copies of another (40 the same file, 120 nearly the same): copies stay on one side" in said
-    assert "scores of" not in said
+    assert SAID["copies"].format(160, 40, 120) in said
+    assert SAID["test is known"] not in said
 
 
 def test_images_that_only_resemble_each_other_are_no_copies(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,8 +94,8 @@ def test_copies_between_given_splits_are_said(data: Path, capsys: pytest.Capture
     shared = {sides(found)[f"train/cat/00{k}.png"] for k in (3, 4)}
     number = "2 images of test are" if len(shared) == 1 else "1 image of test is"
     assert f"{number} in {min(shared)} too" in said
-    assert "scores of test are too good" in said
-    assert "copies stay on one side" not in said, "which is said of train and val alone"
+    assert SAID["test is known"] in said
+    assert "copies of another" not in said, "which is said of train and val alone"
 
 
 def test_an_image_under_two_labels_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,9 +108,7 @@ def test_an_image_under_two_labels_is_named(data: Path, capsys: pytest.CaptureFi
         ("cat/004.png", "dog/wrong.jpg"),
     ]
     said = capsys.readouterr().err
-    assert (
-        "2 images stand under two labels (cat/003.png and dog/wrong.png, ...), listed in the run's two_labels" in said
-    )
+    assert SAID["two labels"].format("2 images stand", "cat/003.png and dog/wrong.png, ...") in said
     assert len({sides(found)[path] for path in found.two_labels[0]}) == 1
 
 
@@ -115,9 +123,7 @@ def test_what_the_crop_loses_is_said(
         paint(tmp_path / "data" / name, 10, seed, size)
     read(tmp_path / "data", "crop_fraction=0.875")
     said = capsys.readouterr().err
-    assert (f"the centred crop keeps {share} of an image in the median, and half or less of 20 of 20" in said) == bool(
-        share
-    )
+    assert (SAID["crop"].format(share, 20) in said) == bool(share)
     assert ("--set fit=pad" in said) == bool(share)
 
 
@@ -133,11 +139,10 @@ def test_what_is_left_out_is_said_where_the_data_are(data: Path, capsys: pytest.
     (data / "cat/broken.jpg").write_bytes(b"no image")
     found = read(data)
     said = capsys.readouterr().err
-    assert "40 images, 2 classes -> train 24 / val 8 / test 8" in said
-    assert "1 image lies beside the class folders and is left out: cover.png" in said
-    assert "1 other file is left out, no image by its bytes or name (.xml)" in said
-    assert "skipped 1 unreadable file (cat/broken.jpg, ...)" in said
-    assert found.skipped[0][0] == "cat/broken.jpg"
+    assert SAID["data"].format(40, 24, 8, 8) in said
+    for left_out in ("cover.png", "(.xml)", "(cat/broken.jpg, ...)"):
+        assert left_out in said
+    assert [path for path, _ in found.skipped] == ["cat/broken.jpg"]
 
 
 def test_val_stays_in_memory_where_all_images_do_not_fit(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

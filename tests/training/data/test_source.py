@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,37 +96,31 @@ def test_a_class_that_val_lacks_is_fine(tmp_path: Path) -> None:
     assert counts(split(index(str(root)), 0.1, 0.1, seed=0), "val") == {"b": 3}
 
 
-def test_an_unknown_class_in_val_is_an_error_that_names_the_nearest(tmp_path: Path) -> None:
-    root = write(tmp_path, {"train/roses": 5, "train/tulips": 5, "val/tulps": 3})
-    with pytest.raises(TrainingError, match="tulps") as refusal:
-        split(index(str(root)), 0.1, 0.1, seed=0)
-    assert refusal.value.hint == 'did you mean "tulips"?'
+# Images by folder, what is said of them, and the hint.
+REFUSED = {
+    "a class that train lacks": (
+        {"train/roses": 5, "train/tulips": 5, "val/tulps": 3},
+        "tulps",
+        'did you mean "tulips"?',
+    ),
+    "an empty class": ({"rose": 5, "tulip": 0}, 'no images in "tulip"', None),
+    "a class that only val has": ({"train/a": 5, "train/b": 0, "val/b": 3}, 'no images in "b"', None),
+    "one class": ({"rose": 5}, "1 class folders; at least 2", None),
+    "no train": ({"test/a": 2, "test/b": 2}, "has test but no train/", None),
+}
 
 
-def test_an_empty_class_is_an_error_that_names_it(tmp_path: Path) -> None:
-    root = write(tmp_path, {"rose": 5, "tulip": 0})
-    with pytest.raises(TrainingError, match='no images in "tulip"'):
-        split(index(str(root)), 0.1, 0.1, seed=0)
-
-
-def test_a_class_that_only_val_has_images_of_is_an_error(tmp_path: Path) -> None:
-    root = write(tmp_path, {"train/a": 5, "train/b": 0, "val/b": 3})
-    with pytest.raises(TrainingError, match='no images in "b"'):
-        split(index(str(root)), 0.1, 0.1, seed=0)
-
-
-def test_one_class_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="1 class folders; at least 2"):
-        split(index(str(write(tmp_path, {"rose": 5}))), 0.1, 0.1, seed=0)
-
-
-def test_splits_without_train_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="has test but no train/"):
-        split(index(str(write(tmp_path, {"test/a": 2, "test/b": 2}))), 0.1, 0.1, seed=0)
+@pytest.mark.parametrize(("folders", "said", "hint"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_learnt_from_is_refused(
+    folders: dict[str, int], said: str, hint: str | None, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=said) as refusal:
+        split(index(str(write(tmp_path, folders))), 0.1, 0.1, seed=0)
+    assert hint in (None, refusal.value.hint)
 
 
 def test_nothing_left_to_validate_on_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no images are left to validate on"):
+    with pytest.raises(TrainingError):
         split(index(str(write(tmp_path, {"a": 20, "b": 20}))), 0.0, 0.1, seed=0)
 
 
@@ -133,14 +128,13 @@ def test_a_file_as_data_names_the_folders_next_to_it(tmp_path: Path) -> None:
     file = tmp_path / "data.yaml"
     file.touch()
     (tmp_path / "images").mkdir()
-    with pytest.raises(TrainingError, match="is a file; DATA is a folder of class folders") as refusal:
+    with pytest.raises(TrainingError, match=re.escape(str(file))) as refusal:
         split(index(str(file)), 0.1, 0.1, seed=0)
-    assert "photos/<class>/*.jpg" in refusal.value.hint
     assert str(tmp_path / "images") in refusal.value.hint
 
 
 def test_a_missing_folder_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="there is no folder") as refusal:
+    with pytest.raises(TrainingError, match="nowhere") as refusal:
         split(index(str(tmp_path / "nowhere")), 0.1, 0.1, seed=0)
     assert "photos/<class>/*.jpg" in refusal.value.hint
     assert "digits" in refusal.value.hint
@@ -170,13 +164,13 @@ def test_a_models_labels_decide_the_numbers_of_the_classes(tmp_path: Path) -> No
 
 
 def test_a_class_the_model_does_not_know_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is no class of this data") as refusal:
+    with pytest.raises(TrainingError, match="dgo") as refusal:
         index(str(write(tmp_path, {"cat": 1, "dgo": 2})), labels=("ant", "cat", "dog"))
     assert refusal.value.hint == 'did you mean "dog"?'
 
 
 def test_a_named_data_set_must_have_the_models_classes_too() -> None:
-    with pytest.raises(TrainingError, match="is no class of this model"):
+    with pytest.raises(TrainingError, match='"0"'):
         index("digits", labels=("ant", "cat", "dog"))
 
 
@@ -224,7 +218,7 @@ def test_cifar10_keeps_its_test_folder_and_gives_a_tenth_of_train_to_val(cifar10
 @pytest.mark.parametrize("where", ["", "train"])
 def test_a_class_whose_name_cannot_be_written_is_refused(name: bytes, where: str, tmp_path: Path) -> None:
     root = write(tmp_path, {str(Path(where, folder)): 5 for folder in ("rose", os.fsdecode(name))})
-    with pytest.raises(TrainingError, match="is no name for a class") as refusal:
+    with pytest.raises(TrainingError) as refusal:
         index(str(root))
     assert str(refusal.value).isprintable()
     assert "rename the folder" in refusal.value.hint
