@@ -20,8 +20,8 @@ serve: $(VENV)/.serve
 test: check
 	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
 
-# Every network of the registry trained a step, exported, served; every recipe; attacks at full size; dev.txt with the oldest
-# pip; what measures a GPU. Takes half an hour and 10 GB of memory.
+# Every network of the registry trained a step, exported, served; every recipe; attacks at full size; what
+# measures a GPU. Takes half an hour and 10 GB of memory.
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow tests
 

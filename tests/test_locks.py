@@ -40,7 +40,6 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow  # it downloads 5 GB to compare their hashes
 def test_the_oldest_pip_takes_every_lock(oldest: Path) -> None:
     """Without installing them: dev.txt holds all of the others and 5 GB."""
     for lock in ("dev", "build"):
