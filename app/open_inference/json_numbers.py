@@ -25,11 +25,12 @@ class NumberText(NamedTuple):
 
     def as_uint8(self, count: int) -> NDArray[np.uint8]:
         """uint8[count], row by row. Raises ValueError or TypeError where they are not that many from 0 to 255."""
-        numbers = bytearray()
-        for piece in _between_commas(self.text.translate(_FLAT)):
-            numbers += bytes(json.loads(b"[%b]" % piece))
-            if len(numbers) > count:
-                break
+        text, start, numbers = self.text.translate(_FLAT), 0, bytearray()
+        while start < len(text) and len(numbers) <= count:
+            comma = text.find(b",", start + _READ_BYTES)
+            end = len(text) if comma < 0 else comma
+            numbers += bytes(json.loads(b"[%b]" % text[start:end]))
+            start = end + 1
         if len(numbers) != count:
             raise ValueError
         return np.frombuffer(numbers, np.uint8)
@@ -76,12 +77,3 @@ def _cut(text: bytes) -> tuple[bytes, NumberText | None]:
     if not array or text[end:limit].strip() not in (b"", b",") or array.count(b"[") != array.count(b"]"):
         return text, None
     return text[:start] + b"NaN" + text[end:], NumberText(array)
-
-
-def _between_commas(text: bytes) -> Iterator[bytes]:
-    start = 0
-    while start < len(text):
-        end = text.find(b",", start + _READ_BYTES)
-        end = len(text) if end < 0 else end
-        yield text[start:end]
-        start = end + 1

@@ -67,7 +67,12 @@ def keys_of(chosen: Settings) -> dict[str, bytes]:
     keys: dict[str, bytes] = {}
     for where, entries in sources:
         for number, entry in enumerate(entries, 1):
-            _add(keys, entry.strip(), f"{where}: entry {number}")
+            name, digest = _entry(entry.strip(), f"{where}: entry {number}")
+            if name in keys:
+                raise SettingsError(f"{where}: entry {number}: there is another key of {name}")
+            if digest in keys.values():
+                raise SettingsError(f"{where}: entry {number}: the key of {name} is also another's")
+            keys[name] = digest
         if not entries:
             raise SettingsError(f"{where}: there is no key in it")
     return keys
@@ -88,7 +93,7 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def _add(keys: dict[str, bytes], entry: str, where: str) -> None:
+def _entry(entry: str, where: str) -> tuple[str, bytes]:
     match = _ENTRY.fullmatch(entry)
     if not match:
         raise SettingsError(f"{where} is not NAME:KEY, with letters, digits, `.`, `_`, `-` as NAME and no space in KEY")
@@ -96,9 +101,4 @@ def _add(keys: dict[str, bytes], entry: str, where: str) -> None:
     if len(key) < _LEAST_CHARACTERS:
         least = f"at least {_LEAST_CHARACTERS} are needed, such as `openssl rand -hex 32` gives"
         raise SettingsError(f"{where} has a key of {len(key)} characters; {least}")
-    digest = hashlib.sha256(key.encode()).digest()
-    if name in keys:
-        raise SettingsError(f"{where}: there is another key of {name}")
-    if digest in keys.values():
-        raise SettingsError(f"{where}: the key of {name} is also another's")
-    keys[name] = digest
+    return name, hashlib.sha256(key.encode()).digest()
