@@ -8,7 +8,7 @@ import httpx2
 import pytest
 import yaml
 
-from app.engines import ENGINES
+from app.engines.variants import VARIANTS
 from app.http import upload
 from app.limits.memory import Memory
 from app.settings import PREFIX, Settings, SettingsError
@@ -208,7 +208,7 @@ def test_the_gpu_overlay_gets_a_gpu_and_uses_it(monkeypatch: pytest.MonkeyPatch)
     assert limit(gpu, "nvidia.com/gpu") == 1
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod(gpu)["tolerations"]
     assert (values.variant, values.device) == ("torchscript", "cuda")
-    assert values.variant in ENGINES
+    assert values.variant in VARIANTS
     assert container(gpu)["image"].endswith("-torch")  # the other image has no torch
     # a surge would wait for a spare GPU
     assert one(gpu, "Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
