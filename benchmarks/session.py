@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from app import machine
 from app.artifact import manifest
+from app.engines.variants import VARIANTS
 from benchmarks import ceiling, plan
 from benchmarks.compiled import CannotCompile
 from benchmarks.load import closed_loop, multipart
@@ -69,7 +70,8 @@ class Session:
         wanted, cores = self._wanted, machine.cores().usable
         variants = [*manifest.load(wanted.artifact).variants, ceiling.COMPILED]
         # torch's are there to compare the engines, and decoding is the same for all of them
-        for variant in variants if kind == SMALL else [each for each in variants if each.startswith("onnx")]:
+        others = [each for each in variants if each in VARIANTS and VARIANTS[each].library != "torch"]
+        for variant in variants if kind == SMALL else others:
             seconds = wanted.seconds / 3  # a plain loop hardly varies
             try:
                 measured = ceiling.measure(wanted.artifact, variant, image, wanted.batches, seconds, cores)

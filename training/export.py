@@ -72,8 +72,9 @@ def export(
             loaded: dict[str, Runs] = {CHECKPOINT: model}
             loaded |= _write(model.servable, splits["train"], folder, writers, talk)
             golden = golden_of(model)
+            torch.set_num_threads(1)  # the checkpoint's too, as every engine has: their speeds are compared
             rows = gates.judge(loaded, val, splits.get("judges"), golden)
-            use_cores()  # again: TorchScript's engine has set its one thread for all of torch
+            use_cores()
             evidence = Evidence.of(run, data, splits, model, logits, temperature, golden, images=images)
             rows = [row if row.objection else replace(row, test=evidence.accuracy_of(loaded[row.name])) for row in rows]
             described = _save(folder, describe(name, version, rows, evidence), golden, rows, evidence)

@@ -24,8 +24,9 @@ from training.interpretation.figures import InputImage
 from training.learning import plan
 from training.recipes import recipe
 from training.report.thumbnails import thumbnails
-from training.runs import checkpoint, pretrained
+from training.runs import pretrained
 from training.runs.checkpoint import Run
+from training.runs.schema import Meta
 from training.train import train
 from training.variants.writers import WRITERS
 
@@ -148,7 +149,7 @@ def test_a_run_from_before_there_was_a_choice_crops(colours_run: Path) -> None:
     for part in ("recipe", "asked"):
         meta[part].pop("fit")
     meta["input"].pop("fit", None)
-    assert checkpoint.parse(meta["recipe"]).fit == "crop"
+    assert (Meta.model_validate(meta).recipe.fit, Meta.model_validate(meta).input.fit) == ("crop", "crop")
 
 
 # --- what people see --------------------------------------------------------------------------------------------------

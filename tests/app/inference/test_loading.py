@@ -201,6 +201,13 @@ def test_an_unknown_variant_is_refused_with_the_ones_there_are(digits_artifact: 
     assert "torchscript" in sentence
 
 
+def test_verify_says_of_a_variant_of_a_later_sightglass_that_it_is_not_checked(copy: Path) -> None:
+    rewrite(copy, lambda content: content["variants"].update(tensorrt=content["variants"]["onnx"]))
+    results = loading.verify(copy)
+    assert str(results.pop("tensorrt")) == 'this Sightglass has no engine for variant "tensorrt"'
+    assert all(isinstance(result, Served) for result in results.values())
+
+
 def test_a_variant_of_a_later_sightglass_is_refused(copy: Path) -> None:
     rewrite(copy, lambda content: content["variants"].update(tensorrt=content["variants"]["onnx"]))
     assert 'no engine for variant "tensorrt"' in refused(copy, "tensorrt")
