@@ -2,8 +2,6 @@
 
 import io
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +23,8 @@ _OPAQUE = 0.65  # where the heat is greatest: the image is seen through it
 _LEVEL = 1  # of zlib: 6 per cent more bytes than level 3, in two thirds of the time
 _REACH = 2  # places to each side that bicubic interpolation looks at
 _DIM = 0.6  # of the brightness, where the model did not look
-# What drawing takes at most per pixel: image, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
-_BYTES_PER_PIXEL = 28
+# What an overlay takes at most per pixel: image, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
+OVERLAY_BYTES = 28
 
 
 def _palette() -> bytes:
@@ -35,11 +33,6 @@ def _palette() -> bytes:
     places = np.linspace(0, len(anchors) - 1, 256)
     channels = [np.interp(places, np.arange(len(anchors)), channel) for channel in anchors.T]
     return np.round(channels).T.astype(np.uint8).tobytes()
-
-
-def _opacity() -> list[int]:
-    """Of each heat: 0..255."""
-    return [round(255 * _OPAQUE * (heat / 255) ** 0.8) for heat in range(256)]
 
 
 @dataclass(frozen=True)
@@ -83,31 +76,23 @@ class Explanation:
         return shares
 
 
-def overlay(
-    explanation: Explanation, image: NDArray[np.uint8], claim: Callable[[int], AbstractContextManager[object]]
-) -> bytes:
+def overlay(explanation: Explanation, image: NDArray[np.uint8]) -> bytes:
     """A PNG of the image as displayed, uint8[h, w, 3]: heat over the box, and what is outside of it dimmed."""
-    height, width, _ = image.shape
-    with claim(height * width * _BYTES_PER_PIXEL):
-        shown = Image.fromarray(image)
-        box = _within(explanation.geometry.seen, shown.size)
-        warm = _heated(shown.crop(box), explanation)
-        if warm.size != shown.size:
-            shown = shown.point([round(value * _DIM) for value in range(256)] * 3)
-        shown.paste(warm, box)
-        about = PngImagePlugin.PngInfo()
-        about.add_itxt("Title", f"{explanation.label}, p = {explanation.probability:.3f}, {explanation.method}")
-        buffer = io.BytesIO()
-        shown.save(buffer, "PNG", compress_level=_LEVEL, pnginfo=about)
-        return buffer.getvalue()
-
-
-def _within(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels, at least one, of an image that was reduced to `size`."""
-    across, down = size[0] / geometry.width, size[1] / geometry.height
-    left, top = min(size[0] - 1, round(geometry.left * across)), min(size[1] - 1, round(geometry.top * down))
-    right, bottom = round(geometry.right * across), round(geometry.bottom * down)
-    return left, top, max(left + 1, right), max(top + 1, bottom)
+    shown = Image.fromarray(image)
+    seen = explanation.geometry.seen
+    # what the model saw in whole pixels, at least one, of the image that was reduced to this size
+    across, down = shown.width / seen.width, shown.height / seen.height
+    left, top = min(shown.width - 1, round(seen.left * across)), min(shown.height - 1, round(seen.top * down))
+    box = left, top, max(left + 1, round(seen.right * across)), max(top + 1, round(seen.bottom * down))
+    warm = _heated(shown.crop(box), explanation)
+    if warm.size != shown.size:
+        shown = shown.point([round(value * _DIM) for value in range(256)] * 3)
+    shown.paste(warm, box)
+    about = PngImagePlugin.PngInfo()
+    about.add_itxt("Title", f"{explanation.label}, p = {explanation.probability:.3f}, {explanation.method}")
+    buffer = io.BytesIO()
+    shown.save(buffer, "PNG", compress_level=_LEVEL, pnginfo=about)
+    return buffer.getvalue()
 
 
 def _heated(image: Image.Image, explanation: Explanation) -> Image.Image:
@@ -126,4 +111,5 @@ def _heated(image: Image.Image, explanation: Explanation) -> Image.Image:
     heat = wide.resize(image.size, Image.Resampling.BICUBIC, (*(saw + margin), *(saw_to + margin))).convert("L")
     colours = heat.copy()
     colours.putpalette(_palette())
-    return Image.composite(colours.convert("RGB"), image, heat.point(_opacity()))
+    opacity = [round(255 * _OPAQUE * (value / 255) ** 0.8) for value in range(256)]
+    return Image.composite(colours.convert("RGB"), image, heat.point(opacity))

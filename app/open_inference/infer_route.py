@@ -10,7 +10,7 @@ from fastapi import Header
 from numpy.typing import NDArray
 from starlette.types import Message, Receive, Scope, Send
 
-from app.artifact.decoder.decode import Claim, Decoded, Geometry, ImageError
+from app.artifact.decoder.decode import Decoded, Geometry, ImageError
 from app.http.answered import observe, record_together, whole
 from app.http.asgi_route import PlainRoute
 from app.http.exchange import Counted
@@ -123,12 +123,7 @@ class Infer:
         length, most = json_length(headers, len(content)), self._classifier.admission.most_of_a_request
         if length <= _QUICK_BYTES:
             return parse(model, content, length, most)
-
-        def read(content: bytes, claim: Claim) -> InferRequest:
-            with claim(length * _JSON_COPIES):
-                return parse(model, content, length, most)
-
-        return await self._classifier.in_thread(content, read)
+        return await self._classifier.in_thread(length * _JSON_COPIES, parse, model, content, length, most)
 
     async def _predict(self, request: InferRequest) -> list[Prediction]:
         """Each image's, in order; the first that cannot be had ends it for all."""
@@ -164,7 +159,7 @@ class Infer:
         answers = [prediction.answer for prediction in predictions]
         if values <= _QUICK_VALUES:
             return response.encode(model, request, answers)
-        return await self._classifier.in_thread(b"", lambda *_: response.encode(model, request, answers))
+        return await self._classifier.in_thread(0, response.encode, model, request, answers)
 
 
 def _messages(text: bytes, json_bytes: int | None) -> tuple[Message, Message]:

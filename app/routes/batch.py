@@ -20,8 +20,8 @@ from app.http.openapi import BATCH, example, problems
 from app.http.parameters import Timeout, TopK, labels_of, query_of
 from app.http.schemas import BatchResponse
 from app.inference.classifier import Classifier
-from app.limits.budget import Turn
 from app.limits.deadline import Patience
+from app.limits.turns import Turn
 from app.telemetry.metrics import Metrics
 
 _FIELD = "files"
