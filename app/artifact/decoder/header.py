@@ -9,7 +9,7 @@ from app.artifact.decoder.errors import ImageError, TooManyPixels
 from app.artifact.decoder.formats import jpeg, png, webp
 from app.artifact.decoder.geometry import Size
 from app.artifact.decoder.input_spec import InputSpec, Preview
-from app.artifact.decoder.kind import kind_of
+from app.artifact.decoder.kind import kind_of, refuse_text
 
 __all__ = ["MAX_PIXELS", "Header", "ImageError", "inspect", "is_quick", "kind_of", "open_file"]
 
@@ -59,6 +59,8 @@ def open_file(data: bytes, spec: InputSpec | Preview, max_pixels: int = MAX_PIXE
         if kind == "WEBP":
             # Pillow makes its canvases while it opens it: 38 bytes of file took 66 MB before anybody had seen its size
             size = webp.size(content)
+            if size[0] * size[1] > max_pixels:
+                refuse_text(data)
             _check_pixels(size, size[0] * size[1], max_pixels)
             memory = len(content) + copied + size[0] * size[1] * memory_cost.WEBP_BYTES
             return Header(kind, size, 1, memory, spec, content=content)

@@ -106,7 +106,7 @@ def strip(data: bytes) -> bytes:
         name, least = _KNOWN.get(code, (b"", 0))
         # of a profile there are as many as it takes, of the others the first counts
         first = name and (code not in known or code == _PROFILE)
-        if first and end - start >= 4 + least and data.startswith(name, start + 4):
+        if first and min(end, len(data)) - start >= 4 + least and data.startswith(name, start + 4):
             known.add(code)
             kept.append(data[start:end])
         elif code in _PIXELS:
