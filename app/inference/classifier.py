@@ -1,26 +1,25 @@
 """One request: bytes -> decoded pixels -> a place in the queue -> this image's row -> labels with probabilities."""
 
-import asyncio
-import functools
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.artifact.decoder.decode import Claim, Decoded, decode, decode_quick, display
+from app.artifact.decoder.decode import Decoded, Preview, decode
+from app.artifact.decoder.header import inspect, is_quick
 from app.engines import EngineError
 from app.inference.batcher import Answer, Batcher
+from app.inference.heatmap import OVERLAY_BYTES
 from app.inference.loading import Served
 from app.limits.admission import Admission
+from app.limits.decoders import Decoders
 from app.limits.memory import Memory
 
-Worked = TypeVar("Worked")
-
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # By file size and memory to decode it: what takes less than 2 ms. A thread and its quarrels over the interpreter cost
 # 0.4 ms more than to decode it at once (docs/performance.md).
@@ -54,9 +53,8 @@ class Classifier:
         self.served = served
         self.batcher = batcher
         self.admission = admission
-        self._memory = memory
         self._max_pixels = max_pixels
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._decoders = Decoders(threads, memory.decoding_bytes)
 
     async def predict(self, data: bytes, top_k: int) -> Prediction:
         """Classify one encoded image; 1 <= top_k <= number of labels. Raises ImageError or EngineError."""
@@ -70,29 +68,30 @@ class Classifier:
     async def _decode(self, data: bytes) -> Decoded:
         """A small image at once, any other in a decoder's thread."""
         spec, max_pixels = self.served.manifest.input, self._max_pixels
-        if len(data) <= _SMALL_FILE_BYTES and (decoded := decode_quick(data, spec, max_pixels, _SMALL_BYTES)):
-            return decoded
-        return await self.in_thread(data, lambda data, claim: decode(data, spec, max_pixels, claim))
+        small = len(data) <= _SMALL_FILE_BYTES
+        header = inspect(data, spec, max_pixels) if is_quick(data, small) else None
+        if header and small and header.memory <= _SMALL_BYTES:
+            return decode(data, header)
+        async with self._decoders.thread() as thread:
+            if header is None:
+                header = await thread.run(inspect, data, spec, max_pixels)
+            await thread.reserve(header.memory)
+            return await thread.run(decode, data, header)
 
-    async def display(self, data: bytes, longest_side: int, draw: Callable[[NDArray[np.uint8], Claim], bytes]) -> bytes:
-        """What `draw` makes, in a decoder's thread, of the image as displayed: uint8[h, w, 3]."""
-        return await self.in_thread(
-            data, lambda data, claim: draw(display(data, longest_side, self._max_pixels, claim), claim)
-        )
+    async def display(self, data: bytes, longest_side: int, draw: Callable[[NDArray[np.uint8]], bytes]) -> bytes:
+        """What `heatmap.overlay` makes, as `draw`, in a decoder's thread, of the image as displayed: uint8[h, w, 3]."""
+        preview = Preview(longest_side)
+        async with self._decoders.thread() as thread:
+            header = await thread.run(inspect, data, preview, self._max_pixels)
+            width, height = preview.size_of(header.size)
+            await thread.reserve(max(header.memory, width * height * OVERLAY_BYTES))
+            return await thread.run(lambda: draw(decode(data, header).pixels))
 
-    async def in_thread(self, data: bytes, work: Callable[[bytes, Claim], Worked]) -> Worked:
-        """`work(data, claim)` in a decoder's thread; `claim` is entered with the memory that it takes, see `decode`.
-
-        The pool keeps cancelled work in its queue: what it keeps must not hold the upload.
-        """
-        waiting, over = [data], threading.Event()
-        del data
-        claim = functools.partial(self._memory.for_decoding, abandoned=over.is_set)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, lambda: work(waiting.pop(), claim))
-        finally:
-            waiting.clear()
-            over.set()
+    async def in_thread(self, needed: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` gives in a decoder's thread, of which it takes at most `needed` bytes."""
+        async with self._decoders.thread() as thread:
+            await thread.reserve(needed)
+            return await thread.run(work, *args, **kwargs)
 
     def why_not_live(self) -> str:
         """Why only a restart can help; empty while there is hope."""
@@ -121,4 +120,4 @@ class Classifier:
     async def stop(self) -> None:
         """Answer nothing more."""
         await self.batcher.stop()
-        self._decoders.shutdown(cancel_futures=True)
+        self._decoders.stop()

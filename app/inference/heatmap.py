@@ -1,8 +1,6 @@
 """A class's heat map and the image that it lies over."""
 
 import io
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +15,8 @@ LONGEST_SIDE = 1024  # pixels of an overlay
 Method = Literal["class-activation", "occlusion"]
 
 _LEVEL = 1  # of zlib: 6 per cent more bytes than level 3, in two thirds of the time
-# What drawing takes at most per pixel: image, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
-_BYTES_PER_PIXEL = 28
+# What an overlay takes at most per pixel: image, its copy, colours and PNG, 4 bytes each; heat in floats and in bytes.
+OVERLAY_BYTES = 28
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,11 @@ class Explanation:
         return shares
 
 
-def overlay(
-    explanation: Explanation, image: NDArray[np.uint8], claim: Callable[[int], AbstractContextManager[object]]
-) -> bytes:
+def overlay(explanation: Explanation, image: NDArray[np.uint8]) -> bytes:
     """A PNG of the image as displayed, uint8[h, w, 3]: heat over the box, and what is outside of it dimmed."""
-    height, width, _ = image.shape
-    with claim(height * width * _BYTES_PER_PIXEL):
-        shown = heat.paint(Image.fromarray(image), explanation.geometry, explanation.box, explanation.evidence())
-        about = PngImagePlugin.PngInfo()
-        about.add_itxt("Title", f"{explanation.label}, p = {explanation.probability:.3f}, {explanation.method}")
-        buffer = io.BytesIO()
-        shown.save(buffer, "PNG", compress_level=_LEVEL, pnginfo=about)
-        return buffer.getvalue()
+    shown = heat.paint(Image.fromarray(image), explanation.geometry, explanation.box, explanation.evidence())
+    about = PngImagePlugin.PngInfo()
+    about.add_itxt("Title", f"{explanation.label}, p = {explanation.probability:.3f}, {explanation.method}")
+    buffer = io.BytesIO()
+    shown.save(buffer, "PNG", compress_level=_LEVEL, pnginfo=about)
+    return buffer.getvalue()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.artifact.decoder.decode import InputSpec
 from app.artifact.decoder.geometry import Size
 from app.inference.batcher import Batcher
+from app.limits.budget import Budget
 
 PLACES = 8  # down and across: 64 more images for the engine
 # Of a batch: an explanation takes as long as it takes, and images to classify find room in the same engine run.
@@ -27,7 +28,7 @@ class Occlusion:
         self._batcher = batcher
         mean = spec.mean if spec.channels == 3 else spec.mean * 3
         self._grey = np.clip(np.round(np.array(mean) * 255), 0, 255).astype(np.uint8)
-        self._turns = asyncio.Semaphore(max(1, max_batch // _SHARE))
+        self._share = Budget(max(1, max_batch // _SHARE))
 
     async def maps(
         self, pixels: NDArray[np.uint8], logits: NDArray[np.float32], margins: Size = (0, 0)
@@ -54,10 +55,13 @@ class Occlusion:
     ) -> NDArray[np.float32]:
         if not pixels[rows, columns].size:
             return logits
-        async with self._turns:
+        await self._share.take(1)
+        try:
             covered = pixels.copy()
             covered[rows, columns] = self._grey
             return (await self._batcher.submit(covered)).logits
+        finally:
+            self._share.give(1)
 
 
 def _patches(size: int, margin: int) -> Iterator[slice]:

@@ -6,30 +6,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app.errors import CLOSE, Problem
-from app.limits.budget import COPIES, Turn, Turns
+from app.limits.budget import Budget
 from app.limits.stalled_uploads import Arrivals
+from app.limits.turns import COPIES, Turn, Turns
 
 _RECENT = 100  # answers: what the service rate is the mean of, with the latest weighing most
 
 
 class Admission:
-    """Places for images from the end of their upload until their answer. `admitted`: how many are taken.
+    """Places for images until their answer, and memory for their uploads: one budget of both, one of batches' half.
 
-    Who holds a place before its upload is there can keep everybody out and send nothing; so an upload holds memory
-    alone, as much as has come, and gives that up too when it stands still and others need it.
+    A lone image has a place from the end of its upload: who holds one before can keep everybody out and send nothing.
+    Its upload holds memory alone, as much as has come, and gives that up too when it stands still and others need it.
+    An image of a batch holds both from before its upload, see `Turns`.
     """
 
     def __init__(self, max_queue: int, upload_bytes: int) -> None:
         """`max_queue` images may be admitted and unanswered at once, and their uploads take `upload_bytes` in all."""
-        self.admitted = 0
         self.max_queue = max_queue
-        self.turns = Turns(self._has_room, self._take, max_queue, upload_bytes)
         self.arrivals = Arrivals()
-        self._most_bytes = upload_bytes
-        self._held_bytes = 0
-        self._long = 0
+        self.room = Budget(max_queue, upload_bytes)
+        self.turns = Turns(self.room, self.arrivals)
+        # an explanation takes longer than a prediction: with a quarter of the places the others turn
+        self._explanations = Budget(max(1, max_queue // 4))
         self._answers = 0
         self._answered_at = self._seconds_each = 0.0
+
+    @property
+    def admitted(self) -> int:
+        """How many places are taken."""
+        return self.room.taken[0]
 
     @property
     def most_of_a_request(self) -> int:
@@ -40,8 +46,8 @@ class Admission:
     def upload(self, give_up: Callable[[], None], long: bool = False) -> Iterator["Upload"]:
         """A lone image from before its upload is read until its answer. `give_up` ends its request.
 
-        `long`: it takes longer than a prediction; such have at most a quarter of the places, so that the others turn.
-        Raises Problem when no place is free, so that nobody uploads for nothing; what is free now may not be later.
+        `long`: an explanation. Raises Problem when no place is free, so that nobody uploads for nothing; what is free
+        now may not be later.
         """
         upload = Upload(self, give_up, long)
         self.check(1, long)
@@ -57,60 +63,54 @@ class Admission:
         """Places for images that are there already. Raises Problem when too few are left."""
         self.check(images)
         since = time.perf_counter()
-        self.admitted += images
+        self.room.overdraw(images, 0)
         try:
             yield
             for _ in range(images):
                 self.observe_rate(since)
         finally:
-            self.admitted -= images
-            self.turns.call()
-
-    def check(self, images: int, long: bool = False) -> None:
-        """Raises Problem when too few places are left."""
-        if long and self._long >= max(1, self.max_queue // 4):
-            raise Problem("queue_full", f"{self._long} explanations are in progress; try again.", self._later())
-        if self.admitted + images > self.max_queue:
-            raise Problem("queue_full", f"{self.admitted} images are waiting; try again.", self._later())
+            self.room.give(images, 0)
 
     def first_turn(self, size: int, give_up: Callable[[], None]) -> Turn:
         """As `upload`, for a batch whose first image has at most `size` bytes; it waits for the rest of its turns."""
         while not (turn := self.turns.first(size, give_up)):
-            if not (self.turns.arrivals.give_up_stillest() or self.arrivals.give_up_stillest()):
+            if not self.arrivals.give_up_stillest():
                 full = "As many images are waiting as batches may add to; try again."
                 raise Problem("queue_full", full, self._later())
         return turn
 
+    def check(self, images: int, long: bool = False) -> None:
+        """Raises Problem when too few places are left."""
+        if long and not self._explanations.fits(1):
+            taken = self._explanations.taken[0]
+            raise Problem("queue_full", f"{taken} explanations are in progress; try again.", self._later())
+        if self.admitted + images > self.max_queue:
+            raise Problem("queue_full", f"{self.admitted} images are waiting; try again.", self._later())
+
     def hold(self, held: int, size: int) -> None:
         """`size` bytes more for an upload that holds `held`. Raises Problem when those of all no longer fit."""
-        self._held_bytes += size
-        # an upload that is alone is let in whatever its size, or a small container would never answer it
-        while self._held_bytes - held - size and self._held_bytes + (0 if held else self.turns.owed) > self._most_bytes:
-            # what has begun may take what is owed; who comes later may not
-            if not (self.arrivals.give_up_stillest() or self.turns.arrivals.give_up_stillest()):
-                self._held_bytes -= size
+        while True:
+            alone = self.room.taken[1] == held  # let in whatever its size, or a small container would never answer it
+            begun = held > 0  # may take what a batch waits for; who comes later may not
+            if alone or (self.room.fits(0, size) and (begun or not self.room.waiting)):
+                break
+            if not self.arrivals.give_up_stillest():
                 refused = "The uploads of others fill the memory; try again."
                 raise Problem("queue_full", refused, {**self._later(), **CLOSE})
+        self.room.overdraw(0, size)
 
     def enter(self, long: bool) -> None:
         """A place for an image whose upload is complete. Raises Problem when there is none."""
         self.check(1, long)
-        self.admitted += 1
-        self._long += long
+        self.room.overdraw(1, 0)
+        if long:
+            self._explanations.overdraw(1)
 
     def leave(self, entered: bool, long: bool, held: int) -> None:
         """Give back what an upload has had."""
-        self.admitted -= entered
-        self._long -= entered and long
-        self._held_bytes -= held
-        self.turns.call()
-
-    def _has_room(self, size: int) -> bool:
-        return self.admitted < self.max_queue and self._held_bytes + size <= self._most_bytes
-
-    def _take(self, places: int, size: int) -> None:
-        self.admitted += places
-        self._held_bytes += size
+        self.room.give(entered, held)
+        if entered and long:
+            self._explanations.give(1)
 
     def observe_rate(self, since: float) -> None:
         """One more answer, to what was admitted at `since`: the mean time between answers, without the idle times."""

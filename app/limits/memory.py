@@ -2,12 +2,8 @@
 
 import ctypes
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from app import machine
-from app.artifact.decoder.decode import TooManyPixels
 from app.settings import SettingsError
 
 # Of what is free once the model is loaded; the rest is for the allocator's gaps and the kernel's buffers.
@@ -18,20 +14,13 @@ _KEPT_BYTES = 4 * 2**20
 _LEAST_BYTES = 16_000_000  # free for images; with less, ordinary ones are refused
 
 
-class Abandoned(Exception):
-    """Nobody waits for the image any more; nobody hears this either."""
-
-
 class Memory:
-    """Shared by all requests of a worker. `decoding_bytes` and `upload_bytes` are what images may take altogether."""
+    """`decoding_bytes` and `upload_bytes` are what images may take altogether."""
 
     def __init__(self, free_bytes: int) -> None:
         """`free_bytes`: what may be allocated on top of what the process holds now."""
         self.decoding_bytes = int(free_bytes * _DECODING)
         self.upload_bytes = int(free_bytes * _UPLOADS)
-        self._free = self.decoding_bytes
-        self._freed = threading.Condition()
-        self._turn = threading.Lock()
 
     @classmethod
     def of_worker(cls, workers: int) -> "Memory":
@@ -46,32 +35,6 @@ class Memory:
                 f"do not fit into {limit / 1e6:.0f} MB of memory"
             )
         return cls(free)
-
-    @contextmanager
-    def for_decoding(self, needed: int, abandoned: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Wait, in a decoder's thread, until `needed` bytes are free; first come, first served.
-
-        Raises TooManyPixels if they never can be, and Abandoned once `abandoned()`.
-        """
-        if needed > self.decoding_bytes:
-            raise TooManyPixels(
-                f"this image needs {needed / 1e6:.0f} MB to decode; "
-                f"of its memory limit the service has {self.decoding_bytes / 1e6:.0f} MB for that"
-            )
-        with (
-            self._turn,
-            self._freed,
-        ):  # without turns, small images that keep coming would hold a large one up for ever
-            while not self._freed.wait_for(lambda: self._free >= needed, timeout=0.1):
-                if abandoned():
-                    raise Abandoned
-            self._free -= needed
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._free += needed
-                self._freed.notify_all()
 
 
 def keep_little_of_what_is_freed() -> None:

@@ -1,7 +1,6 @@
 """POST /v2/models/{model}/infer."""
 
 import asyncio
-import functools
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from numpy.typing import NDArray
 from pydantic import WithJsonSchema
 
-from app.artifact.decoder.decode import Claim, Decoded, Geometry, ImageError
+from app.artifact.decoder.decode import Decoded, Geometry, ImageError
 from app.http.exchange import Exchange, Terms
 from app.http.middleware.request_log import trace_of
 from app.http.openapi import BINARY, protocol_errors
@@ -19,7 +18,7 @@ from app.inference.classifier import Classifier, Prediction, rank
 from app.open_inference import openapi, response
 from app.open_inference.model_routes import TAGS, model_at, path_of
 from app.open_inference.models import Model
-from app.open_inference.request import Images, InferRequest, json_length, parse
+from app.open_inference.request import Images, json_length, parse
 
 _QUICK_BYTES, _QUICK_VALUES = 16_384, 1024  # of JSON, and of the answer: what takes less than 1 ms
 _LENGTH = "Inference-Header-Content-Length"
@@ -70,7 +69,7 @@ def router(classifier: Classifier, terms: Terms, models: Mapping[str, Model]) ->
             if length <= _QUICK_BYTES:
                 asked = parse(model, content, length, most)
             else:
-                asked = await classifier.in_thread(content, functools.partial(_parse_large, model, length, most))
+                asked = await classifier.in_thread(length * _JSON_COPIES, parse, model, content, length, most)
             del content
             values = response.count_values(asked, model)
             if len(asked.images) > 1:
@@ -80,18 +79,13 @@ def router(classifier: Classifier, terms: Terms, models: Mapping[str, Model]) ->
             if values <= _QUICK_VALUES:
                 body, json_of_body = response.encode(model, asked, answers)
             else:
-                body, json_of_body = await classifier.in_thread(b"", lambda *_: response.encode(model, asked, answers))
+                body, json_of_body = await classifier.in_thread(0, response.encode, model, asked, answers)
             exchange.record_together(predictions)
         if json_of_body is None:
             return Response(body, media_type="application/json")
         return Response(body, media_type="application/octet-stream", headers={_LENGTH: str(json_of_body)})
 
     return routes
-
-
-def _parse_large(model: Model, length: int, most: int, content: bytes, claim: Claim) -> InferRequest:
-    with claim(length * _JSON_COPIES):
-        return parse(model, content, length, most)
 
 
 async def _predict(classifier: Classifier, images: Images) -> list[Prediction]:

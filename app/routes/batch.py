@@ -17,7 +17,7 @@ from app.http.openapi import BATCH, example, problems
 from app.http.parameters import Timeout, TopK, labels_of
 from app.http.schemas import BatchResponse
 from app.inference.classifier import Classifier
-from app.limits.budget import Turn
+from app.limits.turns import Turn
 
 _FIELD = "files"
 _MOST_FILES = 1_000

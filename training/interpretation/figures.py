@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from torch import Tensor
 
 from app.artifact import heat
-from app.artifact.decoder.decode import Decoded, InputSpec, display
+from app.artifact.decoder.decode import Decoded, InputSpec, Preview, decode
 from training.interpretation.activation_maximization import Maximised
 from training.interpretation.filters import Filters
 from training.metrics.lettering import Lettering
@@ -87,7 +87,7 @@ def stretch(values: Floats) -> NDArray[np.uint8]:
 def overlay(image: InputImage, cam: Floats) -> NDArray[np.uint8]:
     """The whole image as a viewer shows it, `cam` float[h, w] >= 0 over it, and dimmed what the model does not see."""
     at = image.decoded.geometry
-    shown = Image.fromarray(display(image.content, SIDE))
+    shown = Image.fromarray(decode(image.content, Preview(SIDE)).pixels)
     larger = max(1, SIDE // max(shown.size))  # pixels of small images stay squares, and the heat smooth
     shown = shown.resize((shown.width * larger, shown.height * larger), Image.Resampling.NEAREST)
     return np.asarray(heat.paint(shown, at, (at.left, at.top, at.right, at.bottom), cam / max(float(cam.max()), 1e-12)))

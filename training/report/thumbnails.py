@@ -12,7 +12,7 @@ from PIL import Image
 
 from app import machine
 from app.artifact import heat
-from app.artifact.decoder.decode import Geometry, InputSpec, decode, display
+from app.artifact.decoder.decode import Geometry, InputSpec, Preview, decode
 from app.engines import Runs
 from training.data.pixels import Pixels
 
@@ -41,7 +41,7 @@ def thumbnails(paths: Sequence[str], read: Callable[[str], bytes], spec: InputSp
     def thumbnail(path: str) -> Thumbnail:
         file = read(path)
         geometry = decode(file, spec).geometry
-        return shown(display(file, SIDE), _percent(geometry), _percent(geometry.seen))
+        return shown(decode(file, Preview(SIDE)).pixels, _percent(geometry), _percent(geometry.seen))
 
     with ThreadPoolExecutor(machine.cores().usable) as pool:
         return list(pool.map(thumbnail, paths))

@@ -9,8 +9,8 @@ from PIL import Image, ImageChops, ImageFile, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from app.artifact.decoder import icc_profile
+from app.artifact.decoder.errors import BrokenImage
 from app.artifact.decoder.formats import tiff
-from app.artifact.decoder.header import BrokenImage
 
 SIGNIFICANT_BITS = "significant_bits"  # in `info`: of a value of 16 bits, where the file says so
 # Colours are mixed in sRGB, as a viewer does it, where to convert each pixel takes at most 45 ms.

@@ -5,10 +5,19 @@ import math
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from app.artifact.decoder.colour_modes import is_deep
-from app.artifact.decoder.header import BrokenImage
+from app.artifact.decoder.errors import BrokenImage
+from app.artifact.decoder.geometry import Size
+from app.artifact.decoder.input_spec import InputSpec, Preview
 
 WEBP_BYTES = 22  # a pixel: two canvases, the decoder's image and Pillow's, and the transparency's
 JPEG_BYTES = 8  # a pixel that the decoder gives
+_RESIZED_BYTES = 4  # a pixel, of what is resized in one direction, and then in the other
+
+
+def resizing(spec: InputSpec | Preview, size: Size, scale: int) -> int:
+    """What is between an image of `size`, decoded to the `scale`-th part, and its preview; a model's input is small."""
+    longest = max(size)
+    return _RESIZED_BYTES * min(spec.longest_side, longest) * (longest // scale) if isinstance(spec, Preview) else 0
 
 
 def tile_pixels(image: Image.Image) -> int:
@@ -25,7 +34,7 @@ def tile_pixels(image: Image.Image) -> int:
 def bytes_per_pixel(image: ImageFile.ImageFile, scale: int, scans: list[int]) -> float:
     """What Pillow and `on_white` take at most per pixel of the file; measured on 30 MP of each kind (peak of RSS).
 
-    `scans`: of a JPEG, see header.scans.
+    `scans`: of a JPEG, see jpeg.scans.
     """
     if image.format == "JPEG":
         # several scans, or one without every component: libjpeg keeps the whole image's coefficients, 16 bits each,

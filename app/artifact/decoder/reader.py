@@ -3,11 +3,13 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
+    Image,
     ImageFile,
     ImagePalette,
     JpegImagePlugin,
@@ -16,9 +18,14 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from app.artifact.decoder import colour_modes, header
+from app.artifact.decoder import colour_modes
+from app.artifact.decoder.errors import BrokenImage, ImageError, UnsupportedImage
 from app.artifact.decoder.formats import gif, jpeg, png, tiff, webp
-from app.artifact.decoder.header import ACCEPTED, BrokenImage, UnsupportedImage
+from app.artifact.decoder.kind import ACCEPTED, refuse_text
+
+ORIENTATION_TAG = 0x0112
+# Pillow's own guard warns at half of MAX_PIXELS and its refusal names no sizes; `inspect` checks every header itself.
+Image.MAX_IMAGE_PIXELS = None
 
 # What Pillow's plugins raise on damaged files: the first row by fuzzing (tests/app), the second by reading them.
 DAMAGE = (
@@ -31,15 +38,15 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
+    "TIFF": tiff.Tiff,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
-_NEEDED: dict[str, Callable[[bytes], bytes]] = {
-    "GIF": gif.needed,
-    "JPEG": jpeg.needed,
-    "PNG": png.needed,
-    "TIFF": tiff.needed,
-    "WEBP": webp.needed,
+_STRIP: dict[str, Callable[[bytes], bytes]] = {
+    "GIF": gif.strip,
+    "JPEG": jpeg.strip,
+    "PNG": png.strip,
+    "TIFF": tiff.strip,
+    "WEBP": webp.strip,
 }
 _MOST_SCANS = 20  # of a file that is decoded three times
 _SHRUGS = (
@@ -51,25 +58,25 @@ _SHRUGS = (
 )
 
 
-def needed(kind: str, data: bytes) -> bytes:
+def strip(kind: str, data: bytes) -> bytes:
     """The file without what decoding can do without, which Pillow would read, and refuse the image where it is odd:
     itself where there is nothing of that, else a copy. Raises BrokenImage."""
-    return _NEEDED[kind](data) if kind in _NEEDED else data
+    return _STRIP[kind](data) if kind in _STRIP else data
 
 
-def opened(kind: str, data: bytes) -> ImageFile.ImageFile:
+def open_image(kind: str, data: bytes) -> ImageFile.ImageFile:
     """The file with its header read.
 
     Raises BrokenImage, also for what would be read as something else, and UnsupportedImage.
     """
-    if data.startswith(tiff.NOT_READ):
+    if data.startswith(b"MM\0+"):  # of BigTIFFs Pillow reads the little-endian ones
         raise UnsupportedImage(f"the file is BigTIFF in big-endian order; accepted: {', '.join(ACCEPTED)}")
     try:
         image = _PLUGINS[kind](io.BytesIO(data))
     except DAMAGE as error:
         if kind == "TIFF" and (named := tiff.name(data)):
             raise BrokenImage(named) from error
-        raise broken(kind, error, "its header is damaged") from error
+        raise _broken(kind, error, "its header is damaged") from error
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         if named := tiff.refusal(image):
             raise BrokenImage(named)
@@ -80,17 +87,47 @@ def opened(kind: str, data: bytes) -> ImageFile.ImageFile:
     return image
 
 
+def orientation(image: Image.Image) -> int:
+    """EXIF's, 1..8. A damaged EXIF block does not make a good image bad. Of a PNG it loads the pixels: it may come
+    last."""
+    if image.format == "TIFF":  # its own tag Pillow applies while loading
+        return 1
+    if image.format == "PNG":
+        image.load()  # or getexif does, and damaged pixels would be passed over with damaged EXIF: black, and no error
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except DAMAGE:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def check_end(data: bytes) -> None:
     """Raises BrokenImage where a JPEG lacks more than its end marker: then its pixels change with what follows."""
-    complete = len(header.scans(data)) <= _MOST_SCANS and jpeg.has_all_scans(data)
-    with opened("JPEG", data + jpeg.END) as one, opened("JPEG", data.rstrip(b"\xff") + jpeg.OTHER_END) as other:
+    complete = len(jpeg.scans(data)) <= _MOST_SCANS and jpeg.has_all_scans(data)
+    with open_image("JPEG", data + jpeg.END) as one, open_image("JPEG", data.rstrip(b"\xff") + jpeg.OTHER_END) as other:
         width, height = one.size
         strips = ((0, top, width, min(top + 64, height)) for top in range(0, height, 64))
         if not complete or any(one.crop(box).tobytes() != other.crop(box).tobytes() for box in strips):
             raise BrokenImage("the JPEG file cannot be decoded: it ends in the middle of its pixels")
 
 
-def broken(kind: str, error: BaseException, otherwise: str = "its pixels are damaged") -> BrokenImage:
+@contextmanager
+def in_words(kind: str, data: bytes) -> Iterator[None]:
+    """What libraries raise on a damaged file becomes a refusal in words. Raises BrokenImage, or UnsupportedImage where
+    it was text on its way."""
+    try:
+        yield
+    except BrokenImage:
+        refuse_text(data)
+        raise
+    except ImageError:  # a ValueError, as some damage is
+        raise
+    except DAMAGE as error:
+        refuse_text(data)
+        raise _broken(kind, error, "its pixels are damaged") from error
+
+
+def _broken(kind: str, error: BaseException, otherwise: str) -> BrokenImage:
     """The refusal in Pillow's words, where they are about the file and not about Python's objects."""
     said = str(error) if isinstance(error, OSError | SyntaxError) and not error.__cause__ else ""
     about = otherwise if not said or said.startswith(_SHRUGS) else said

@@ -120,7 +120,7 @@ _OF_SENSORS = (32803, 34892)  # a colour filter array, linear raw
 _MOST_TAGS = 256
 
 
-def said_of(data: bytes) -> str:
+def describe(data: bytes) -> str:
     """What the file is, in words that "; accepted: ..." can follow."""
     if not data:
         return "the file has no bytes"

@@ -1,7 +1,6 @@
 """From a heat map to an overlay: what is shown, how strongly, and where."""
 
 import io
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ def explained(maps: object, number: int = 0, geometry: Geometry | None = None) -
 
 
 def drawn(explained: Explanation, under: NDArray[np.uint8] = BLACK) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(overlay(explained, under, nullcontext))) as image:
+    with Image.open(io.BytesIO(overlay(explained, under))) as image:
         return np.asarray(image)
 
 

@@ -1,161 +1,110 @@
-"""Turns: half of what there is, first come first served, and what nobody takes any more goes to the next."""
+"""A budget: no more is taken than there is, in the order of who came first, and nothing is lost by who leaves."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+import random
+from collections.abc import Coroutine
+from typing import Any
 
-import pytest
-
-from app.errors import Problem
-from app.limits.admission import Admission
-from app.limits.budget import Turns
+from app.limits.budget import Budget
 
 
-class Queue:
-    """What turns are counted in."""
-
-    def __init__(self, places: int, upload_bytes: int) -> None:
-        self.places = self.bytes = 0
-        self.turns = Turns(
-            lambda size: self.places < places and self.bytes + size <= upload_bytes, self.take, places, upload_bytes
-        )
-
-    def take(self, places: int, size: int) -> None:
-        self.places += places
-        self.bytes += size
+def play(scene: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scene, 10))
 
 
-def play(scene: Callable[[], Awaitable[None]]) -> None:
-    async def patiently() -> None:
-        async with asyncio.timeout(10):
-            await scene()
-
-    asyncio.run(patiently())
-
-
-def test_there_is_half_for_batches_and_everything_comes_back() -> None:
-    queue = Queue(places=8, upload_bytes=8000)
-    turns = [queue.turns.first(100, pytest.fail) for _ in range(5)]
-    assert [turn is not None for turn in turns] == [True] * 4 + [False]
-    assert (queue.places, queue.bytes) == (4, 800)  # the pieces of an upload, and the file joined of them
-    for turn in turns[:4]:
-        assert turn is not None
-        turn.keep(30)
-    assert queue.bytes == 120
-    for turn in turns[:4] * 2:  # to close twice is to close once
-        assert turn is not None
-        turn.close()
-    assert (queue.places, queue.bytes) == (0, 0)
-
-
-def test_memory_is_shared_too_and_one_upload_always_fits() -> None:
-    queue = Queue(places=8, upload_bytes=1000)
-    large = queue.turns.first(10**9, pytest.fail)
-    assert large is not None
-    assert queue.bytes == 500
-    assert queue.turns.first(1, pytest.fail) is None
-    large.keep(400)
-    assert queue.turns.first(50, pytest.fail) is not None
-    assert queue.turns.first(1, pytest.fail) is None
+def test_what_does_not_fit_is_not_taken() -> None:
+    budget = Budget(3, 100)
+    assert budget.try_take(1, 60)
+    assert not budget.try_take(1, 41)
+    assert not budget.try_take(3, 1)
+    assert budget.taken == (1, 60)
+    budget.give(1, 60)
+    assert budget.try_take(3, 100)
 
 
 def test_who_has_waited_longest_comes_first_and_nobody_passes() -> None:
     async def scene() -> None:
-        queue = Queue(places=20, upload_bytes=1000)
-        held = queue.turns.first(100, pytest.fail)
-        assert held is not None
-        order: list[int] = []
+        budget, order = Budget(100), list[int]()
+        await budget.take(60)
 
-        async def wait(number: int, size: int) -> None:
-            turn = await queue.turns.next(size, pytest.fail)
-            order.append(number)
-            turn.close()
+        async def wait(amount: int) -> None:
+            await budget.take(amount)
+            order.append(amount)
+            budget.give(amount)
 
-        tasks = [asyncio.create_task(wait(number, size)) for number, size in enumerate([200, 1, 200])]
+        tasks = [asyncio.create_task(wait(amount)) for amount in (50, 10, 90)]
         await asyncio.sleep(0)
-        assert queue.turns.first(1, pytest.fail) is None  # there would be room, but others have waited
-        held.close()
+        assert not budget.try_take(1)  # there would be room, but others have waited
+        budget.give(60)
         await asyncio.gather(*tasks)
-        assert order == [0, 1, 2]
-        assert (queue.places, queue.bytes) == (0, 0)
+        assert order == [50, 10, 90]
+        assert budget.free == (100,)
 
-    play(scene)
+    play(scene())
 
 
-def test_the_turn_of_who_has_left_goes_to_the_next() -> None:
+def test_what_is_given_back_is_taken_in_the_same_moment() -> None:
     async def scene() -> None:
-        queue = Queue(places=2, upload_bytes=1000)
-        held = queue.turns.first(1, pytest.fail)
-        assert held is not None
-        left, left_just_then, stays = (asyncio.create_task(queue.turns.next(1, pytest.fail)) for _ in range(3))
+        budget = Budget(1)
+        await budget.take(1)
+        waiting = asyncio.create_task(budget.take(1))
+        await asyncio.sleep(0)
+        budget.give(1)
+        assert not budget.try_take(1)
+        await waiting
+        assert budget.taken == (1,)
+
+    play(scene())
+
+
+def test_who_leaves_the_line_leaves_what_it_would_have_had() -> None:
+    async def scene() -> None:
+        budget = Budget(10)
+        await budget.take(10)
+        left, left_just_then, stays = (asyncio.create_task(budget.take(10)) for _ in range(3))
         await asyncio.sleep(0)
         left.cancel()
-        held.close()  # gives `left_just_then` its turn before it can take it
+        budget.give(10)  # gives `left_just_then` its part before it can take it
         left_just_then.cancel()
-        turn = await stays
-        assert queue.places == 1
-        turn.close()
-        assert (queue.places, queue.bytes) == (0, 0)
+        await stays
+        assert budget.taken == (10,)
 
-    play(scene)
+    play(scene())
 
 
-def test_what_a_lone_image_gives_back_is_for_who_waits() -> None:
+def test_who_is_behind_one_that_left_and_wants_less_is_served() -> None:
     async def scene() -> None:
-        admission = Admission(4, 3_000_000)
-        with admission.upload(pytest.fail) as upload:
-            upload.hold(1_400_000)
-            upload.complete()
-            waiting = asyncio.create_task(admission.turns.next(500_000, pytest.fail))
-            await asyncio.sleep(0)
-            assert admission.admitted == 1
-        assert admission.admitted == 1  # taken at once: no image that comes later finds it free
-        (await waiting).close()
-        assert admission.admitted == 0
-
-    play(scene)
-
-
-def test_lone_uploads_that_keep_coming_do_not_take_what_a_batch_waits_for() -> None:
-    def upload(admission: Admission, size: int) -> tuple[ExitStack, Callable[[int], None]]:
-        with ExitStack() as whole:
-            begun = whole.enter_context(admission.upload(pytest.fail))
-            begun.hold(size)
-            return whole.pop_all(), begun.hold
-        raise AssertionError
-
-    async def scene() -> None:
-        admission = Admission(100, 50_000_000)
-        uploads = [upload(admission, 1_000_000) for _ in range(24)]  # each is held twice
-        begun, hold = upload(admission, 100_000)
-        waiting = asyncio.create_task(admission.turns.next(5_000_000, pytest.fail))
+        budget = Budget(10)
+        await budget.take(5)
+        large, small = asyncio.create_task(budget.take(6)), asyncio.create_task(budget.take(5))
         await asyncio.sleep(0)
-        hold(900_000)  # what has begun may go on
-        for number, (ended, _) in enumerate(uploads[:5]):
-            assert not waiting.done()
-            ended.close()
-            with pytest.raises(Problem, match="The uploads of others fill the memory"):
-                upload(admission, 1_000_000)
-            await asyncio.sleep(0)
-            assert waiting.done() == (number == 4)
-        waiting.result().close()
-        for each, _ in [*uploads[5:], upload(admission, 1_000_000)]:
-            each.close()
-        begun.close()
-        assert admission.admitted == 0
+        large.cancel()
+        await small
+        assert budget.taken == (10,)
 
-    play(scene)
+    play(scene())
 
 
-def test_a_batch_that_waits_for_other_batches_keeps_nothing_from_lone_uploads() -> None:
+def test_in_a_storm_of_takers_and_leavers_nothing_is_lost_nor_taken_twice() -> None:
     async def scene() -> None:
-        admission = Admission(100, 50_000_000)
-        first = admission.first_turn(12_000_000, pytest.fail)
-        waiting = asyncio.create_task(admission.turns.next(12_000_000, pytest.fail))
-        await asyncio.sleep(0)
-        with admission.upload(pytest.fail) as upload:
-            upload.hold(13_000_000)
-        first.close()
-        (await waiting).close()
+        budget, dice, most = Budget(4, 60), random.Random(0), 0
 
-    play(scene)
+        async def work(amount: int) -> None:
+            nonlocal most
+            await budget.take(1, amount)
+            try:
+                most = max(most, budget.taken[1])
+                assert min(budget.free) >= 0
+                await asyncio.sleep(0)
+            finally:
+                budget.give(1, amount)
+
+        tasks = [asyncio.create_task(work(dice.choice([60, 40, 25, 10]))) for _ in range(400)]
+        while not all(task.done() for task in tasks):
+            dice.choice(tasks).cancel()
+            await asyncio.sleep(0)
+        assert most == 60
+        assert budget.taken == (0, 0)
+        assert sum(not task.cancelled() for task in tasks) > 100
+
+    play(scene())

@@ -8,50 +8,45 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
 
-from app.artifact.decoder.decode import InputSpec, TooManyPixels, decode
+from app.artifact.decoder.decode import InputSpec, TooManyPixels, decode, inspect
 from app.errors import Problem
 from app.inference import loading
 from app.inference.batcher import Batcher
 from app.inference.classifier import Classifier
 from app.limits.admission import Admission
-from app.limits.memory import Abandoned, Memory
+from app.limits.decoders import Decoders
+from app.limits.memory import Memory
 from tests.images import drawing, encode
 from tests.serving import environment, serving
 
 SPEC = InputSpec(
     width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
 )
-# In a process of its own: the peak of resident memory while decoding, and what the decoder claimed.
+# In a process of its own: the peak of resident memory while decoding, and what the header asks for.
 _PEAK = """
 import json, sys
-from contextlib import contextmanager
 from pathlib import Path
-from app.artifact.decoder.decode import InputSpec, decode
+from app.artifact.decoder.decode import InputSpec, decode, inspect
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-
-@contextmanager
-def claim(needed):
-    global claimed
-    claimed = needed
-    yield
 
 spec = InputSpec.model_validate_json(sys.argv[1])
 small, large = (Path(name).read_bytes() for name in sys.argv[2:])
 decode(small, spec)
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
 before = peak()
-decode(large, spec, claim=claim)
-print(json.dumps([peak() - before, claimed]))
+header = inspect(large, spec)
+decode(large, header)
+print(json.dumps([peak() - before, header.memory]))
 """
 
 
@@ -101,91 +96,119 @@ def test_decoding_takes_no_more_than_it_claims(
     ids=["VP8", "VP8L", "VP8X with alpha", "animated"],
 )
 def test_a_webp_claims_its_memory_before_it_is_opened(file: bytes) -> None:
-    claims: list[int] = []
-
-    @contextmanager
-    def refuse(needed: int) -> Iterator[None]:
-        claims.append(needed)
-        raise TooManyPixels("no")
-        yield
-
-    with pytest.raises(TooManyPixels, match="no"):
-        decode(file, SPEC, claim=refuse)
+    header = inspect(file, SPEC)
+    assert header.image is None
     canvases = 123 * 77 * 22  # besides them, its first frame, and that once more
-    assert len(claims) == 1
-    assert canvases + 100 < claims[0] <= canvases + 2 * len(file)
-    assert decode(file, SPEC).format == "WEBP"
+    assert canvases + 100 < header.memory <= canvases + 2 * len(file)
+    assert decode(file, header).format == "WEBP"
 
 
-def test_an_image_that_can_never_fit_is_refused_with_both_numbers() -> None:
-    memory = Memory(100_000_000)
-    with pytest.raises(TooManyPixels, match=r"needs 112 MB to decode; .* has 60 MB"):
-        decode(encode(Image.new("RGBA", (4000, 2000))), SPEC, claim=memory.for_decoding)
-    decode(encode(Image.new("RGB", (4000, 2000))), SPEC, claim=memory.for_decoding)
+def play(scene: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scene, 30))
+
+
+def test_an_image_that_can_never_fit_is_refused_with_both_numbers(small: Classifier) -> None:
+    async def scene() -> None:
+        await small.start()
+        with pytest.raises(TooManyPixels, match=r"needs 112 MB to decode; .* has 6 MB"):
+            await small.predict(encode(Image.new("RGBA", (4000, 2000))), 1)
+        assert (await small.predict(encode(Image.new("RGB", (1000, 1000))), 1)).top_k
+        await small.stop()
+
+    play(scene())
 
 
 def test_images_that_fit_one_at_a_time_wait_for_each_other() -> None:
-    memory = Memory(100)  # 60 to decode
-    held = total = most = 0
-    lock = threading.Lock()
-
-    @contextmanager
-    def counted(needed: int) -> Iterator[None]:
-        nonlocal held, total, most
-        with memory.for_decoding(needed):
-            with lock:
-                held, total = held + needed, total + 1
-                most = max(most, held)
-            yield
-            with lock:
-                held -= needed
+    lock, held, total, most = threading.Lock(), 0, 0, 0
 
     def work(needed: int) -> None:
-        for _ in range(200):
-            with counted(needed):
-                pass
+        nonlocal held, total, most
+        with lock:
+            held, total = held + needed, total + 1
+            most = max(most, held)
+        time.sleep(0.0005)
+        with lock:
+            held -= needed
 
-    threads = [threading.Thread(target=work, args=(needed,), daemon=True) for needed in (60, 40, 25, 10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert total == 800
+    async def image(decoders: Decoders, needed: int) -> None:
+        async with decoders.thread() as thread:
+            await thread.reserve(needed)
+            await thread.run(work, needed)
+
+    async def scene() -> None:
+        decoders = Decoders(4, 60)
+        await asyncio.gather(*(image(decoders, needed) for _ in range(100) for needed in (60, 40, 25, 10)))
+        assert decoders.memory.taken == (0,)
+        decoders.stop()
+
+    play(scene())
+    assert total == 400
     assert most <= 60
 
 
 def test_a_failed_decode_gives_its_memory_back() -> None:
-    memory = Memory(100)
-    for _ in range(3):
-        with pytest.raises(ValueError, match="broken"), memory.for_decoding(60):
-            raise ValueError("broken")
+    async def scene() -> None:
+        decoders = Decoders(1, 60)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="broken"):
+                async with decoders.thread() as thread:
+                    await thread.reserve(60)
+                    await thread.run(int, "broken")
+        assert decoders.memory.taken == (0,)
+        decoders.stop()
+
+    play(scene())
 
 
 def test_a_large_image_gets_its_turn_although_small_ones_keep_coming() -> None:
-    memory, enough = Memory(100), threading.Event()  # 60 to decode
+    async def scene() -> None:
+        decoders, arrived = Decoders(4, 60), asyncio.Event()
 
-    def small() -> None:
-        while not enough.is_set():
-            with memory.for_decoding(10):
-                enough.wait(0.002)
+        async def small() -> None:
+            while not arrived.is_set():
+                async with decoders.thread() as thread:
+                    await thread.reserve(10)
+                    await thread.run(time.sleep, 0.002)
 
-    threads = [threading.Thread(target=small, daemon=True) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    large = threading.Thread(target=lambda: memory.for_decoding(55).__enter__(), daemon=True)
-    large.start()
-    large.join(timeout=5)
-    arrived = not large.is_alive()
-    enough.set()
-    assert arrived
+        tasks = [asyncio.create_task(small()) for _ in range(6)]
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5), decoders.thread() as thread:
+            await thread.reserve(55)
+            arrived.set()
+        await asyncio.gather(*tasks)
+        decoders.stop()
+
+    play(scene())
 
 
-def test_an_image_that_nobody_waits_for_gives_up_its_place_in_the_line() -> None:
-    memory = Memory(100)
-    with memory.for_decoding(60), pytest.raises(Abandoned), memory.for_decoding(60, abandoned=lambda: True):
-        pass
-    with memory.for_decoding(60):
-        pass
+def test_a_thread_and_its_memory_are_taken_until_it_is_done_although_nobody_waits_any_more() -> None:
+    async def scene() -> None:
+        decoders, begun, done = Decoders(1, 60), threading.Event(), threading.Event()
+
+        async def image(work: Callable[[], object]) -> None:
+            async with decoders.thread() as thread:
+                await thread.reserve(60)
+                await thread.run(work)
+
+        def slow() -> None:
+            begun.set()
+            assert done.wait(20)
+
+        leaves = asyncio.create_task(image(slow))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
+        assert decoders.memory.taken == (60,)
+        left, stays = (asyncio.create_task(image(lambda: None)) for _ in range(2))
+        await asyncio.sleep(0.01)
+        left.cancel()
+        done.set()
+        await stays
+        assert decoders.memory.taken == (0,)
+        decoders.stop()
+
+    play(scene())
 
 
 @pytest.fixture
@@ -218,17 +241,18 @@ def test_uploads_of_clients_that_left_are_not_kept(small: Classifier) -> None:
 
     async def leave() -> None:
         await small.start()
-        with small._memory.for_decoding(6_000_000):
-            tasks = [asyncio.create_task(small.predict(data, 1)) for _ in range(5)]
-            await asyncio.sleep(0.05)  # the first waits in the decoder's thread, the others in the pool's queue
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            del tasks, task
-            end = time.monotonic() + 5
-            while sys.getrefcount(data) > held:  # the thread notices within a tenth of a second
-                assert time.monotonic() < end
-                await asyncio.sleep(0.01)
+        small._decoders.memory.overdraw(6_000_000)
+        tasks = [asyncio.create_task(small.predict(data, 1)) for _ in range(5)]
+        await asyncio.sleep(0.05)  # the first waits for memory, the others for the thread
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        del tasks, task
+        end = time.monotonic() + 5
+        while sys.getrefcount(data) > held:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        small._decoders.memory.give(6_000_000)
         assert (await small.predict(data, 1)).top_k
         await small.stop()
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.artifact.decoder.decode import decode, display
+from app.artifact.decoder.decode import Preview, decode
 from app.artifact.heat import DIM, opacity, palette
 from tests.app.artifact.decoder.test_orientation import BACK, TURN, turned
 from tests.app.inference.squares import Scene
@@ -82,7 +82,7 @@ def test_the_peak_lies_in_a_bright_square_in_all_orientations_and_shapes(
             assert scene.holds(*peak_of(answer)), (shape, place)
 
             png = explained.client.post("/explain?class=square", content=file, headers={"Accept": "image/png"}).content
-            heat = heat_in(png, display(file, 1024))
+            heat = heat_in(png, decode(file, Preview(1024)).pixels)
             rows, columns = np.nonzero(heat == heat.max())
             assert heat.max() > 240
             assert scene.holds(columns.mean() * STEP, rows.mean() * STEP), (shape, place)
@@ -93,7 +93,7 @@ def test_outside_of_what_the_model_saw_there_is_no_heat_but_shade(explained: Exp
     png = explained.client.post("/explain?class=square", content=file, headers={"Accept": "image/png"}).content
     with Image.open(io.BytesIO(png)) as opened:
         overlay = np.asarray(opened)
-    shown = display(file, 1024)
+    shown = decode(file, Preview(1024)).pixels
     for outside in (np.s_[:, :120], np.s_[:, 240:]):
         assert overlay[outside] == pytest.approx(shown[outside] * DIM, abs=1)
     assert (overlay[:, 120:240] != shown[:, 120:240]).any()
@@ -106,7 +106,7 @@ def test_what_speaks_against_a_class_does_not_glow(explained: Explained) -> None
     heatmap = np.array(explained.client.post(asked, content=file).json()["heatmap"])
     assert heatmap.min() < -1
     png = explained.client.post(asked, content=file, headers={"Accept": "image/png"}).content
-    heat = heat_in(png, display(file, 1024))
+    heat = heat_in(png, decode(file, Preview(1024)).pixels)
     middle = (scene.left + scene.right) // 2, (scene.top + scene.bottom) // 2
     assert heat[middle[1] // STEP, middle[0] // STEP] == 0
 

@@ -2,14 +2,14 @@
 
 import re
 
-from app.artifact.decoder.header import BrokenImage
+from app.artifact.decoder.errors import BrokenImage
 
 _BLOCK = re.compile(rb"[\x21\x2c\x3b]")  # extension, image, end
 _GRAPHIC_CONTROL, _CONTROL_BYTES = 0xF9, 4
 _MOST_PARTS = 65_536  # 10 ms; of 255 bytes they are 16 MB
 
 
-def needed(data: bytes) -> bytes:
+def strip(data: bytes) -> bytes:
     """The file with its screen, the last whole graphic control before the first image, and all from there on: `data`
     itself where there is nothing else. Raises BrokenImage where that has too many parts to walk over."""
     flags = data[10] if len(data) > 10 else 0

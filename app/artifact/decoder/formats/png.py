@@ -3,14 +3,17 @@
 import re
 import struct
 import zlib
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
-from app.artifact.decoder.header import BrokenImage
+from app.artifact.decoder.errors import BrokenImage
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _KNOWN = re.compile(rb"PLTE|tRNS|iCCP|IDAT|IEND")
 _MOST_CHUNKS = 100_000  # 40 ms; 10 MB are 1,200 of the usual 8 kB
+_QUICK_CHUNKS, _COSTLY = 64, frozenset({b"zTXt", b"iTXt", b"iCCP", b"eXIf"})
 _MOST_PROFILE_BYTES = 2**20  # as many as Pillow inflates
 _GREY, _COLOUR, _PALETTE = 0, 2, 3  # colour types
 _GREY_STEPS = {1: 1, 2: 85, 4: 17}  # of few bits Pillow scales to 8 the grey, but not the grey that is clear
@@ -24,14 +27,14 @@ class Chunk(NamedTuple):
     end: int
 
 
-def needed(data: bytes) -> bytes:
+def strip(data: bytes) -> bytes:
     """The file with its pixels and colours, and what is whole of transparency, colour profile and EXIF: `data` itself
     where it has nothing else. Raises BrokenImage where it has too many chunks to walk over."""
-    if _is_plain(data):
+    found = list(chunks(data))
+    if _is_plain(data, found):
         return data
-    chunks = _chunks(data)
-    first = next((at for at, chunk in enumerate(chunks) if chunk.kind == b"IDAT"), len(chunks))
-    before = chunks[:first]
+    first = next((at for at, chunk in enumerate(found) if chunk.kind == b"IDAT"), len(found))
+    before = found[:first]
     head = [data[start:end] for kind, start, end in before if kind in (b"IHDR", b"PLTE")]
     if not head or head[0][4:8] != b"IHDR" or len(head[0]) != 25:
         raise BrokenImage("the PNG file does not begin with its header")
@@ -44,25 +47,24 @@ def needed(data: bytes) -> bytes:
         b"iCCP": profile if _is_profile(profile) else b"",
         b"tRNS": _clear(_whole(data, before, b"tRNS"), head),
         b"sBIT": _whole(data, before, b"sBIT"),
-        b"eXIf": _whole(data, chunks, b"eXIf"),  # also behind the pixels
+        b"eXIf": _whole(data, found, b"eXIf"),  # also behind the pixels
     }
     made = [_chunk(kind, content) for kind, content in kept.items() if content]
-    return b"".join([_SIGNATURE, *head, *made, *_joined(data, chunks[first:])])
+    return b"".join([_SIGNATURE, *head, *made, *_joined(data, found[first:])])
 
 
-def _is_plain(data: bytes) -> bool:
-    """Whether it is nothing but pixels, in no more chunks than `_chunks` takes."""
-    place = len(_SIGNATURE)
-    for _ in range(_MOST_CHUNKS + 1):
-        kind = data[place + 4 : place + 8]
-        if kind not in _PIXELS:
-            return not kind
-        if kind == b"IEND":
-            return True
-        if kind == b"PLTE" and _is_odd(data[place : place + 4]):
-            return False
-        place += 12 + int.from_bytes(data[place : place + 4])
-    return False
+def is_quick(data: bytes) -> bool:
+    """Whether it is a PNG of few chunks, none of which takes a time that its size does not tell."""
+    kinds = [chunk.kind for chunk in islice(chunks(data), _QUICK_CHUNKS + 1)] if data.startswith(_SIGNATURE) else []
+    return data.startswith(_SIGNATURE) and len(kinds) <= _QUICK_CHUNKS and _COSTLY.isdisjoint(kinds)
+
+
+def _is_plain(data: bytes, found: list[Chunk]) -> bool:
+    """Whether it is nothing but pixels."""
+    if any(kind not in _PIXELS or (kind == b"PLTE" and _is_odd(data[start : start + 4])) for kind, start, _ in found):
+        return False
+    kind, _, end = found[-1] if found else Chunk(b"", 0, len(_SIGNATURE))
+    return kind == b"IEND" or end + 4 >= len(data)
 
 
 def _is_odd(length: bytes) -> bool:
@@ -72,25 +74,27 @@ def _is_odd(length: bytes) -> bool:
 
 def significant_bits(data: bytes) -> int:
     """How many bits a value of a grey PNG is said to have (sBIT); 0 where nothing is said."""
-    said = _whole(data, _chunks(data), b"sBIT")
+    said = _whole(data, list(chunks(data)), b"sBIT")
     return said[0] if said and said[0] <= data[24] else 0
 
 
-def _chunks(data: bytes) -> list[Chunk]:
-    """All chunks, in their order. Where a length leads nowhere, the walk goes on at the next chunk that is known."""
-    place, found = len(_SIGNATURE), list[Chunk]()
-    while len(kind := data[place + 4 : place + 8]) == 4:
+def chunks(data: bytes) -> Iterator[Chunk]:
+    """All chunks, in their order. Where a length leads nowhere, the walk goes on at the next chunk that is known.
+    Raises BrokenImage where they are too many to walk over."""
+    place = len(_SIGNATURE)
+    for _ in range(_MOST_CHUNKS + 1):
+        kind = data[place + 4 : place + 8]
+        if len(kind) < 4:
+            return
         end = place + 12 + int.from_bytes(data[place : place + 4])
         if kind not in _PIXELS and not _is_start(data, end):
             known = _KNOWN.search(data, place + 8)
             end = known.start() - 4 if known else len(data)
-        found.append(Chunk(kind, place, end))
+        yield Chunk(kind, place, end)
         if kind == b"IEND":
-            break
-        if len(found) > _MOST_CHUNKS:
-            raise BrokenImage(f"the PNG file has more than {_MOST_CHUNKS} chunks")
+            return
         place = end
-    return found
+    raise BrokenImage(f"the PNG file has more than {_MOST_CHUNKS} chunks")
 
 
 def _is_start(data: bytes, place: int) -> bool:
@@ -99,9 +103,9 @@ def _is_start(data: bytes, place: int) -> bool:
     return place == len(data) or (len(kind) == 4 and kind.isalpha())
 
 
-def _whole(data: bytes, chunks: list[Chunk], kind: bytes) -> bytes:
+def _whole(data: bytes, found: list[Chunk], kind: bytes) -> bytes:
     """The content of the first chunk of a kind whose checksum is right."""
-    for each, start, end in chunks:
+    for each, start, end in found:
         if each == kind and zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end]):
             return data[start + 8 : end - 4]
     return b""
@@ -137,10 +141,10 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
 
 
-def _joined(data: bytes, chunks: list[Chunk]) -> list[bytes]:
+def _joined(data: bytes, found: list[Chunk]) -> list[bytes]:
     """The pixels' chunks, those that follow one another in one piece."""
     spans: list[list[int]] = []
-    for kind, start, end in chunks:
+    for kind, start, end in found:
         if kind not in (b"IDAT", b"IEND"):
             continue
         if spans and spans[-1][1] == start:

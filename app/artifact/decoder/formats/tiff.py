@@ -2,7 +2,8 @@
 
 import io
 import struct
-from typing import Literal
+from types import FunctionType
+from typing import Any, Literal
 
 from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
@@ -12,40 +13,54 @@ _FILL_ORDER, _SAMPLES, _PLANES, _COLOUR_MAP, _EXTRA, _FORMAT = 266, 277, 284, 32
 _WHITE_IS_ZERO = 0
 _MOST_TAGS = 65_535
 _WEBP = 50001  # Pillow's libtiff is built without it
-NOT_READ = b"MM\0+"  # of BigTIFFs Pillow reads the little-endian ones
 _KINDS = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
 _KINDS |= {9: "ICCLab", 10: "ITULab", 32803: "CFA (raw sensor)", 34892: "linear raw"}
 _FORMATS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 # Everything that strips, tiles and colours are described by; orientation and profile.
-_NEEDED = frozenset(
+_KEPT_TAGS = frozenset(
     {*range(256, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, *range(320, 326), 332, 338}
 )
-_NEEDED |= {339, 347, *range(512, 522), *range(529, 533), 34675}
-# Pillow's own reader of uncompressed files takes a plane of 16 bits for one of 8, and shears 4-bit tiles; libtiff
-# reads all that it reads of the compressed ones (tests/app/artifact/decoder/formats/test_tiff.py).
-TiffImagePlugin.READ_LIBTIFF = True
-# What Pillow's table lacks, or has otherwise: byte order, photometric, format, fill order, bits, extra samples -> modes
-for _order in (b"II", b"MM"):
-    _end = "B" if _order == b"MM" else ""
-    TiffImagePlugin.OPEN_INFO |= {
-        (_order, 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
-        (_order, 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
-        (_order, 0, (1,), 1, (16,), ()): (f"I;16{_end}", f"I;16{_end}"),
-        # four samples, none of them said to be alpha: what the fourth is nobody knows (TIFF 6.0, page 31)
-        (_order, 2, (1,), 1, (8,) * 4, ()): ("RGB", "RGBX"),
-        (_order, 2, (1,), 1, (16,) * 4, ()): ("RGB", f"RGBX;16{_end or 'L'}"),
-        # premultiplied: Pillow divides in 8 bits what on_white would multiply again, and is off by two levels
-        (_order, 1, (1,), 1, (8,) * 2, (1,)): ("LA", "LA"),
-        (_order, 2, (1,), 1, (8,) * 4, (1,)): ("RGBA", "RGBA"),
-        (_order, 2, (1,), 1, (8,) * 5, (1, 0)): ("RGBA", "RGBAX"),
-        (_order, 2, (1,), 1, (8,) * 6, (1, 0, 0)): ("RGBA", "RGBAXX"),
-        (_order, 2, (1,), 1, (16,) * 4, (1,)): ("RGBA", f"RGBA;16{_end or 'L'}"),
-    }
-    TiffImagePlugin.OPEN_INFO.pop((_order, 1, (2,), 1, (8,), ()), None)  # signed values, read as unsigned ones
+_KEPT_TAGS |= {339, 347, *range(512, 522), *range(529, 533), 34675}
 
 
-def needed(data: bytes) -> bytes:
+def _layouts() -> dict[Any, tuple[str, str]]:
+    """What Pillow's table lacks, or has otherwise: byte order, photometric, format, fill order, bits, extra samples ->
+    modes."""
+    layouts: dict[Any, tuple[str, str]] = dict(TiffImagePlugin.OPEN_INFO)
+    for order in (b"II", b"MM"):
+        end = "B" if order == b"MM" else ""
+        layouts |= {
+            (order, 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+            (order, 1, (1,), 1, (12,), ()): ("I;16", "I;12"),
+            (order, 0, (1,), 1, (16,), ()): (f"I;16{end}", f"I;16{end}"),
+            # four samples, none of them said to be alpha: what the fourth is nobody knows (TIFF 6.0, page 31)
+            (order, 2, (1,), 1, (8,) * 4, ()): ("RGB", "RGBX"),
+            (order, 2, (1,), 1, (16,) * 4, ()): ("RGB", f"RGBX;16{end or 'L'}"),
+            # premultiplied: Pillow divides in 8 bits what on_white would multiply again, and is off by two levels
+            (order, 1, (1,), 1, (8,) * 2, (1,)): ("LA", "LA"),
+            (order, 2, (1,), 1, (8,) * 4, (1,)): ("RGBA", "RGBA"),
+            (order, 2, (1,), 1, (8,) * 5, (1, 0)): ("RGBA", "RGBAX"),
+            (order, 2, (1,), 1, (8,) * 6, (1, 0, 0)): ("RGBA", "RGBAXX"),
+            (order, 2, (1,), 1, (16,) * 4, (1,)): ("RGBA", f"RGBA;16{end or 'L'}"),
+        }
+        layouts.pop((order, 1, (2,), 1, (8,), ()), None)  # signed values, read as unsigned ones
+    return layouts
+
+
+class Tiff(TiffImageFile):
+    """Pillow's, but by libtiff and the table above: its code with other globals, so that Pillow's own stay as they are.
+
+    Its own reader of uncompressed files takes a plane of 16 bits for one of 8, and shears 4-bit tiles; libtiff reads
+    all that it reads of the compressed ones (tests/app/artifact/decoder/formats/test_tiff.py).
+    """
+
+    _setup = FunctionType(
+        TiffImageFile._setup.__code__, vars(TiffImagePlugin) | {"READ_LIBTIFF": True, "OPEN_INFO": _layouts()}
+    )
+
+
+def strip(data: bytes) -> bytes:
     """The file with a directory of what decoding needs, of its first image: `data` itself where that is all it has.
 
     libtiff refuses a file for a tag about its lens, and Pillow one for a resolution.
@@ -56,7 +71,7 @@ def needed(data: bytes) -> bytes:
     place = int.from_bytes(data[offset : 2 * offset if big else 8], order)
     many = min(int.from_bytes(data[place : place + count], order), _MOST_TAGS)
     entries = [data[at : at + entry] for at in range(place + count, place + count + many * entry, entry)]
-    kept = [each for each in entries if len(each) == entry and int.from_bytes(each[:2], order) in _NEEDED]
+    kept = [each for each in entries if len(each) == entry and int.from_bytes(each[:2], order) in _KEPT_TAGS]
     if len(kept) == len(entries):
         return data
     end = len(data) + len(data) % 2

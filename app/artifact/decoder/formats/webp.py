@@ -1,13 +1,11 @@
 """What of a WebP decoding needs: RFC 9649, section 2."""
 
-from app.artifact.decoder import header
-
 _PIXELS = (b"VP8 ", b"VP8L")
 _PROFILE, _ALPHA, _EXIF, _ANIMATION = 0x20, 0x10, 0x08, 0x02
 _MOST_CHUNKS = 10_000  # each frame of an animation is one
 
 
-def needed(data: bytes) -> bytes:
+def strip(data: bytes) -> bytes:
     """The file with its first image, if need be as the only frame of an animation, its profile and EXIF, under a
     header that says so: `data` itself where the image is cut. libwebp refuses what its sizes or flags belie."""
     chunks = _chunks(data)
@@ -22,11 +20,20 @@ def needed(data: bytes) -> bytes:
         return _file([pixels])
     flags = said[0] & _ALPHA | _ALPHA * (b"ALPH" in chunks) | _ANIMATION * moving
     flags |= _PROFILE * (b"ICCP" in chunks) | _EXIF * bool(after)
-    size = (
-        said[4:] if moving else b"".join((side - 1).to_bytes(3, "little") for side in header.webp_size(_file([pixels])))
-    )
-    head = b"VP8X" + (10).to_bytes(4, "little") + bytes([flags, 0, 0, 0]) + size
+    canvas = said[4:] if moving else b"".join((side - 1).to_bytes(3, "little") for side in size(_file([pixels])))
+    head = b"VP8X" + (10).to_bytes(4, "little") + bytes([flags, 0, 0, 0]) + canvas
     return _file([head, *before, pixels, *after])
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height by the header; sections 2.5 to 2.7."""
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        sides = int.from_bytes(data[21:25], "little")
+        return 1 + (sides & 0x3FFF), 1 + (sides >> 14 & 0x3FFF)
+    width, height = (int.from_bytes(data[place : place + 2], "little") & 0x3FFF for place in (26, 28))
+    return width, height
 
 
 def _file(chunks: list[bytes]) -> bytes:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.artifact.decoder import decode as decoder
-from app.artifact.decoder.decode import InputSpec, decode
+from app.artifact.decoder.decode import InputSpec, decode, inspect
 from tests.images import FORMATS, difference, drawing, encode, spec
 
 # --- sizes and formats --------------------------------------------------------------------------------------------
@@ -106,10 +105,13 @@ def test_a_large_jpeg_gives_nearly_the_pixels_of_a_full_decode() -> None:
 def test_a_jpeg_is_decoded_at_the_smallest_scale_that_keeps_twice_the_model(
     size: tuple[int, int], model: InputSpec, divisor: int
 ) -> None:
-    with Image.open(io.BytesIO(encode(Image.new("L", size), "JPEG"))) as image:
-        assert decoder._reduce(image, model) == divisor
-        assert image.size == tuple(-(-edge // divisor) for edge in size)
-        assert np.asarray(image).shape == image.size[::-1]
+    plain = encode(Image.new("L", size), "JPEG")
+    assert inspect(plain, model).scale == divisor
+    header = inspect(encode(Image.new("L", size), "JPEG", orientation=1), model)
+    assert header.scale == divisor
+    assert header.image is not None
+    assert header.image.size == tuple(-(-edge // divisor) for edge in size)
+    assert np.asarray(header.image).shape == header.image.size[::-1]
 
 
 def test_a_reduced_jpeg_costs_a_fraction_of_a_full_decode() -> None:

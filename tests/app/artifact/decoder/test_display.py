@@ -3,53 +3,44 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.artifact.decoder.decode import BrokenImage, TooManyPixels, UnsupportedImage, decode, display
+from app.artifact.decoder.decode import BrokenImage, Preview, TooManyPixels, UnsupportedImage, decode, inspect
 from tests.app.artifact.decoder.test_colour_modes import _modes, identical
 from tests.app.artifact.decoder.test_orientation import BACK, TURN, turned
 from tests.images import Pixels, difference, drawing, encode, spec
 
-# In a process of its own: the peak of resident memory of an overlay, and what was claimed at most at once.
+# In a process of its own: the peak of resident memory of an overlay, and what its header asks for.
 _PEAK = """
 import json, sys
-from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
-from app.artifact.decoder.decode import Geometry, display
-from app.inference.heatmap import LONGEST_SIDE, Explanation, overlay
+from app.artifact.decoder.decode import Geometry, Preview, decode, inspect
+from app.inference.heatmap import LONGEST_SIDE, OVERLAY_BYTES, Explanation, overlay
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-
-held = most = 0
-
-@contextmanager
-def claim(needed):
-    global held, most
-    held += needed
-    most = max(most, held)
-    yield
-    held -= needed
 
 def draw(data, width, height):
     maps = np.ones((2, 7, 7), np.float32)
     geometry = Geometry(width, height, width * 0.2, 0, width * 0.8, height)
     box = (width * 0.2, 0, width * 0.8, height)
     explained = Explanation("cat", 1, 0.9, "class-activation", maps, geometry, box)
-    return overlay(explained, display(data, LONGEST_SIDE, claim=claim), claim)
+    preview = Preview(LONGEST_SIDE)
+    header = inspect(data, preview)
+    across, down = preview.size_of(header.size)
+    overlay(explained, decode(data, header).pixels)
+    return max(header.memory, across * down * OVERLAY_BYTES)
 
 small, large = (Path(name).read_bytes() for name in sys.argv[1:3])
 draw(small, 40, 40)
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-before, most = peak(), 0
-draw(large, int(sys.argv[3]), int(sys.argv[4]))
+before = peak()
+most = draw(large, int(sys.argv[3]), int(sys.argv[4]))
 print(json.dumps([peak() - before, most]))
 """
 
@@ -92,23 +83,18 @@ def test_an_overlay_takes_no_more_memory_than_it_claims(
     assert claimed <= 4 * took + 2_000_000  # or images would be refused for nothing
 
 
-def test_an_image_whose_display_can_never_fit_is_refused() -> None:
-    @contextmanager
-    def little(needed: int) -> Iterator[None]:
-        if needed > 10_000_000:
-            raise TooManyPixels("no")
-        yield
-
-    display(encode(drawing(1000, 800)), 1024, claim=little)
-    with pytest.raises(TooManyPixels, match="no"):
-        display(encode(drawing(1500, 1500)), 1024, claim=little)
+def test_a_preview_asks_for_what_it_is_resized_through() -> None:
+    files = [encode(drawing(side, side)) for side in (1000, 1500)]
+    small, large = (inspect(file, Preview(1024)).memory for file in files)
+    assert small < 10_000_000 < large
+    assert inspect(files[1], spec()).memory == 5 * 1500**2 < large
 
 
 @pytest.mark.parametrize(("file", "colours", "tolerance"), [pytest.param(*row[1:], id=row[0]) for row in _modes()])
 def test_every_colour_mode_is_displayed_in_the_colours_that_the_model_gets(
     file: bytes, colours: Pixels, tolerance: int
 ) -> None:
-    shown = display(file, 1024)
+    shown = decode(file, Preview(1024)).pixels
     assert difference(shown, np.broadcast_to(colours, shown.shape)) <= tolerance
     assert difference(shown, decode(file, identical(Image.fromarray(shown)))) == 0
 
@@ -118,7 +104,7 @@ def test_every_colour_mode_is_displayed_in_the_colours_that_the_model_gets(
 def test_it_is_upright_and_small_in_every_orientation(kind: str, size: tuple[int, int], orientation: int) -> None:
     upright = drawing(*size)
     file = encode(turned(upright, BACK[orientation]), kind, orientation)
-    shown = display(file, 90)
+    shown = decode(file, Preview(90)).pixels
     assert shown.shape == (60, 90, 3)
     expected = np.asarray(upright.resize((90, 60), Image.Resampling.BICUBIC))
     assert np.abs(shown.astype(int) - expected).mean() < 3
@@ -132,13 +118,13 @@ def test_it_is_upright_and_small_in_every_orientation(kind: str, size: tuple[int
 )
 def test_no_side_is_longer_than_asked_nor_shorter_than_a_pixel(size: tuple[int, int], shown: tuple[int, int]) -> None:
     for kind in ("PNG", "JPEG"):
-        assert display(encode(drawing(*size), kind), 100).shape == (shown[1], shown[0], 3)
+        assert decode(encode(drawing(*size), kind), Preview(100)).pixels.shape == (shown[1], shown[0], 3)
 
 
 def test_what_cannot_be_decoded_cannot_be_displayed() -> None:
     with pytest.raises(TooManyPixels, match=r"the limit is 0\.001 MP"):
-        display(encode(drawing(64, 48)), 100, max_pixels=1000)
+        decode(encode(drawing(64, 48)), Preview(100), max_pixels=1000)
     with pytest.raises(UnsupportedImage):
-        display(b"%PDF", 100)
+        decode(b"%PDF", Preview(100))
     with pytest.raises(BrokenImage):
-        display(encode(drawing(64, 48))[:200], 100)
+        decode(encode(drawing(64, 48))[:200], Preview(100))

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from app.artifact import manifest
-from app.artifact.decoder.decode import Decoded, InputSpec, decode, decode_quick
+from app.artifact.decoder.decode import Decoded, InputSpec, decode, inspect
 from app.artifact.decoder.geometry import Fit, Geometry, centre, margins
+from app.artifact.decoder.header import is_quick
 from app.artifact.manifest import ArtifactError
 from app.inference.heatmap import Explanation, overlay
 from app.model_card.sections import percent, preprocessing
@@ -155,9 +155,9 @@ def test_reduced_decoding_keeps_twice_the_models_resolution_both_ways(
 def test_what_is_decoded_at_once_is_fitted_too(fit: Fit) -> None:
     for kind, size in itertools.product(("JPEG", "PNG"), ((90, 30), (30, 90))):
         file, model = encode(drawing(*size), kind), fitting(fit, 16, 16)
-        quick = decode_quick(file, model, 10**6, 10**7)
-        assert quick
-        assert difference(quick, decode(file, model)) == 0
+        header = inspect(file, model)
+        assert is_quick(file, small=True)
+        assert difference(decode(file, header), decode(file + b" ", model)) == 0
 
 
 # --- where it lies ----------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_an_overlay_lays_the_heat_of_the_padding_nowhere() -> None:
     box = found.geometry.lay((0, 0, 16, 16), (16, 16))
     explained = Explanation("a", 0, 1.0, "occlusion", heat, found.geometry, box)
     white = np.full((16, 64, 3), 255, np.uint8)
-    drawn = Image.open(io.BytesIO(overlay(explained, white, lambda _: nullcontext())))
+    drawn = Image.open(io.BytesIO(overlay(explained, white)))
     dark = 255 - np.asarray(drawn.convert("L")).astype(int)
     assert drawn.size == (64, 16)
     _row, column = np.unravel_index(dark[4:].argmax(), dark[4:].shape)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from app.artifact.decoder.decode import decode, display
+from app.artifact.decoder.decode import Preview, decode
 from tests.images import difference, drawing, encode, spec
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -57,7 +57,7 @@ def test_an_image_with_a_profile_is_what_a_viewer_shows(kind: str, primaries: di
         viewed = ImageCms.profileToProfile(stored, ImageCms.ImageCmsProfile(io.BytesIO(profile)), SRGB)
     assert viewed is not None
     pairs = [(decode(file, model).pixels, decode(encode(viewed), model).pixels) for model in (spec(), spec(320, 240))]
-    for found, right in [*pairs, (display(file, 160), display(encode(viewed), 160))]:
+    for found, right in [*pairs, (decode(file, Preview(160)).pixels, decode(encode(viewed), Preview(160)).pixels)]:
         if kind == "JPEG":  # is decoded at a reduced scale
             assert np.abs(found.astype(int) - right).mean() < 1
         else:

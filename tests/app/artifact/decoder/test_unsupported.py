@@ -247,5 +247,5 @@ def test_no_text_takes_long_to_be_named(file: bytes) -> None:
 
 def _seconds(file: bytes) -> float:
     started = time.perf_counter()
-    unsupported.said_of(file)
+    unsupported.describe(file)
     return time.perf_counter() - started
