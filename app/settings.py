@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     header_timeout_ms: Count = 20_000
     """From a connection's start, or the first byte of a further request, to the end of the request's headers."""
     api_keys: SecretStr | None = None
-    """NAME:KEY, several with commas; with any, requests need one. See app.http.security."""
+    """NAME:KEY, several with commas; with any, requests need one. See app.http.middleware.api_keys."""
     api_keys_file: Path | None = None
     """The same, one a line; read at the start only."""
     cors_origins: str = ""
