@@ -61,8 +61,9 @@ def is_quick(data: bytes) -> bool:
 
 def _is_plain(data: bytes, found: list[Chunk]) -> bool:
     """Whether it is nothing but pixels."""
-    if any(kind not in _PIXELS or (kind == b"PLTE" and _is_odd(data[start : start + 4])) for kind, start, _ in found):
-        return False
+    for kind, start, _ in found:
+        if kind not in _PIXELS or (kind == b"PLTE" and _is_odd(data[start : start + 4])):
+            return False
     kind, _, end = found[-1] if found else Chunk(b"", 0, len(_SIGNATURE))
     return kind == b"IEND" or end + 4 >= len(data)
 
