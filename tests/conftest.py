@@ -61,7 +61,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]
 def digits_run(shared: SharedFolders) -> Path:
     """A run of the digits recipe, half as long as the recipe's own. Do not write into it; copy it."""
     return shared.make(
-        "digits-run",
+        "runs/digits",
         lambda out: train(plan.make("digits", out, "digits", ["epochs=6"], resume=False, force=False), QUIET),
     )
 
@@ -69,21 +69,20 @@ def digits_run(shared: SharedFolders) -> Path:
 @pytest.fixture(scope="session")
 def digits_artifact(digits_run: Path, shared: SharedFolders) -> Path:
     """The artifact of `digits_run`. Do not write into it; copy it."""
-    exports = shared.make("exports", lambda out: export(Run.open(digits_run), out / "digits" / "1", None, QUIET))
-    return exports / "digits" / "1"
+    return shared.make("exports/digits", lambda out: export(Run.open(digits_run), out / "1", None, QUIET)) / "1"
 
 
 @pytest.fixture(scope="session")
 def colours_data(shared: SharedFolders) -> Path:
     """A plain folder of 3 classes of 60 images. Do not write into it; copy it."""
-    return shared.make("colours", lambda folder: colours.write(folder, each=60))
+    return shared.make("data/colours", lambda folder: colours.write(folder, each=60))
 
 
 @pytest.fixture(scope="session")
 def colours_run(colours_data: Path, shared: SharedFolders) -> Path:
     """A run on `colours_data`. Do not write into it; copy it."""
     return shared.make(
-        "colours-run",
+        "runs/colours",
         lambda out: train(
             plan.make(str(colours_data), out, "digits", colours.SETTINGS, resume=False, force=False), QUIET
         ),
@@ -98,13 +97,13 @@ def colours_artifact(colours_run: Path, shared: SharedFolders) -> Path:
         with hurried():
             export(
                 Run.open(colours_run),
-                out / "colours" / "1",
+                out / "1",
                 None,
                 QUIET,
                 {file: WRITERS[file] for file in ("model.onnx", "model.int8.onnx")},
             )
 
-    return shared.make("colours-exports", write) / "colours" / "1"
+    return shared.make("exports/colours", write) / "1"
 
 
 @pytest.fixture
