@@ -40,7 +40,8 @@ def _metadata(manifest: Manifest) -> Iterable[str]:
     metrics, name = manifest.metrics, _quoted(manifest.name)
     yield "---"
     yield "pipeline_tag: image-classification"
-    yield f"tags: [image-classification, sightglass, {', '.join(_quoted(each) for each in _formats(manifest))}]"
+    formats = {VARIANTS[name].format if name in VARIANTS else name for name in manifest.variants}
+    yield f"tags: [image-classification, sightglass, {', '.join(map(_quoted, sorted(formats)))}]"
     yield "model-index:"
     yield f"- name: {name}"
     yield "  results:"
@@ -52,10 +53,6 @@ def _metadata(manifest: Manifest) -> Iterable[str]:
     yield f"    - {{type: expected_calibration_error, value: {metrics.ece}}}"
     yield "---"
     yield ""
-
-
-def _formats(manifest: Manifest) -> list[str]:
-    return sorted({VARIANTS[name].format if name in VARIANTS else name for name in manifest.variants})
 
 
 def _section(section: CardSection) -> Iterable[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.artifact.decoder.decode import InputSpec
-from app.artifact.manifest import Manifest, Score
+from app.artifact.manifest import Manifest
 from app.artifact.report import Report
 from app.http.schemas import CardSection
 from app.inference.loading import Served
@@ -14,16 +14,26 @@ _UNSTATED = "Not stated by the author."
 
 def of(served: Served, report: Report) -> list[CardSection]:
     """The whole card, in the order of Hugging Face's: the model, its use, training, data, evaluation."""
-    manifest = served.manifest
+    manifest, measured = served.manifest, report.evaluation
+    recall = (
+        [f"Recall: the share of a class's images that are answered with it, on {measured.split}."] if measured else []
+    )
+    gates = [f"CPU time is one thread's of {manifest.machine.cpu} ({manifest.machine.instruction_set})."]
+    gates += [f"Gates of the export: {report.gates}."] if report.gates else []
     return [
         _section("Model", f"An image classifier of {len(manifest.labels)} classes.", rows=_model(manifest)),
-        _section("What it is for", _UNSTATED, *_limits(manifest)),
-        _section("Classes", *_classes_text(report), head=["class", "images", "recall", "most often called"],
+        _section(
+            "What it is for",
+            _UNSTATED,
+            "One of the classes is answered for every image, also for one that shows none of them.",
+            f"Of images like those of its test, {percent(1 - manifest.metrics.score.accuracy)} are answered wrongly.",
+        ),
+        _section("Classes", *recall, head=["class", "images", "recall", "most often called"],
                  rows=_classes(manifest, report)),
         _section("How it was measured", rows=_measured(manifest, report)),
         _section("Confidence", *_confidence(manifest, report)),
         _section("What it sees of an image", preprocessing(manifest.input)),
-        _section("Variants", *_gates(manifest, report), head=["variant", "accuracy", "agrees", "ms/image", "verdict"],
+        _section("Variants", *gates, head=["variant", "accuracy", "agrees", "ms/image", "verdict"],
                  rows=_variants(manifest, report)),
         _section("Data", rows=_data(manifest)),
         _section("Training", rows=_training(manifest)),
@@ -62,17 +72,6 @@ def _model(manifest: Manifest) -> Iterable[list[str]]:
     yield ["digest", manifest.digest]
 
 
-def _limits(manifest: Manifest) -> Iterable[str]:
-    yield "One of the classes is answered for every image, also for one that shows none of them."
-    wrong = 1 - manifest.metrics.score.accuracy
-    yield f"Of images like those of its test, {percent(wrong)} are answered wrongly."
-
-
-def _classes_text(report: Report) -> Iterable[str]:
-    if report.evaluation:
-        yield f"Recall: the share of a class's images that are answered with it, on {report.evaluation.split}."
-
-
 def _classes(manifest: Manifest, report: Report) -> Iterable[list[str]]:
     measured = {row.label: row for row in report.evaluation.per_class} if report.evaluation else {}
     for label in manifest.labels:
@@ -86,7 +85,8 @@ def _classes(manifest: Manifest, report: Report) -> Iterable[list[str]]:
 def _measured(manifest: Manifest, report: Report) -> Iterable[list[str]]:
     metrics = manifest.metrics
     score = metrics.score
-    yield ["accuracy", _score(score)]
+    right, interval = round(score.accuracy * score.n), f"95 % interval {score.low:.4f} to {score.high:.4f}"
+    yield ["accuracy", f"{score.accuracy:.4f} ({right:,} of {score.n:,}, {interval})"]
     yield ["macro F1", f"{metrics.macro_f1:.4f}"]
     most = f'"{report.evaluation.majority_label}"' if report.evaluation else "the most frequent class"
     yield [f"always {most}", percent(metrics.majority)]
@@ -117,12 +117,6 @@ def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
             f"Unfamiliar images: {unfamiliar.method} of the logits above {unfamiliar.threshold:.2f}; "
             f"that calls {percent(unfamiliar.false_alarm_rate)} of the test's own images unfamiliar."
         )
-
-
-def _gates(manifest: Manifest, report: Report) -> Iterable[str]:
-    yield f"CPU time is one thread's of {manifest.machine.cpu} ({manifest.machine.instruction_set})."
-    if report.gates:
-        yield f"Gates of the export: {report.gates}."
 
 
 def _variants(manifest: Manifest, report: Report) -> Iterable[list[str]]:
@@ -170,12 +164,6 @@ def _part(provenance: dict[str, Any], name: str) -> dict[str, Any]:
     """A part of what nothing checks the shape of."""
     part = provenance.get(name)
     return part if isinstance(part, dict) else {}
-
-
-def _score(score: Score) -> str:
-    right = round(score.accuracy * score.n)
-    interval = f"95 % interval {score.low:.4f} to {score.high:.4f}"
-    return f"{score.accuracy:.4f} ({right:,} of {score.n:,}, {interval})"
 
 
 def percent(share: float) -> str:

@@ -34,7 +34,11 @@ def serve(overrides: dict[str, Any]) -> int:
     """Serve until a signal; returns the exit code. `overrides` beat the environment, in the workers too."""
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in overrides.items()})
     try:
-        chosen = _with_workers(settings.load())
+        chosen = settings.load()
+        if chosen.workers is None:
+            workers = loading.workers_for(chosen.model, chosen.variant, chosen.device, chosen.threads)
+            chosen = chosen.model_copy(update={"workers": workers})
+            os.environ[f"{PREFIX}WORKERS"] = str(workers)  # for the workers themselves
         _allow_many_connections()
         with sockets.bound(chosen) as bound, _metrics_folder(chosen.processes):
             return _serve(chosen, bound)
@@ -115,16 +119,6 @@ def _allow_many_connections() -> None:
     wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
     if least != resource.RLIM_INFINITY and least < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-def _with_workers(chosen: Settings) -> Settings:
-    """The settings with a number of workers, which the environment tells the workers themselves."""
-    if chosen.workers is None:
-        chosen = chosen.model_copy(
-            update={"workers": loading.workers_for(chosen.model, chosen.variant, chosen.device, chosen.threads)}
-        )
-        os.environ[f"{PREFIX}WORKERS"] = str(chosen.workers)
-    return chosen
 
 
 @contextmanager

@@ -67,8 +67,9 @@ def begin(listening: Sequence[socket.socket] = ()) -> "RequestLog":
     for number in signals.IGNORED:  # the parent's handlers, which a copy of it has too, make a note for the parent
         signal.signal(number, signal.SIG_IGN)
     _end_with_parent()
-    for each in listening:
-        _queue_of_its_own(each)
+    for each in listening:  # of one queue the quicker worker takes what there is, 29 of 32; to several the kernel deals
+        with another_queue(each) as own:
+            os.dup2(own.fileno(), each.fileno())
 
     from app.main import from_environment
 
@@ -86,9 +87,3 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent.pid:  # it ended before the kernel knew
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _queue_of_its_own(listening: socket.socket) -> None:
-    """Of one queue the quicker worker takes whatever there is: 29 of 32 connections. To several the kernel deals."""
-    with another_queue(listening) as own:
-        os.dup2(own.fileno(), listening.fileno())

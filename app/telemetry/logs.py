@@ -93,8 +93,10 @@ def _request_line(facts: dict[str, Any]) -> str:
     """E.g. `200 POST /predict 6.13ms cat 0.97 (decode 0.4 queue 0.2 inference 4.8) batch=3 id=9f2c`."""
     seconds = facts["stages"]
     parts = [f"{facts['status']} {facts['method']} {facts['route']} {round(seconds['duration'] * 1e3, 2)}ms"]
-    if "prediction" in facts:
-        parts.append(f"{_visible(facts['prediction'])} {facts['confidence']:.2f}")
+    if label := facts.get("prediction"):
+        if not label.isprintable():  # it moves a terminal's cursor, or turns text around: whatever a folder was called
+            label = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in label)
+        parts.append(f"{label} {facts['confidence']:.2f}")
     parts += [f"{name}={facts[name]}" for name in ("images", "errors") if name in facts]
     if "code" in facts:
         parts.append(facts["code"])
@@ -102,8 +104,3 @@ def _request_line(facts: dict[str, Any]) -> str:
         parts.append(f"({' '.join(stages)})")
     parts += [f"{shown}={facts[name]}" for name, shown in _SHOWN.items() if name in facts]
     return " ".join(parts)
-
-
-def _visible(label: str) -> str:
-    """Without what moves a terminal's cursor or turns its text around: a label is whatever a folder was called."""
-    return label if label.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in label)

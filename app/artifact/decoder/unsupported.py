@@ -128,8 +128,11 @@ def describe(data: bytes) -> str:
         return f"the file is empty: {len(data):,} zero bytes"
     if found := _name(data):
         return f"the file is {found}"
-    cut = f": it has only {_bytes(len(data))}" if len(data) < _LEAST_BYTES else ""
-    return f"the file is no known image type{cut or _text(data)}"
+    head = _decoded(data[:_HEAD_BYTES])
+    about = ": it is text" if head is not None and _PLAIN.fullmatch(head) else ""
+    if len(data) < _LEAST_BYTES:
+        about = f": it has only {_bytes(len(data))}"
+    return f"the file is no known image type{about}"
 
 
 def raw_in_tiff(data: bytes) -> str:
@@ -212,11 +215,6 @@ def _written(text: str) -> str:
     of_all_sorts = any(map(str.isupper, compact)) and any(map(str.islower, compact)) and any(map(str.isdigit, compact))
     sure = kind or (len(compact) >= _SURELY_BASE64 and of_all_sorts)
     return f"base64 text{kind}: {_BYTES} that it stands for" if sure else ""
-
-
-def _text(data: bytes) -> str:
-    head = _decoded(data[:_HEAD_BYTES])
-    return ": it is text" if head is not None and _PLAIN.fullmatch(head) else ""
 
 
 def _behind(data: bytes) -> str:

@@ -88,7 +88,8 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         if len(kind) < 4:
             return
         end = place + 12 + int.from_bytes(data[place : place + 4])
-        if kind not in _PIXELS and not _is_start(data, end):
+        follows = data[end + 4 : end + 8]  # a chunk can begin there, or nothing does
+        if kind not in _PIXELS and end != len(data) and not (len(follows) == 4 and follows.isalpha()):
             known = _KNOWN.search(data, place + 8)
             end = known.start() - 4 if known else len(data)
         yield Chunk(kind, place, end)
@@ -96,12 +97,6 @@ def chunks(data: bytes) -> Iterator[Chunk]:
             return
         place = end
     raise BrokenImage(f"the PNG file has more than {_MOST_CHUNKS} chunks")
-
-
-def _is_start(data: bytes, place: int) -> bool:
-    """Whether a chunk can begin there, or nothing does."""
-    kind = data[place + 4 : place + 8]
-    return place == len(data) or (len(kind) == 4 and kind.isalpha())
 
 
 def _whole(data: bytes, found: list[Chunk], kind: bytes) -> bytes:
