@@ -123,7 +123,7 @@ def test_the_first_process_of_a_container_hears_sigterm(tmp_path: Path) -> None:
     inside = [
         sys.executable,
         "-m",
-        "sightglass.cli.main",
+        "sightglass",
         "train",
         "digits",
         "--recipe",
