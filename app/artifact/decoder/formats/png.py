@@ -5,7 +5,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from app.artifact.decoder.errors import BrokenImage
 
@@ -19,12 +18,7 @@ _GREY, _COLOUR, _PALETTE = 0, 2, 3  # colour types
 _GREY_STEPS = {1: 1, 2: 85, 4: 17}  # of few bits Pillow scales to 8 the grey, but not the grey that is clear
 
 
-class Chunk(NamedTuple):
-    """A chunk from its length to its checksum."""
-
-    kind: bytes
-    start: int
-    end: int
+Chunk = tuple[bytes, int, int]  # kind, start at its length, end behind its checksum
 
 
 def strip(data: bytes) -> bytes:
@@ -33,7 +27,7 @@ def strip(data: bytes) -> bytes:
     found = list(chunks(data))
     if _is_plain(data, found):
         return data
-    first = next((at for at, chunk in enumerate(found) if chunk.kind == b"IDAT"), len(found))
+    first = next((at for at, (kind, _, _) in enumerate(found) if kind == b"IDAT"), len(found))
     before = found[:first]
     head = [data[start:end] for kind, start, end in before if kind in (b"IHDR", b"PLTE")]
     if not head or head[0][4:8] != b"IHDR" or len(head[0]) != 25:
@@ -55,7 +49,7 @@ def strip(data: bytes) -> bytes:
 
 def is_quick(data: bytes) -> bool:
     """Whether it is a PNG of few chunks, none of which takes a time that its size does not tell."""
-    kinds = [chunk.kind for chunk in islice(chunks(data), _QUICK_CHUNKS + 1)] if data.startswith(_SIGNATURE) else []
+    kinds = [kind for kind, _, _ in islice(chunks(data), _QUICK_CHUNKS + 1)] if data.startswith(_SIGNATURE) else []
     return data.startswith(_SIGNATURE) and len(kinds) <= _QUICK_CHUNKS and _COSTLY.isdisjoint(kinds)
 
 
@@ -64,7 +58,7 @@ def _is_plain(data: bytes, found: list[Chunk]) -> bool:
     for kind, start, _ in found:
         if kind not in _PIXELS or (kind == b"PLTE" and _is_odd(data[start : start + 4])):
             return False
-    kind, _, end = found[-1] if found else Chunk(b"", 0, len(_SIGNATURE))
+    kind, _, end = found[-1] if found else (b"", 0, len(_SIGNATURE))
     return kind == b"IEND" or end + 4 >= len(data)
 
 
@@ -92,7 +86,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         if kind not in _PIXELS and end != len(data) and not (len(follows) == 4 and follows.isalpha()):
             known = _KNOWN.search(data, place + 8)
             end = known.start() - 4 if known else len(data)
-        yield Chunk(kind, place, end)
+        yield kind, place, end
         if kind == b"IEND":
             return
         place = end
