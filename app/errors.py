@@ -48,7 +48,7 @@ PROBLEMS = {
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer took too long"),
 }
 
-_EVERYWHERE = ("HEAD", "OPTIONS")  # see app.http.methods
+_EVERYWHERE = ("HEAD", "OPTIONS")  # see app.http.middleware.methods
 CLOSE = {"Connection": "close"}  # with a refusal, where the rest of the body may still be on its way
 
 

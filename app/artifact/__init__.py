@@ -1,1 +1,1 @@
-"""What is served: the manifest, the decoder and the golden self-test. Imports nothing else of `app`."""
+"""What is served? The manifest, the decoder, the golden self-test and the report; imports nothing else of `app`."""

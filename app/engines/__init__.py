@@ -1,4 +1,4 @@
-"""What runs the network: one protocol, one table of variants (see variants.py), each engine imported on demand."""
+"""How is a file run? One protocol, one table of variants (see variants.py), each engine imported on demand."""
 
 import importlib
 from pathlib import Path

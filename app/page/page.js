@@ -293,7 +293,7 @@ function announce(item) {
   if (!elsewhere && !$("classify").hidden) $("answer").focus({ preventScroll: state === "done" && innerWidth > 800 });
 }
 
-// The centred box that the model's pixels are, as app/artifact/geometry.py lays it; where it pads, that sticks out.
+// The centred box that the model's pixels are, as app/artifact/decoder/geometry.py lays it; where it pads, that sticks out.
 function seenBox(width, height) {
   const scales = [width / model.width, height / model.height].map((scale) => scale * model.crop);
   const scale = model.fit === "pad" ? Math.max(...scales) : Math.min(...scales);

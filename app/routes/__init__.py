@@ -1,1 +1,1 @@
-"""HTTP in and out; what happens in between is the classifier's."""
+"""Which paths are there? What happens between HTTP and the classifier, route by route."""

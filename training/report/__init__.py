@@ -1,4 +1,4 @@
-"""report.json and report.html of an artifact, and the verdict table that the export prints."""
+"""What does an export tell people? report.json and report.html, and the verdict table that it prints."""
 
 from training.report.html import FILES, write
 from training.report.verdict_table import fitted, reasons, verdict
