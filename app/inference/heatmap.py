@@ -35,6 +35,11 @@ def _palette() -> bytes:
     return np.round(channels).T.astype(np.uint8).tobytes()
 
 
+def _opacity() -> list[int]:
+    """Of each heat: 0..255."""
+    return [round(255 * _OPAQUE * (heat / 255) ** 0.8) for heat in range(256)]
+
+
 @dataclass(frozen=True)
 class Explanation:
     """Where the evidence for class `number` lies; `label` and `probability` are its own.
@@ -111,5 +116,4 @@ def _heated(image: Image.Image, explanation: Explanation) -> Image.Image:
     heat = wide.resize(image.size, Image.Resampling.BICUBIC, (*(saw + margin), *(saw_to + margin))).convert("L")
     colours = heat.copy()
     colours.putpalette(_palette())
-    opacity = [round(255 * _OPAQUE * (value / 255) ** 0.8) for value in range(256)]
-    return Image.composite(colours.convert("RGB"), image, heat.point(opacity))
+    return Image.composite(colours.convert("RGB"), image, heat.point(_opacity()))
