@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engines import EngineError, Outputs, Runs
+from app.engines import EngineError, Runs
 
 logger = logging.getLogger("sightglass")
 _STOPPED = "the service stopped before this image's turn"
@@ -160,7 +160,11 @@ class Batcher:
         except EngineError as error:
             return error
         seconds = time.perf_counter() - started
-        _deliver(batch, outputs, started, seconds)
+        for row, item in enumerate(batch):
+            if not item.answer.done():  # cancelled while the engine ran
+                heatmap = None if outputs.heatmap is None else outputs.heatmap[row]
+                rows = outputs.probabilities[row], outputs.logits[row], heatmap
+                item.answer.set_result(Answer(*rows, started - item.since, seconds, len(batch)))
         self._observe(len(batch), seconds)
         return None
 
@@ -181,17 +185,6 @@ class Batcher:
         while len(self._queue) < images:
             self._arrived.clear()
             await self._arrived.wait()
-
-
-def _deliver(batch: list[_Waiting], outputs: Outputs, started: float, seconds: float) -> None:
-    for row, item in enumerate(batch):
-        if item.answer.done():  # cancelled while the engine ran
-            continue
-        heatmap = None if outputs.heatmap is None else outputs.heatmap[row]
-        waited = started - item.since
-        item.answer.set_result(
-            Answer(outputs.probabilities[row], outputs.logits[row], heatmap, waited, seconds, len(batch))
-        )
 
 
 def _fail(batch: list[_Waiting], error: EngineError) -> None:
