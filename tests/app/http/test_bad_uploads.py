@@ -1,5 +1,7 @@
 """Uploads that are no image, broken or too large: each gets its status, and the service stays well."""
 
+import socket
+import time
 import zlib
 
 import httpx2
@@ -68,6 +70,19 @@ def test_an_upload_of_exactly_the_limit_is_read(client: httpx2.Client) -> None:
     image_and_tail = encode(drawing(), "JPEG").ljust(MAX_UPLOAD_BYTES, b"\0")
     assert client.post("/predict", content=image_and_tail).status_code == 200
     assert client.post("/predict", files={"file": image_and_tail}).status_code == 200
+
+
+def test_an_upload_without_an_end_has_its_413_in_flight_and_is_not_reset(server: Server) -> None:
+    """What a client goes on sending is thrown away, so that no reset takes the answer from it."""
+    with connect(server) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"%x\r\n" % (3 * MAX_UPLOAD_BYTES) + bytes(MAX_UPLOAD_BYTES + 1))
+        assert client.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 413"
+        for _ in range(4):
+            client.sendall(bytes(100_000))
+            time.sleep(0.02)  # in which a reset would have come
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert b"upload_too_large" in answer
 
 
 def test_a_client_that_asks_first_is_refused_before_it_uploads(server: Server) -> None:
