@@ -249,7 +249,7 @@ def test_the_command_prints_a_line_per_variant_the_gates_and_the_next_command(
     assert said.code == 0
     assert json.loads(said.out)["version"] == 7
     lines = said.err.splitlines()
-    assert lines[0] == "variant      size MB   top-1   agrees   max dp  ms/image  vs onnx  verdict"
+    assert lines[0] == "variant     size MB   top-1   agrees   max dp  ms/image  vs onnx  verdict"
     assert lines[1].split()[0] == "checkpoint"
     assert lines[2].endswith("kept, default")
     assert any(line.startswith("gates    fp32 agrees >= 99.9%") for line in lines)
