@@ -1,4 +1,4 @@
-"""How an artifact is served."""
+"""How is an artifact served?"""
 
 import os
 

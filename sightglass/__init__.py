@@ -1,1 +1,1 @@
-"""What people import and type: the command and the client of a running service."""
+"""What do people type and import? The command and the client of a running service."""

@@ -95,7 +95,7 @@ def export(
 def _name_and_version(out: Path) -> tuple[str, int]:
     """Raises TrainingError where they are none, or where `out` is taken."""
     name, version = out.resolve().parent.name, out.name
-    if not version.isdecimal() or int(version) < 1:
+    if not re.fullmatch("[1-9][0-9]*", version):
         raise TrainingError(f'"{out}" does not end in a version', f"--out exports/NAME/VERSION, e.g. {out}/1")
     if not re.fullmatch(manifest.NAME, name):
         raise TrainingError(f'"{name}" cannot be a model\'s name', "letters, digits, '.', '_' and '-' can")

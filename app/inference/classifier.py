@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact.decoder.decode import Decoded, Preview, decode
-from app.artifact.decoder.header import inspect, is_quick
+from app.artifact.decoder.header import inspect, inspect_quickly
 from app.engines import EngineError
 from app.inference.batcher import Answer, Batcher
 from app.inference.heatmap import OVERLAY_BYTES
@@ -69,7 +69,7 @@ class Classifier:
         """A small image at once, any other in a decoder's thread."""
         spec, max_pixels = self.served.manifest.input, self._max_pixels
         small = len(data) <= _SMALL_FILE_BYTES
-        header = inspect(data, spec, max_pixels) if is_quick(data, small) else None
+        header = inspect_quickly(data, spec, max_pixels, small)
         if header and small and header.memory <= _SMALL_BYTES:
             return decode(data, header)
         async with self._decoders.thread() as thread:

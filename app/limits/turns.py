@@ -35,6 +35,11 @@ class Turns:
             return None
         return Turn(self, reserved, give_up)
 
+    @property
+    def full(self) -> bool:
+        """Whether batches themselves have all that they may have: no lone image could give them more."""
+        return self.share.waiting or not self.share.fits(1, 0)
+
     async def next(self, size: int, give_up: Callable[[], None]) -> "Turn":
         """A turn as soon as there is room."""
         reserved = self._reserved(size)
@@ -52,7 +57,10 @@ class Turns:
 
 
 class Turn:
-    """One image's place and memory, from before its upload is read until it is answered; then to be closed."""
+    """One image's place and memory, from before its upload is read until it is answered; then to be closed.
+
+    `since`: when it was complete, or began.
+    """
 
     def __init__(self, turns: Turns, held: int, give_up: Callable[[], None]) -> None:
         self.since = time.perf_counter()
@@ -75,6 +83,7 @@ class Turn:
     def keep(self, size: int) -> None:
         """The upload is complete: only its bytes are held from here on."""
         self._turns.arrivals.end(self)
+        self.since = time.perf_counter()
         spare, self._held = self._held - size, size
         self._give(0, spare)
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 with the binary tensor and classification extensions: bytes to plain data and back.
+"""How do Triton's and KServe's clients ask? The Open Inference Protocol v2, with binary tensors and classification.
 
 https://github.com/kserve/open-inference-protocol, https://github.com/triton-inference-server/server/tree/main/docs/protocol
 """

@@ -1,4 +1,4 @@
-"""The Python client of a running service: `Client`, and `AsyncClient` with the same methods to await.
+"""How does a program ask a running service? With `Client`, and `AsyncClient` with the same methods to await.
 
     with Client("http://localhost:8000") as service:
         print(service.predict("cat.jpg").prediction)

@@ -82,7 +82,7 @@ def resumption(
 ) -> Plan:
     """To go on with the run in `out` as it was begun. Raises TrainingError."""
     run = Run.open(out)
-    if weights not in (None, run.meta.weights):
+    if weights not in (None, run.meta.weights, run.recipe.weights):
         raise TrainingError(
             f'"{out}" started from {run.meta.weights or "scratch"}, not from {weights}',
             "leave --from out: the run has its weights",

@@ -67,12 +67,11 @@ def commit() -> str:
     git = shutil.which("git")
     if git is None:
         return "unknown"
-    answers = [
-        subprocess.run(  # noqa: S603  # fixed words
-            [git, *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-        for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-    ]
-    if any(answer.returncode for answer in answers):
-        return "unknown"
-    return answers[0].stdout.strip() + ("+changes" if answers[1].stdout else "")
+    root = Path(__file__).resolve().parents[2]
+    top, head, changes = (
+        subprocess.run([git, *words], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603  # fixed words
+        for words in (["rev-parse", "--show-toplevel"], ["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+    )
+    if head.returncode or changes.returncode or Path(top.stdout.strip()).resolve() != root:
+        return "unknown"  # what is installed inside another project's checkout is not of its commit
+    return head.stdout.strip() + ("+changes" if changes.stdout else "")

@@ -11,7 +11,7 @@ from app.artifact.decoder.geometry import Size
 from app.artifact.decoder.input_spec import InputSpec, Preview
 from app.artifact.decoder.kind import kind_of, refuse_text
 
-__all__ = ["MAX_PIXELS", "Header", "ImageError", "inspect", "is_quick", "kind_of", "open_file"]
+__all__ = ["MAX_PIXELS", "Header", "ImageError", "inspect", "inspect_quickly", "kind_of", "open_file"]
 
 MAX_PIXELS = 178_956_970  # 512 MiB as RGB; the service sets a lower limit
 
@@ -41,7 +41,20 @@ def inspect(data: bytes, spec: InputSpec | Preview, max_pixels: int = MAX_PIXELS
 
     Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
     """
+    return _inspect(data, spec, max_pixels, jpeg.plain(data))
+
+
+def inspect_quickly(data: bytes, spec: InputSpec | Preview, max_pixels: int, small: bool) -> Header | None:
+    """The same where to inspect a file takes microseconds, and to decode it a time that goes by its pixels: a plain
+    JPEG; if `small`, a JPEG or PNG without thousands of parts, compressed text, colour profile or large EXIF, of which
+    64 kB can take a third of a second. None for any other: the other types have no such promise."""
     plain = jpeg.plain(data)
+    if plain is None and not (small and (jpeg.is_quick(data) or png.is_quick(data))):
+        return None
+    return _inspect(data, spec, max_pixels, plain)
+
+
+def _inspect(data: bytes, spec: InputSpec | Preview, max_pixels: int, plain: tuple[str, int, int] | None) -> Header:
     if plain is None or plain[1] * plain[2] > max_pixels:
         return open_file(data, spec, max_pixels)
     mode, width, height = plain
@@ -80,13 +93,6 @@ def open_file(data: bytes, spec: InputSpec | Preview, max_pixels: int = MAX_PIXE
         if cut:
             needed += 2 * int(pixels * memory_cost.bytes_per_pixel(image, 1, scans) + len(content))
         return Header(kind, size, scale, needed, spec, content=content, image=image, cut=cut)
-
-
-def is_quick(data: bytes, small: bool) -> bool:
-    """Whether to inspect a file takes microseconds, and to decode it a time that goes by its pixels: a plain JPEG; if
-    `small`, a JPEG or PNG without thousands of parts, compressed text, colour profile or large EXIF, of which 64 kB can
-    take a third of a second. The other types have no such promise."""
-    return jpeg.plain(data) is not None or (small and (jpeg.is_quick(data) or png.is_quick(data)))
 
 
 def _check_pixels(size: Size, pixels: int, most: int) -> None:

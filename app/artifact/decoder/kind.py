@@ -15,6 +15,7 @@ _SIGNATURES = {
     b"II+\x00": "TIFF",  # BigTIFF
     b"MM\x00+": "TIFF",
 }
+_BMP_HEADERS = b"\x0c\x10\x28\x34\x38\x40\x6c\x7c"  # sizes of a bitmap's second header
 ACCEPTED = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
 _WANTED = f"accepted: {', '.join(ACCEPTED)}"
 
@@ -22,8 +23,8 @@ _WANTED = f"accepted: {', '.join(ACCEPTED)}"
 def kind_of(data: bytes) -> str:
     """Pillow's name of the file type. Raises UnsupportedImage."""
     for signature, name in _SIGNATURES.items():
-        # "BM" alone is too common a beginning: the size of a bitmap's second header has few values
-        if data.startswith(signature) and (name != "BMP" or data[14:15] in b"\x0c\x10\x28\x34\x38\x40\x6c\x7c"):
+        # "BM" alone is too common a beginning
+        if data.startswith(signature) and (name != "BMP" or (len(data) > 14 and data[14] in _BMP_HEADERS)):
             if name == "TIFF" and (raw := unsupported.raw_in_tiff(data)):
                 raise UnsupportedImage(f"the file is {raw}; {_WANTED}")
             if name == "BMP" and len(data) > int.from_bytes(data[2:6], "little"):

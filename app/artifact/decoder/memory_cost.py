@@ -12,12 +12,22 @@ from app.artifact.decoder.input_spec import InputSpec, Preview
 WEBP_BYTES = 22  # a pixel: two canvases, the decoder's image and Pillow's, and the transparency's
 JPEG_BYTES = 8  # a pixel that the decoder gives
 _RESIZED_BYTES = 4  # a pixel, of what is resized in one direction, and then in the other
+_WEIGHT_BYTES = 32  # a row or column: bicubic's doubles, whatever size it is resized to
 
 
 def resizing(spec: InputSpec | Preview, size: Size, scale: int) -> int:
-    """What is between an image of `size`, decoded to the `scale`-th part, and its preview; a model's input is small."""
-    longest = max(size)
-    return _RESIZED_BYTES * min(spec.longest_side, longest) * (longest // scale) if isinstance(spec, Preview) else 0
+    """What is between an image of `size`, decoded to the `scale`-th part, and the pixels that are wanted: Pillow
+    resizes in one direction and then in the other, with weights for each row and column of what is inside the box.
+
+    Of a large photo it is little; one that is a pixel wide, and not cropped, takes more than its own pixels.
+    """
+    if isinstance(spec, Preview):
+        side, longest = min(spec.longest_side, max(size)), max(size)
+    else:
+        side, longest = max(spec.width, spec.height), max(size)
+        if spec.fit == "crop":  # of the model's shape
+            longest = min(longest, min(size) * side // min(spec.width, spec.height) + 1)
+    return (_RESIZED_BYTES * side + 2 * _WEIGHT_BYTES) * longest // scale
 
 
 def tile_pixels(image: Image.Image) -> int:

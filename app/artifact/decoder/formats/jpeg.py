@@ -17,7 +17,9 @@ _SEQUENTIAL = {0xC0, 0xC1}
 _PIXELS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}  # and tables, lines, restart interval
 # What libjpeg knows of the others, with the bytes from which on it believes them; EXIF has the orientation.
 _KNOWN = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12), 0xE1: (b"Exif\0\0", 14), _PROFILE: (b"ICC_PROFILE\0", 15)}
-_PLAIN = frozenset({0xE0, 0xDB, 0xC4, 0xDD, 0xFE})  # JFIF, quantisation, Huffman tables, restart interval, comment
+_PART = struct.Struct(">HH")  # marker, length
+# JFIF, quantisation, Huffman tables, restart interval, comment
+_PLAIN = frozenset({0xFFE0, 0xFFDB, 0xFFC4, 0xFFDD, 0xFFFE})
 _PLAIN_MODES = {1: "L", 3: "RGB"}
 _QUICK_SEGMENTS, _QUICK_HEAD_BYTES = 64, 4096
 _MOST_SEGMENTS = 1000  # 160 large ones are 10 MB
@@ -50,27 +52,32 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def plain(data: bytes) -> tuple[str, int, int] | None:
     """Mode, width and height of a whole baseline JPEG in grey or YCbCr with nothing in its head that matters to anybody
-    but the decoder: no EXIF, no Adobe transform. None for any other."""
+    but the decoder: no EXIF, no Adobe transform. None for any other.
+
+    By a walk of its own, which ends at anything odd: `segments` takes three times as long, 0.03 ms of an answer's 0.6.
+    """
+    found, place, length, last = None, len(START), 0, len(data) - 12
     if not data.startswith(START):
         return None
-    found, place = None, len(START)
-    for count, (code, start, end) in enumerate(segments(data)):
-        if start != place or count == _QUICK_SEGMENTS:
+    for _ in range(_QUICK_SEGMENTS):
+        if place > last:
             return None
-        if code == _SOS:
-            # Of a scan that has not every component libjpeg keeps the whole image's coefficients; after one that has,
-            # it refuses any other. Without its end a file is decoded three times.
-            whole = found and data[start + 4 : start + 5] == bytes([found[1]]) and start <= _QUICK_HEAD_BYTES
-            return found[0] if found and whole and data.rfind(END, end) >= 0 else None
-        if code == _SOF and not found and end <= len(data) and end - start >= 10:
-            bits, height, width, components = _FRAME.unpack_from(data, start + 4)
+        marker, length = _PART.unpack_from(data, place)
+        if marker == 0xFFDA:
+            break
+        if marker == 0xFFC0 and not found and length >= 8:
+            bits, height, width, components = _FRAME.unpack_from(data, place + 4)
             if bits != 8 or components not in _PLAIN_MODES or not width or not height:
                 return None
             found = (_PLAIN_MODES[components], width, height), components
-        elif code not in _PLAIN:
+        elif marker not in _PLAIN or length < 2:
             return None
-        place = end
-    return None
+        place += 2 + length
+    # Of a scan that has not every component libjpeg keeps the whole image's coefficients; after one that has, it
+    # refuses any other. Without its end a file is decoded three times.
+    if not found or place > _QUICK_HEAD_BYTES or marker != 0xFFDA or data[place + 4] != found[1]:
+        return None
+    return found[0] if data.rfind(END, place + 2 + length) >= 0 else None
 
 
 def is_quick(data: bytes) -> bool:

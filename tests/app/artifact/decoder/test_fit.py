@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from app.artifact import manifest
-from app.artifact.decoder.decode import Decoded, InputSpec, decode, inspect
+from app.artifact.decoder.decode import Decoded, InputSpec, decode
 from app.artifact.decoder.geometry import Fit, Geometry, centre, margins
-from app.artifact.decoder.header import is_quick
+from app.artifact.decoder.header import MAX_PIXELS, inspect_quickly
 from app.artifact.manifest import ArtifactError
 from app.inference.heatmap import Explanation, overlay
 from app.model_card.sections import percent, preprocessing
@@ -155,8 +155,8 @@ def test_reduced_decoding_keeps_twice_the_models_resolution_both_ways(
 def test_what_is_decoded_at_once_is_fitted_too(fit: Fit) -> None:
     for kind, size in itertools.product(("JPEG", "PNG"), ((90, 30), (30, 90))):
         file, model = encode(drawing(*size), kind), fitting(fit, 16, 16)
-        header = inspect(file, model)
-        assert is_quick(file, small=True)
+        header = inspect_quickly(file, model, MAX_PIXELS, small=True)
+        assert header is not None
         assert difference(decode(file, header), decode(file + b" ", model)) == 0
 
 

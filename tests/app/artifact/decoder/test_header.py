@@ -18,12 +18,27 @@ def test_what_pillow_could_read_but_is_not_accepted_is_refused(kind: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "header", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*", b"RIFF....WEBP"]
+    "header",
+    [
+        b"\xff\xd8\xff\xe0",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
+        b"BM" + bytes(12) + b"\x28",
+        b"II*\x00",
+        b"MM\x00*",
+        b"RIFF....WEBP",
+    ],
 )
 def test_a_bare_signature_is_broken(header: bytes) -> None:
     with pytest.raises(BrokenImage), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Corrupt EXIF data")
         decode(header, spec())
+
+
+@pytest.mark.parametrize("text", [b"BM", b"BMW", b"BM is how it begins"])
+def test_a_text_that_begins_like_a_bitmap_is_none(text: bytes) -> None:
+    with pytest.raises(UnsupportedImage):
+        decode(text, spec())
 
 
 def test_a_jpeg_of_a_thousand_scans_is_refused_for_each_passes_over_every_pixel() -> None:
@@ -80,4 +95,9 @@ def _chunks(count: int, kind: bytes = b"prVt") -> bytes:
     ],
 )
 def test_what_a_small_file_costs_is_known_before_it_is_decoded(data: bytes, quick: bool) -> None:
-    assert header.is_quick(data, small=True) is quick
+    try:
+        found = header.inspect_quickly(data, spec(), header.MAX_PIXELS, small=True)
+    except header.ImageError:
+        assert quick
+    else:
+        assert (found is not None) is quick
