@@ -17,16 +17,13 @@ _WEIGHT_BYTES = 32  # a row or column: bicubic's doubles, whatever size it is re
 
 def resizing(spec: InputSpec | Preview, size: Size, scale: int) -> int:
     """What is between an image of `size`, decoded to the `scale`-th part, and the pixels that are wanted: Pillow
-    resizes in one direction and then in the other, with weights for each row and column of what is inside the box.
-
-    Of a large photo it is little; one that is a pixel wide, and not cropped, takes more than its own pixels.
+    resizes in one direction and then in the other, with weights for each row and column. Of what is cropped to the
+    model's shape that is little; an image that is a pixel wide, and not cropped, takes more than its own pixels.
     """
-    if isinstance(spec, Preview):
-        side, longest = min(spec.longest_side, max(size)), max(size)
-    else:
-        side, longest = max(spec.width, spec.height), max(size)
-        if spec.fit == "crop":  # of the model's shape
-            longest = min(longest, min(size) * side // min(spec.width, spec.height) + 1)
+    if isinstance(spec, InputSpec) and spec.fit == "crop":
+        return 0
+    longest = max(size)
+    side = min(spec.longest_side, longest) if isinstance(spec, Preview) else max(spec.width, spec.height)
     return (_RESIZED_BYTES * side + 2 * _WEIGHT_BYTES) * longest // scale
 
 

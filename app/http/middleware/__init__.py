@@ -1,4 +1,4 @@
-"""What is around every request? Each thing in a file of its own; app/main.py puts them around each other, in this order:
+"""What is around every request? Each in a file of its own; app/main.py puts them around each other, in this order:
 
 request_log        an id, the log line and the metrics                       always
 security_headers   what browsers may do with an answer                       where SECURITY_HEADERS is on

@@ -24,7 +24,7 @@ from app.inference.classifier import Classifier
 from app.limits.admission import Admission
 from app.limits.decoders import Decoders
 from app.limits.memory import Memory
-from tests.images import drawing, encode
+from tests.images import drawing, encode, spec
 from tests.serving import environment, serving
 
 SPEC = InputSpec(
@@ -288,3 +288,11 @@ def test_more_workers_than_the_memory_holds_do_not_start(digits_artifact: Path, 
     assert re.fullmatch(
         r"error: 1000000 workers of \d+ MB, and room for images, do not fit into \d+ MB of memory", last
     )
+
+
+def test_what_is_not_cropped_claims_what_resizing_takes() -> None:
+    """An image a pixel wide is first made as wide as the model's input, in all of its rows."""
+    file = encode(Image.new("L", (1, 1_000_000)), "PNG")
+    whole, cropped = (inspect(file, spec(64, 64).model_copy(update={"fit": fit})).memory for fit in ("squash", "crop"))
+    assert cropped < 10_000_000
+    assert whole > 64 * 1_000_000

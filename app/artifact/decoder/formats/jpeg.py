@@ -56,28 +56,28 @@ def plain(data: bytes) -> tuple[str, int, int] | None:
 
     By a walk of its own, which ends at anything odd: `segments` takes three times as long, 0.03 ms of an answer's 0.6.
     """
-    found, place, length, last = None, len(START), 0, len(data) - 12
-    if not data.startswith(START):
-        return None
-    for _ in range(_QUICK_SEGMENTS):
-        if place > last:
-            return None
-        marker, length = _PART.unpack_from(data, place)
-        if marker == 0xFFDA:
-            break
-        if marker == 0xFFC0 and not found and length >= 8:
+    found, place, components = None, len(START), 0
+    try:
+        for _ in range(_QUICK_SEGMENTS if data.startswith(START) else 0):
+            marker, length = _PART.unpack_from(data, place)
+            if marker == 0xFFDA:
+                # Of a scan that has not every component libjpeg keeps the whole image's coefficients; after one that
+                # has, it refuses any other. Without its end a file is decoded three times.
+                whole = data[place + 4] == components and data.rfind(END, place + 2 + length) >= 0
+                return found if whole and place <= _QUICK_HEAD_BYTES else None
+            if marker in _PLAIN:
+                place += 2 + length
+                continue
+            if marker != 0xFFC0 or found or length < 8:
+                return None
             bits, height, width, components = _FRAME.unpack_from(data, place + 4)
             if bits != 8 or components not in _PLAIN_MODES or not width or not height:
                 return None
-            found = (_PLAIN_MODES[components], width, height), components
-        elif marker not in _PLAIN or length < 2:
-            return None
-        place += 2 + length
-    # Of a scan that has not every component libjpeg keeps the whole image's coefficients; after one that has, it
-    # refuses any other. Without its end a file is decoded three times.
-    if not found or place > _QUICK_HEAD_BYTES or marker != 0xFFDA or data[place + 4] != found[1]:
-        return None
-    return found[0] if data.rfind(END, place + 2 + length) >= 0 else None
+            found = _PLAIN_MODES[components], width, height
+            place += 2 + length
+    except (struct.error, IndexError):  # it ends in its head
+        pass
+    return None
 
 
 def is_quick(data: bytes) -> bool:
