@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from app import machine
+from app import DISTRIBUTION, machine
 from app.settings import DEFAULT_MODEL, Settings
 from benchmarks import plan, table
 from benchmarks.session import Session
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _machine(wanted: argparse.Namespace) -> dict[str, Any]:
-    packages = ("sightglass", "onnxruntime", "pillow", "fastapi", "starlette", "uvicorn", "uvloop", "torch")
+    packages = (DISTRIBUTION, "onnxruntime", "pillow", "fastapi", "starlette", "uvicorn", "uvloop", "torch")
     return {
         "cpu": machine.cpu_model(),
         "instruction_set": machine.instruction_set(),

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     grow(tmp_path / "data", {"a/more": 2})
     (tmp_path / "data/a/more").chmod(0)
     command = [
-        "python",
+        sys.executable,
         "-c",
         "import sys; from pathlib import Path; from training.data.folders.listing import listed; listed(Path('.'))",
     ]
