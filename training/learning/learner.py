@@ -141,8 +141,8 @@ class Learner:
         x, targets = x.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.network(self.normalise(x))
-        # The targets hold class weights, smoothing and mixing, in this order, so that a mixed image is weighed as what it
-        # is of: training.data.loader, class_weights, smooth and mix.
+        # The targets hold class weights, smoothing and mixing, in this order, so that a mixed image is weighed as what
+        # it is of: training.data.loader, class_weights, smooth and mix.
         loss = F.cross_entropy(logits.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
