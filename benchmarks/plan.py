@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from app.inference import loading
-from benchmarks.naive_model import export_naive
+from benchmarks.baselines.naive_model import export_naive
 from benchmarks.servers import Server, started
 from training.variants.golden import draw
 
@@ -74,8 +74,8 @@ def start(stack: ExitStack, artifact: Path, deadline_ms: int, folder: Path) -> d
     naive = {"NAIVE_MODEL": str(export_naive(artifact, folder / "naive.pt")), "NAIVE_ARTIFACT": str(artifact)}
     floor = {"FLOOR_PORT": "{port}", "FLOOR_WORKERS": str(workers)}
     wanted: dict[str, tuple[list[str], dict[str, str]]] = {
-        "floor": (["-m", "benchmarks.floor"], floor),
-        "naive": ([*uvicorn, "benchmarks.naive:app"], naive),
+        "floor": (["-m", "benchmarks.baselines.floor"], floor),
+        "naive": ([*uvicorn, "benchmarks.baselines.naive:app"], naive),
     }
     for name in (*VARIANTS, *WORKERS):
         processes = {"SIGHTGLASS_WORKERS": str(WORKERS[name])} if name in WORKERS else {}

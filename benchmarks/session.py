@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from app import machine
 from app.artifact import manifest
 from app.engines.variants import VARIANTS
-from benchmarks import ceiling, plan
-from benchmarks.compiled import CannotCompile
+from benchmarks import plan
+from benchmarks.baselines import ceiling
+from benchmarks.baselines.compiled import CannotCompile
 from benchmarks.load import closed_loop, multipart
 from benchmarks.openloop import CONNECTIONS, open_loop
 from benchmarks.plan import SERVICE, SMALL, Closed

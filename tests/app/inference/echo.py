@@ -92,5 +92,13 @@ async def submitted(batcher: Batcher, numbers: Iterable[int]) -> list[asyncio.Ta
     return callers
 
 
+async def held(engine: Echo, batcher: Batcher, first: int, *rest: int) -> list[asyncio.Task[Answer]]:
+    """The callers of `first`, which the engine does not answer before its gate opens, and of the `rest`, who queue."""
+    engine.gate.clear()
+    callers = await submitted(batcher, [first])
+    await engine.entered(1)
+    return callers + await submitted(batcher, rest)
+
+
 async def outcomes(callers: Iterable[asyncio.Task[Answer]]) -> list[Answer | BaseException]:
     return await asyncio.gather(*callers, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The batcher: everyone gets the answer to their own image, batches gather, and nobody is left waiting."""
+"""The batcher: everyone gets the answer to their own image, also where others leave, and batches gather."""
 
 import asyncio
 import random
@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from app.engines import EngineError, Outputs
-from app.inference.batcher import Answer, Batcher
-from tests.app.inference.echo import PATIENCE_SECONDS, Echo, batching, image, outcomes, play, submitted
+from app.inference.batcher import Answer
+from tests.app.inference.echo import PATIENCE_SECONDS, Echo, batching, held, image, outcomes, play, submitted
 
 # --- own rows -----------------------------------------------------------------------------------------------------
 
@@ -92,9 +92,7 @@ def test_while_the_engine_runs_the_next_batch_gathers_and_is_never_above_the_lim
 
     async def scene() -> None:
         async with batching(engine, 4, observe=lambda size, seconds: observed.append((size, seconds))) as batcher:
-            engine.gate.clear()
-            first = await submitted(batcher, [0])
-            await engine.entered(1)
+            first = await held(engine, batcher, 0)
             rest = await submitted(batcher, range(1, 11))
             assert batcher.waiting == 10
             engine.gate.set()
@@ -183,10 +181,7 @@ def test_an_image_whose_caller_has_left_does_not_reach_the_engine() -> None:
 
     async def scene() -> None:
         async with batching(engine) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, [1, 2, 3])
+            callers = await held(engine, batcher, 0, 1, 2, 3)
             callers[2].cancel()
             await asyncio.sleep(0)
             engine.gate.set()
@@ -203,9 +198,7 @@ def test_where_all_callers_have_left_the_engine_is_not_asked() -> None:
 
     async def scene() -> None:
         async with batching(engine) as batcher:
-            engine.gate.clear()
-            first = await submitted(batcher, [0])
-            await engine.entered(1)
+            first = await held(engine, batcher, 0)
             for caller in await submitted(batcher, [1, 2]):
                 caller.cancel()
             await asyncio.sleep(0)
@@ -222,10 +215,7 @@ def test_a_caller_who_leaves_while_the_engine_runs_takes_nobodys_row_along() -> 
 
     async def scene() -> None:
         async with batching(engine) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, [1, 2, 3])
+            callers = await held(engine, batcher, 0, 1, 2, 3)
             engine.gate.set()
             await engine.entered(2)
             callers[1].cancel()
@@ -233,72 +223,3 @@ def test_a_caller_who_leaves_while_the_engine_runs_takes_nobodys_row_along() -> 
         assert [answers[place].probabilities[0] for place in (2, 3)] == [2, 3]  # type: ignore[union-attr]
 
     play(scene())
-
-
-# --- start and stop -----------------------------------------------------------------------------------------------
-
-
-def test_stopping_leaves_nobody_hanging() -> None:
-    engine = Echo()
-
-    async def scene() -> None:
-        async with batching(engine, 2) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, [1, 2, 3, 4, 5])
-            asyncio.get_running_loop().call_soon(engine.gate.set)
-            await batcher.stop()
-            answers = await outcomes(callers)
-            assert all(isinstance(answer, Answer | EngineError) for answer in answers)
-            assert sum(isinstance(answer, EngineError) for answer in answers) >= 5
-            assert not batcher.alive
-            assert batcher.waiting == 0
-
-    play(scene())
-
-
-def test_whoever_comes_after_the_stop_is_told_so() -> None:
-    async def scene() -> None:
-        async with batching(Echo()) as batcher:
-            await batcher.submit(image(0))
-            await batcher.stop()
-            with pytest.raises(EngineError):
-                await batcher.submit(image(1))
-
-    play(scene())
-
-
-def test_a_batcher_is_alive_from_start_to_stop() -> None:
-    async def scene() -> None:
-        batcher = Batcher(Echo(), 4)
-        assert not batcher.alive
-        await batcher.start()
-        assert batcher.alive
-        await batcher.stop()
-        assert not batcher.alive
-
-    play(scene())
-
-
-def test_a_batcher_that_was_never_started_can_be_stopped() -> None:
-    play(Batcher(Echo(), 4).stop())
-
-
-def test_every_size_of_batch_is_run_before_the_first_image_comes() -> None:
-    """On a GPU, where the first run of a size takes up to a second."""
-    sizes: list[int] = []
-
-    class Sized(Echo):
-        def run(self, pixels: NDArray[np.uint8]) -> Outputs:
-            sizes.append(len(pixels))
-            return self.answer(np.zeros(len(pixels), np.float32))
-
-    async def scene() -> None:
-        batcher = Batcher(Sized(), 5)
-        await batcher.warm(image(7))
-        await batcher.start()
-        await batcher.stop()
-
-    play(scene())
-    assert sizes == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.engines import EngineError, Outputs
-from tests.app.inference.echo import Echo, batching, image, outcomes, play, submitted
+from tests.app.inference.echo import Echo, batching, held, image, outcomes, play
 
 
 def test_an_engine_error_reaches_nobody_but_the_caller_of_the_image_that_made_it() -> None:
@@ -15,10 +15,7 @@ def test_an_engine_error_reaches_nobody_but_the_caller_of_the_image_that_made_it
 
     async def scene() -> None:
         async with batching(engine, 2) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, [1, 2, 3, 4])
+            callers = await held(engine, batcher, 0, 1, 2, 3, 4)
             engine.gate.set()
             answers = await outcomes(callers)
             assert [isinstance(answer, EngineError) for answer in answers] == [False, False, True, False, False]
@@ -33,10 +30,7 @@ def test_an_engine_that_fails_on_everything_is_not_asked_for_each_image_of_a_bat
 
     async def scene() -> None:
         async with batching(engine) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, range(1, 17))
+            callers = await held(engine, batcher, 0, *range(1, 17))
             engine.gate.set()
             answers = await outcomes(callers)
             assert {type(answer) for answer in answers} == {EngineError}
@@ -51,10 +45,7 @@ def test_one_image_that_the_engine_cannot_stand_does_not_make_it_unready() -> No
 
     async def scene() -> None:
         async with batching(engine) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [0])
-            await engine.entered(1)
-            callers += await submitted(batcher, [1, 2, 3, 4])
+            callers = await held(engine, batcher, 0, 1, 2, 3, 4)
             engine.gate.set()
             await engine.entered(2)
             callers[2].cancel()
@@ -98,10 +89,7 @@ def test_a_bug_in_the_engine_leaves_nobody_hanging_and_is_seen(buggy: Callable[[
 
     async def scene() -> None:
         async with batching(engine, 2) as batcher:
-            engine.gate.clear()
-            callers = await submitted(batcher, [1])
-            await engine.entered(1)
-            callers += await submitted(batcher, [2, 3, 4])
+            callers = await held(engine, batcher, 1, 2, 3, 4)
             engine.gate.set()
             answers = await outcomes(callers)
             assert all(isinstance(answer, EngineError) for answer in answers)

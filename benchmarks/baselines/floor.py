@@ -1,6 +1,6 @@
 """The bare HTTP floor: our server, protocol and upload code, a constant answer; neither a decoder, a network nor a log.
 
-    FLOOR_PORT=... FLOOR_WORKERS=... python -m benchmarks.floor
+    FLOOR_PORT=... FLOOR_WORKERS=... python -m benchmarks.baselines.floor
 
 Bare ASGI, because the service's /predict goes past FastAPI too.
 """
@@ -44,7 +44,7 @@ async def _live(receive: Receive, send: Send) -> None:
 
 if __name__ == "__main__":
     uvicorn.run(  # with what app/server/serve.py says
-        "benchmarks.floor:app",
+        "benchmarks.baselines.floor:app",
         port=int(os.environ["FLOOR_PORT"]),
         workers=int(os.environ["FLOOR_WORKERS"]),
         log_level="warning",

@@ -68,7 +68,7 @@ def _loops(artifact: Path, variant: str, encoded: bytes, batches: Sequence[int],
 
 def _engine(artifact: Path, variant: str, batches: Sequence[int]) -> Runs:
     if variant == COMPILED:
-        from benchmarks.compiled import CompiledEngine  # here, because the other loops need no torch
+        from benchmarks.baselines.compiled import CompiledEngine  # here, because the other loops need no torch
 
         return CompiledEngine(artifact, batches)
     return engines.load(variant, artifact / manifest.load(artifact).variants[variant].file, "cpu", 1)

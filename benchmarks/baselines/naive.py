@@ -1,6 +1,6 @@
 """The service that tutorials end with, as the yardstick: everything in an async handler, torch's default threads.
 
-    NAIVE_MODEL=... NAIVE_ARTIFACT=... uvicorn benchmarks.naive:app
+    NAIVE_MODEL=... NAIVE_ARTIFACT=... uvicorn benchmarks.baselines.naive:app
 
 NAIVE_MODEL is the network's TorchScript file, and the artifact's manifest has the labels, mean and std of that network.
 """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.artifact import manifest
 from app.engines import Outputs
-from benchmarks.naive_model import network
+from benchmarks.baselines.naive_model import network
 from training.models.servable import Servable
 
 
