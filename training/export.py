@@ -137,6 +137,8 @@ def _write(servable: Servable, train: Pixels, folder: Path, writers: Writers, ta
                 loaded[name] = engines.load(name, folder / file, "cpu", 1)
             except LibraryMissing as missing:
                 talk.fact("note", f"left out: {missing}")
+        if not any(VARIANTS[name].file == file for name in loaded):
+            (folder / file).unlink()  # nothing proves it
     return loaded
 
 

@@ -74,7 +74,7 @@ class Admission:
     def first_turn(self, size: int, give_up: Callable[[], None]) -> Turn:
         """As `upload`, for a batch whose first image has at most `size` bytes; it waits for the rest of its turns."""
         while not (turn := self.turns.first(size, give_up)):
-            if self.turns.full or not self.arrivals.give_up_stillest():
+            if not self.arrivals.give_up_stillest(Turn if self.turns.full(size) else None):
                 full = "As many images are waiting as batches may add to; try again."
                 raise Problem("queue_full", full, self._later())
         return turn

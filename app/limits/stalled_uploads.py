@@ -28,12 +28,13 @@ class Arrivals:
         """It is complete, or given up; once is enough."""
         self._moved.pop(arrival, None)
 
-    def give_up_stillest(self) -> bool:
-        """For others that need what it holds; False where all of them move."""
+    def give_up_stillest(self, kind: type[Arrival] | None = None) -> bool:
+        """For others that need what it holds, and what only a `kind` may hold; False where all of them move."""
         for arrival, moved_at in self._moved.items():
             if time.monotonic() - moved_at < _STILL_SECONDS:
                 return False
-            del self._moved[arrival]
-            arrival.give_up()
-            return True
+            if kind is None or isinstance(arrival, kind):
+                del self._moved[arrival]
+                arrival.give_up()
+                return True
         return False

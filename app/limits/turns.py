@@ -35,10 +35,9 @@ class Turns:
             return None
         return Turn(self, reserved, give_up)
 
-    @property
-    def full(self) -> bool:
-        """Whether batches themselves have all that they may have: no lone image could give them more."""
-        return self.share.waiting or not self.share.fits(1, 0)
+    def full(self, size: int) -> bool:
+        """Whether it is batches that leave no turn for an upload of `size` bytes: no lone image could give it one."""
+        return self.share.waiting or not self.share.fits(1, self._reserved(size))
 
     async def next(self, size: int, give_up: Callable[[], None]) -> "Turn":
         """A turn as soon as there is room."""

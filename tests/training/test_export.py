@@ -209,7 +209,7 @@ def test_a_version_is_never_changed(digits_run: Path, digits_artifact: Path) -> 
     assert (digits_artifact / "manifest.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("version", ["latest", "v1", "1.0", "0", "-1"])
+@pytest.mark.parametrize("version", ["latest", "v1", "1.0", "0", "-1", "007", "٣"])
 def test_a_version_is_a_positive_number(version: str, digits_run: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="does not end in a version") as refusal:
         proven(digits_run, tmp_path / "digits" / version, WRITERS)

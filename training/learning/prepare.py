@@ -54,7 +54,8 @@ def read(plan: Plan, talk: Talk) -> RunData:
         keep(plan, sets, spec, talk)
     quality.say_counts(plan.data, sets, skipped, talk)
     quality.say_copies(copies, sets, [name for name in sets if name not in given], talk)
-    quality.say_two_labels(copies.two_labels(), talk)
+    two_labels = copies.two_labels()
+    quality.say_two_labels(two_labels, talk)
     quality.say_crop(kept, talk)
     if lacking := sorted(set(range(len(plan.data.labels))) - set(sets["train"].labels.tolist())):
         message = f'no readable image of "{plan.data.labels[lacking[0]]}" is left to train on'
@@ -69,7 +70,7 @@ def read(plan: Plan, talk: Talk) -> RunData:
             talk.fact("", f"nothing says what preprocessing {plan.weights.name} learnt with: {measured}")
         spec = plan.recipe.input_spec(*summaries["train"].mean_and_std(spec.channels))
     hashes = {name: summary.hashes for name, summary in summaries.items()}
-    return RunData(sets, spec, hashes, skipped, copies.two_labels())
+    return RunData(sets, spec, hashes, skipped, two_labels)
 
 
 def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from app.errors import Problem
+from app.limits import stalled_uploads
 from app.limits.admission import Admission
 
 
@@ -144,3 +145,31 @@ def test_a_batch_that_waits_for_other_batches_keeps_nothing_from_lone_uploads() 
         (await waiting).close()
 
     play(scene)
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_for_a_batch_only_those_are_given_up_who_hold_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, complete: bool
+) -> None:
+    """Batches' half is full: of batches that stand still, or of images that are complete."""
+    monkeypatch.setattr(stalled_uploads, "_STILL_SECONDS", 0)
+    admission, given_up = Admission(4, 8000), []
+    with admission.upload(pytest.fail, long=False) as lone:
+        lone.hold(10)
+        turns = [admission.first_turn(100, lambda number=number: given_up.append(number)) for number in range(2)]
+        for turn in turns:
+            if complete:
+                turn.keep(30)
+        if complete:
+            with pytest.raises(Problem, match="as batches may add to"):
+                admission.first_turn(100, pytest.fail)
+        else:
+            admission.first_turn(100, pytest.fail).close()
+        assert given_up == ([] if complete else [0])
+
+
+def test_how_long_an_upload_took_does_not_count_as_the_service_s_time() -> None:
+    turn = Admission(4, 8000).first_turn(100, pytest.fail)
+    begun = turn.since
+    turn.keep(30)
+    assert turn.since > begun, "Retry-After goes by it"

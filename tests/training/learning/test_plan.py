@@ -1,5 +1,6 @@
 """What a `train` command decides before it reads or writes."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,21 @@ def test_a_run_whose_recipe_nobody_named_is_resumed_with_the_same_settings(
 ) -> None:
     again = make(colours_data, colours_run, None, *colours.SETTINGS, resume=True)
     assert again.choice == Choice("digits", "as asked")
+
+
+@pytest.mark.parametrize("word", ["DEFAULT", "torchvision's resnet18-f37072fd.pth"])
+def test_the_same_command_goes_on_that_began_with_weights(
+    word: str, colours_run: Path, colours_data: Path, tmp_path: Path
+) -> None:
+    """`--from DEFAULT` is recorded as the file that it stood for."""
+    run = Path(shutil.copytree(colours_run, tmp_path / "run"))
+    meta = json.loads((run / "meta.json").read_text())
+    meta["weights"], meta["recipe"]["weights"] = "torchvision's resnet18-f37072fd.pth", "DEFAULT"
+    (run / "meta.json").write_text(json.dumps(meta))
+    made = plan.make(str(colours_data), run, None, [], weights=word, resume=True, force=False)
+    assert made.resumed is not None
+    with pytest.raises(TrainingError, match=r"not from another\.pth"):
+        plan.make(str(colours_data), run, None, [], weights="another.pth", resume=True, force=False)
 
 
 @pytest.mark.parametrize("name", ["digits", None])
