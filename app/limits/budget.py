@@ -2,24 +2,19 @@
 
 import asyncio
 from collections import deque
-from operator import le, sub
+from operator import add, le, sub
 
 
 class Budget:
     """Amounts of one thing, or of several that are taken together; who waits is served first come, first served.
 
-    `free` is what is left of each; it is negative where `overdraw` has taken more. For one event loop.
+    `taken` is how much of each is; more than the total where `overdraw` has gone past it. For one event loop.
     """
 
     def __init__(self, *total: int) -> None:
         self.total = total
-        self.free = total
+        self.taken = (0,) * len(total)
         self._line: deque[tuple[tuple[int, ...], asyncio.Future[None]]] = deque()
-
-    @property
-    def taken(self) -> tuple[int, ...]:
-        """How much of each is taken."""
-        return tuple(map(sub, self.total, self.free))
 
     @property
     def waiting(self) -> bool:
@@ -28,7 +23,7 @@ class Budget:
 
     def fits(self, *amounts: int) -> bool:
         """Whether so much is free, whoever waits for it."""
-        return all(map(le, amounts, self.free))
+        return all(map(le, map(add, self.taken, amounts), self.total))
 
     def try_take(self, *amounts: int) -> bool:
         """Take so much; False, and nothing is taken, where it does not fit or others wait."""
@@ -52,11 +47,11 @@ class Budget:
 
     def overdraw(self, *amounts: int) -> None:
         """Take so much without a look at what is left or who waits: for who has looked by a rule of their own."""
-        self.free = tuple(map(sub, self.free, amounts))
+        self.taken = tuple(map(add, self.taken, amounts))
 
     def give(self, *amounts: int) -> None:
         """Give so much back; who has waited longest takes it in the same moment, if it is enough."""
-        self.overdraw(*(-amount for amount in amounts))
+        self.taken = tuple(map(sub, self.taken, amounts))
         while self._line and (self._line[0][1].cancelled() or self.fits(*self._line[0][0])):
             wanted, served = self._line.popleft()
             if not served.cancelled():
