@@ -18,7 +18,7 @@ serve: $(VENV)/.serve
 	SIGHTGLASS_PORT=$(PORT) exec $(BIN)/python -m app
 
 test: check
-	$(BIN)/pytest --cov --numprocesses auto --dist loadfile
+	$(BIN)/pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Every network of the registry trained a step, exported, served; every recipe; attacks at full size; what
 # measures a GPU. Takes half an hour and 10 GB of memory.

@@ -136,7 +136,16 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     """What happens before the first request and after the last one."""
     await classifier.start()
-    watcher = asyncio.create_task(_watch(classifier, metrics))
+
+    async def watch() -> None:
+        while True:
+            if classifier.batcher.failure:
+                await classifier.try_again()
+            metrics.ready.set(0 if classifier.why_not_ready() else 1)
+            metrics.observe_process()
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    watcher = asyncio.create_task(watch())
     served = classifier.served
     event(
         "ready",
@@ -152,12 +161,3 @@ async def _lifespan(
     overload.tell()
     metrics.write()
     event("stop", "stopped")
-
-
-async def _watch(classifier: Classifier, metrics: Metrics) -> None:
-    while True:
-        if classifier.batcher.failure:
-            await classifier.try_again()
-        metrics.ready.set(0 if classifier.why_not_ready() else 1)
-        metrics.observe_process()
-        await asyncio.sleep(_WATCH_SECONDS)

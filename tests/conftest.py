@@ -39,6 +39,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test of this folder itself can take a minute: first, so that nobody is left with one when all else is done."""
+    items.sort(key=lambda item: item.path.parent != APP.parent)
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> SharedFolders:
     mine = tmp_path_factory.getbasetemp()

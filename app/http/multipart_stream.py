@@ -128,7 +128,10 @@ class FilesForm:
 
     def _on_headers_finished(self) -> None:
         head, self._head, self._in_head = self._head, {}, False
-        parameters = _parameters(head.get(b"content-disposition", b""))
+        parameters = {
+            name.lower(): _ESCAPED.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value.strip()
+            for name, value in _PARAMETER.findall(head.get(b"content-disposition", b""))
+        }
         field, filename = _text(parameters.get(b"name", b"")), _filename(parameters)
         if filename is None and field == self._field and head.get(b"content-type", b"").lower().startswith(_OF_A_FILE):
             filename = ""
@@ -180,14 +183,6 @@ class FilesForm:
 
 def _malformed(why: str, headers: dict[str, str] = CLOSE) -> Problem:
     return Problem("malformed_body", f"The multipart body cannot be read: {why}.", headers)
-
-
-def _parameters(disposition: bytes) -> dict[bytes, bytes]:
-    """By their names in lower case."""
-    return {
-        name.lower(): _ESCAPED.sub(rb"\1", value[1:-1]) if value.startswith(b'"') else value.strip()
-        for name, value in _PARAMETER.findall(disposition)
-    }
 
 
 def _filename(parameters: dict[bytes, bytes]) -> str | None:

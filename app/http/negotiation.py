@@ -1,4 +1,4 @@
-"""Which of several forms of an answer a client wants (RFC 9110, section 12.5.1)."""
+"""Which of several forms of an answer a client wants (RFC 9110, section 12.5)."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,15 @@ class _Range(NamedTuple):
     media: str
     quality: float
 
+    @classmethod
+    def of(cls, part: str) -> "_Range | None":
+        """Of a part of the header; None where it is no media range."""
+        media, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((each.removeprefix("q=") for each in parameters if each.startswith("q=")), "1")
+        if not _RANGE.fullmatch(media) or not _QUALITY.fullmatch(quality):
+            return None
+        return cls(media, min(1.0, float(quality)))
+
     def specificity(self, offer: str) -> int:
         """3 for the type itself, 2 for all of its kind, 1 for anything, 0 where it is another type."""
         if self.media in ("*/*", "*"):  # the latter is what old Java clients send
@@ -28,7 +37,7 @@ def choose(headers: Iterable[tuple[bytes, bytes]], offers: Sequence[str]) -> str
     What is no media range is passed over, and a header without any asks for nothing. Raises Problem not_acceptable.
     """
     asked = ",".join(value.decode("latin-1") for name, value in headers if name == b"accept")
-    ranges = [found for part in asked.lower().split(",") if (found := _range(part))]
+    ranges = [found for part in asked.lower().split(",") if (found := _Range.of(part))]
     if not ranges:
         return offers[0]
     liked: dict[str, tuple[float, int]] = {}
@@ -41,9 +50,10 @@ def choose(headers: Iterable[tuple[bytes, bytes]], offers: Sequence[str]) -> str
     return best
 
 
-def _range(part: str) -> _Range | None:
-    media, *parameters = (piece.strip() for piece in part.split(";"))
-    quality = next((each.removeprefix("q=") for each in parameters if each.startswith("q=")), "1")
-    if not _RANGE.fullmatch(media) or not _QUALITY.fullmatch(quality):
-        return None
-    return _Range(media, min(1.0, float(quality)))
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether the list has gzip, with no quality or one above 0."""
+    for part in accept_encoding.lower().replace(" ", "").split(","):
+        coding, _, quality = part.partition(";q=")
+        if coding == "gzip":
+            return not quality or bool(quality.strip("0."))
+    return False

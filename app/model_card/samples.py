@@ -29,7 +29,8 @@ def choose(folder: Path, labels: tuple[str, ...]) -> list[Sample]:
     """At most five that browsers show, the surest of each label first, so that they differ. Raises ArtifactError."""
     golden = Golden.load(folder)
     kinds = [kind_of(file) for file in golden.files]
-    shown = [place for place, kind in enumerate(kinds) if _mode(golden.files[place]) in _SHOWN.get(kind, ())]
+    modes = [Image.open(io.BytesIO(file)).mode for file in golden.files]  # from the header alone
+    shown = [place for place, kind in enumerate(kinds) if modes[place] in _SHOWN.get(kind, ())]
     surest = sorted(shown, key=lambda place: -golden.probabilities[place].max())
     answers = golden.probabilities.argmax(axis=1)
     first = [place for rank, place in enumerate(surest) if answers[place] not in answers[surest[:rank]]]
@@ -43,9 +44,3 @@ def choose(folder: Path, labels: tuple[str, ...]) -> list[Sample]:
         )
         for place in chosen
     ]
-
-
-def _mode(file: bytes) -> str:
-    """Pillow's name of the pixels' layout, from the header alone."""
-    with Image.open(io.BytesIO(file)) as image:
-        return image.mode

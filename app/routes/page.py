@@ -14,6 +14,7 @@ from fastapi.responses import PlainTextResponse
 from app.artifact.decoder.decode import ACCEPTED
 from app.artifact.report import Report
 from app.errors import Problem
+from app.http.negotiation import takes_gzip
 from app.http.schemas import SampleDocument
 from app.inference.loading import Served
 from app.model_card import samples
@@ -54,18 +55,9 @@ class _File:
         known = {mark.strip().removeprefix("W/") for mark in request.headers.get("if-none-match", "").split(",")}
         if known & {etag, "*"}:  # RFC 9110, section 13.1.2
             return Response(status_code=304, headers=headers)
-        if _unpacks(request.headers.get("accept-encoding", "")):
+        if takes_gzip(request.headers.get("accept-encoding", "")):
             return Response(self.packed, headers=headers | {"Content-Encoding": "gzip"}, media_type=self.media_type)
         return Response(self.content, headers=headers, media_type=self.media_type)
-
-
-def _unpacks(accept_encoding: str) -> bool:
-    """Whether the list has gzip, with no quality or one above 0 (RFC 9110, section 12.5.3)."""
-    for part in accept_encoding.lower().replace(" ", "").split(","):
-        coding, _, quality = part.partition(";q=")
-        if coding == "gzip":
-            return not quality or bool(quality.strip("0."))
-    return False
 
 
 def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter:

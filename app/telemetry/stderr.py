@@ -134,13 +134,13 @@ def _writers(descriptor: int) -> tuple[Write, Write, int]:
     try:
         own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:  # no /proc, or another user's pipe
-        return _never, wait, descriptor
+
+        def never(_text: bytes) -> int:
+            raise BlockingIOError
+
+        return never, wait, descriptor
 
     def write(text: bytes) -> int:
         return os.write(own, text)
 
     return write, write, own
-
-
-def _never(_text: bytes) -> int:
-    raise BlockingIOError

@@ -40,7 +40,15 @@ class Summary:
         areas = [(each.right - each.left) * (each.bottom - each.top) / (each.width * each.height) for each in shown]
         kept = np.array(areas, np.float32) / crop_fraction**2
         totals, products = np.ones(self._pixels) @ values, values.transpose(0, 2, 1) @ values
-        return Part(_fingerprints(pixels, shown), kept, totals, products)
+        # hashes of what is inside, or padding would make all images of one shape look alike
+        height, width = pixels.shape[1:3]
+        edges = [margins(each[2:], (width, height)) for each in shown]
+        if any(map(any, edges)):
+            inside = (each[None, y : height - y, x : width - x] for each, (x, y) in zip(pixels, edges, strict=True))
+            hashes = np.concatenate([fingerprint(each) for each in inside])
+        else:
+            hashes = fingerprint(pixels)
+        return Part(hashes, kept, totals, products)
 
     def add(self, part: Part) -> None:
         """The next images of the split."""
@@ -74,13 +82,3 @@ class Summary:
         squares = np.diag(weights @ products.sum(axis=0) @ weights.T) / pixels / 255**2
         std = np.sqrt(np.maximum(squares - mean**2, (1 / 255) ** 2))
         return tuple(float(round(m, 6)) for m in mean), tuple(float(round(s, 6)) for s in std)
-
-
-def _fingerprints(pixels: NDArray[np.uint8], shown: Sequence[Geometry]) -> Hashes:
-    """Without what is padded, which would make all images of one shape look alike."""
-    height, width = pixels.shape[1:3]
-    edges = [margins(each[2:], (width, height)) for each in shown]
-    if not any(map(any, edges)):
-        return fingerprint(pixels)
-    inside = [each[None, y : height - y, x : width - x] for each, (x, y) in zip(pixels, edges, strict=True)]
-    return np.concatenate([fingerprint(each) for each in inside])

@@ -1,7 +1,7 @@
 """Scores of a classifier: fractions in 0..1, each accuracy with its 95 % interval."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +155,15 @@ class ClassScore:
     confused: str
     confused_n: int
 
+    @classmethod
+    def of(cls, labels: tuple[str, ...], i: int, row: Labels, precision: float, recall: float, f1: float) -> Self:
+        """Of label `i`, with its row of the confusion matrix, int64[K]."""
+        wrong = row.copy()
+        wrong[i] = 0
+        worst = int(wrong.argmax())
+        confused = labels[worst] if wrong[worst] else ""
+        return cls(labels[i], int(row.sum()), precision, recall, f1, confused, int(wrong[worst]))
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -188,7 +197,7 @@ class Evaluation:
             macro_f1=macro_f1(labels, predicted),
             ece=expected_calibration_error(bins),
             per_class=tuple(
-                _class_score(names, i, matrix[i], float(p), float(r), float(f))
+                ClassScore.of(names, i, matrix[i], float(p), float(r), float(f))
                 for i, (p, r, f, _) in enumerate(zip(*columns, strict=True))
             ),
             confusion_matrix=tuple(tuple(int(count) for count in row) for row in matrix),
@@ -212,18 +221,3 @@ class Evaluation:
             **plain,
             "calibration": {"verdict": self.calibration.verdict, "ece_by_chance": self.calibration.chance},
         }
-
-
-def _class_score(names: tuple[str, ...], i: int, row: Labels, precision: float, recall: float, f1: float) -> ClassScore:
-    wrong = row.copy()
-    wrong[i] = 0
-    worst = int(wrong.argmax())
-    return ClassScore(
-        names[i],
-        int(row.sum()),
-        precision,
-        recall,
-        f1,
-        names[worst] if wrong[worst] else "",
-        int(wrong[worst]),
-    )

@@ -87,21 +87,16 @@ def choose(mistakes: Sequence[Mistake], limit: int) -> list[Mistake]:
         if len(chosen) >= 2 * limit // 3:
             break
         chosen[each.index] = each
-    for each in _around_the_pairs(mistakes):
+    frequency, seen = Counter(each.pair for each in mistakes), Counter[tuple[int, int]]()
+    turns = []  # the worst of each pair, then the second of each, and so on; frequent pairs first
+    for each in mistakes:
+        turns.append((seen[each.pair], -frequency[each.pair], each.index, each))
+        seen[each.pair] += 1
+    for *_, each in sorted(turns, key=lambda turn: turn[:-1]):
         if len(chosen) >= limit:
             break
         chosen[each.index] = each
     return [each for each in mistakes if each.index in chosen]
-
-
-def _around_the_pairs(mistakes: Sequence[Mistake]) -> list[Mistake]:
-    """The worst of each pair, then the second of each, and so on; frequent pairs first."""
-    frequency, seen = Counter(each.pair for each in mistakes), Counter[tuple[int, int]]()
-    places = []
-    for each in mistakes:
-        places.append((seen[each.pair], -frequency[each.pair], each.index, each))
-        seen[each.pair] += 1
-    return [place[-1] for place in sorted(places, key=lambda place: place[:-1])]
 
 
 def as_csv(mistakes: Sequence[Mistake], labels: Sequence[str]) -> str:

@@ -91,16 +91,17 @@ ZOO = "torchvision/"
 _ANY = "zoo:build"  # called with torchvision's name as well
 
 
-def require(name: str) -> None:
-    """Raises TrainingError for a name that is neither in the table nor one of torchvision's."""
+def require(name: str) -> str:
+    """The name. Raises TrainingError where it is neither in the table nor one of torchvision's."""
     if name in MODELS:
-        return
+        return name
     zoo = [f"{ZOO}{each}" for each in importlib.import_module("training.models.zoo").names()]
     if name.startswith(ZOO) and name not in zoo:
         network = name.removeprefix(ZOO)
         raise TrainingError(f'torchvision has no classification network "{network}"', nearest(name, zoo))
     if name not in zoo:
         raise TrainingError(f'there is no model "{name}"', nearest(name, MODELS, zoo))
+    return name
 
 
 def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 0) -> "Network":

@@ -20,11 +20,6 @@ Schedule = Literal["onecycle", "cosine", "constant"]
 Stages = Annotated[int, Field(ge=0)] | None
 
 
-def _registered(name: str) -> str:
-    registry.require(name)
-    return name
-
-
 class Phase(BaseModel):
     """A part of the epochs with its own rate and its own frozen stages; `share` is relative to the other phases'."""
 
@@ -42,7 +37,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    model: Annotated[str, AfterValidator(_registered)]
+    model: Annotated[str, AfterValidator(registry.require)]
     input_size: Annotated[int, Field(ge=4, le=1024)]
     channels: Literal[1, 3] = 3
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -56,7 +56,12 @@ def connect(folder: Path, talk: Talk, *, resumed: bool) -> Tracker:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         return Tracker()
-    client = _client()
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient  # only here: it takes 2 s, and reads the variables
+
+    client = MlflowClient()
     try:
         experiment = _experiment(client)
     except Exception as error:  # a store is a plugin (HTTP, SQL, a cloud's): each raises its own errors
@@ -199,16 +204,6 @@ class MLflow(Tracker):
         elif not self._warned:
             self._talk.fact("warn", f"training goes on without MLflow, metrics.jsonl has it all: {_reason(error)}")
         self._warned = True
-
-
-def _client() -> "MlflowClient":
-    """MLflow's client, imported only here (2 s), with its telemetry off whatever the environment says."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    return MlflowClient()
 
 
 def _experiment(client: "MlflowClient") -> str:

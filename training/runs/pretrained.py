@@ -103,7 +103,10 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
     elif folder := _learnt(Path(source)):
         learnt = TrainedModel.load(folder)
         found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input)
-        own = _follows(learnt.recipe, asked)
+        like = learnt.recipe
+        # pooled networks take images of another size as well, and a new run may want no mirror images
+        free = {key: getattr(like, key) for key in ("input_size", "flip") if key not in asked}
+        own = {"model": like.model, "weights": "", **free}
     elif source != "DEFAULT" and not Path(source).is_file():
         hint = "the folder of a run or an artifact, a .pth, .pt or .safetensors file, or DEFAULT"
         raise TrainingError(f'there is no run, artifact or weights file "{source}"', hint)
@@ -126,12 +129,6 @@ def _learnt(source: Path) -> Path | None:
     if source.is_file() and described and (source.parent / described).is_file():
         return source.parent
     return source if source.is_dir() else None
-
-
-def _follows(own: Recipe, asked: Collection[str]) -> dict[str, Any]:
-    """What a new run takes from the one that it starts from. Pooled networks take images of another size as well."""
-    keys = {"model": own.model, "input_size": own.input_size, "flip": own.flip, "weights": ""}
-    return {key: value for key, value in keys.items() if key not in asked or key in ("model", "weights")}
 
 
 def _named(recipe: Recipe) -> Weights:

@@ -27,6 +27,15 @@ def golden_files() -> tuple[bytes, ...]:
     def image(width: int, height: int) -> Image.Image:
         return draw(width, height, generator)
 
+    def translucent(width: int, height: int) -> Image.Image:
+        made = image(width, height)
+        made.putalpha(Image.linear_gradient("L").resize(made.size))
+        return made
+
+    def sixteen_bit(width: int, height: int) -> Image.Image:
+        grey: NDArray[np.uint16] = np.asarray(image(width, height).convert("L")).astype(np.uint16) * 257
+        return Image.fromarray(grey)
+
     rotated = [_jpeg(image(90, 60), orientation) for orientation in (3, 5, 6, 8)]
     return (
         _jpeg(image(32, 32)),
@@ -37,9 +46,9 @@ def golden_files() -> tuple[bytes, ...]:
         _jpeg(image(50, 70).convert("L")),
         *(_png(image(48, 48)) for _ in range(3)),
         _png(image(300, 40)),
-        _png(_translucent(image(80, 80))),
+        _png(translucent(80, 80)),
         _png(image(40, 40).quantize(32)),
-        _png(_sixteen_bit(image(64, 64))),
+        _png(sixteen_bit(64, 64)),
     )
 
 
@@ -55,16 +64,6 @@ def draw(width: int, height: int, generator: np.random.Generator) -> Image.Image
         colour = tuple(int(value) for value in generator.integers(0, 256, 3))
         (draw.ellipse if generator.random() < 0.5 else draw.rectangle)(box, fill=colour)
     return image.filter(ImageFilter.GaussianBlur(max(width, height) / 200))
-
-
-def _translucent(image: Image.Image) -> Image.Image:
-    image.putalpha(Image.linear_gradient("L").resize(image.size))
-    return image
-
-
-def _sixteen_bit(image: Image.Image) -> Image.Image:
-    grey: NDArray[np.uint16] = np.asarray(image.convert("L")).astype(np.uint16) * 257
-    return Image.fromarray(grey)
 
 
 def _jpeg(image: Image.Image, orientation: int = 1) -> bytes:

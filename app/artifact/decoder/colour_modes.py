@@ -66,7 +66,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     deep = np.asarray(image)
     said = tiff.grey_bits(image) % 16 if isinstance(image, TiffImageFile) else image.info.get(SIGNIFICANT_BITS, 0)
     highest = int(deep.max())
-    scaled = 8 <= said < 16 and _is_scaled(deep, said)
+    low = deep & ((1 << 16 - said) - 1)
+    # values of `said` bits that fill 16 as a PNG's should: shifted, with zeros or their highest bits below
+    scaled = 8 <= said < 16 and (not low.any() or bool((low == deep >> said).all()))
     bits = said if said >= 8 and highest < 2**said and not scaled else 16
     if bits == 16 and said <= _MOST_FEW and highest < 2**_MOST_FEW and not scaled:
         _refuse_few_bits([(deep >> 8, deep & 255)])
@@ -78,12 +80,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     made = Image.fromarray(grey)
     made.info = image.info
     return made
-
-
-def _is_scaled(deep: NDArray[np.uint16], said: int) -> bool:
-    """Whether values of `said` bits fill 16 as a PNG's should: shifted, with zeros or their highest bits below."""
-    low = deep & ((1 << 16 - said) - 1)
-    return not low.any() or bool((low == deep >> said).all())
 
 
 def is_deep(image: ImageFile.ImageFile) -> bool:

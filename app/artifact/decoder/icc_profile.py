@@ -49,11 +49,10 @@ def _transform(data: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         transform = ImageCms.buildTransform(profile, _SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
     except _BROKEN:
         return None
-    return None if mode == "RGB" and _changes_nothing(transform) else transform
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    if mode != "RGB":
+        return transform
     steps = bytes(range(0, 256, 17))
     cube = bytes(value for r in steps for g in steps for b in steps for value in (r, g, b))
     seen = transform.apply(Image.frombytes("RGB", (256, 16), cube)).tobytes()
-    return max(abs(one - other) for one, other in zip(cube, seen, strict=True)) <= _UNSEEN
+    changes = max(abs(one - other) for one, other in zip(cube, seen, strict=True)) > _UNSEEN
+    return transform if changes else None

@@ -43,7 +43,11 @@ def strip(data: bytes) -> bytes:
         b"sBIT": _whole(data, before, b"sBIT"),
         b"eXIf": _whole(data, found, b"eXIf"),  # also behind the pixels
     }
-    made = [_chunk(kind, content) for kind, content in kept.items() if content]
+    made = [
+        len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+        for kind, content in kept.items()
+        if content
+    ]
     return b"".join([_SIGNATURE, *head, *made, *_joined(data, found[first:])])
 
 
@@ -125,10 +129,6 @@ def _clear(content: bytes, head: list[bytes]) -> bytes:
     values = [value & (2**bits - 1) for (value,) in struct.iter_unpack(">H", content)]
     step = _GREY_STEPS.get(bits, 1) if colour == _GREY else 1
     return b"".join((value * step).to_bytes(2) for value in values)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
 
 
 def _joined(data: bytes, found: list[Chunk]) -> list[bytes]:
