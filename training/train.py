@@ -51,9 +51,9 @@ def train(plan: Plan, talk: Talk) -> Result:
         state = checkpoint.load_state(plan.out)
         with checkpoint.fitting(plan.out / "last.pt"):
             learner.load_state_dict(state["learner"])
-        checkpoint.save_state(plan.out, state)
         history: History = state["history"]
         if plan.resumed:
+            checkpoint.save_state(plan.out, state)
             talk.fact("resume", progress(history, plan))
         stack.enter_context(mlflow.following(tracker))
         stopping = stack.enter_context(interruption.after_this_batch(talk.line))
