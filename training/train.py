@@ -69,6 +69,8 @@ def train(plan: Plan, talk: Talk) -> Result:
             checkpoint.save_state(plan.out, state)
             talk.line(epochs.line(row, improved))
             tracker.send("RUNNING")
+        if stopping():  # since the last batch: what is left is too little to throw an epoch away for
+            talk.fact("stop", "it came after the last batch: the run is complete")
     best, n = max(history, key=checkpoint.rank(plan.recipe)), len(data.sets["val"])
     score, seconds = Accuracy.of(round(best["val_accuracy"] * n), n), sum(row["seconds"] for row in history)
     by = "" if plan.recipe.balance == "none" else " by macro F1"
