@@ -51,9 +51,9 @@ def train(plan: Plan, talk: Talk) -> Result:
         state = checkpoint.load_state(plan.out)
         with checkpoint.fitting(plan.out / "last.pt"):
             learner.load_state_dict(state["learner"])
-        checkpoint.save_state(plan.out, state)
         history: History = state["history"]
         if plan.resumed:
+            checkpoint.save_state(plan.out, state)
             talk.fact("resume", progress(history, plan))
         stack.enter_context(mlflow.following(tracker))
         stopping = stack.enter_context(interruption.after_this_batch(talk.line))
@@ -69,6 +69,8 @@ def train(plan: Plan, talk: Talk) -> Result:
             checkpoint.save_state(plan.out, state)
             talk.line(epochs.line(row, improved))
             tracker.send("RUNNING")
+        if stopping():  # since the last batch: what is left is too little to throw an epoch away for
+            talk.fact("stop", "it came after the last batch: the run is complete")
     best, n = max(history, key=checkpoint.rank(plan.recipe)), len(data.sets["val"])
     score, seconds = Accuracy.of(round(best["val_accuracy"] * n), n), sum(row["seconds"] for row in history)
     by = "" if plan.recipe.balance == "none" else " by macro F1"

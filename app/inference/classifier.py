@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.artifact.decoder.decode import Decoded, Preview, decode
 from app.artifact.decoder.header import inspect, inspect_quickly
 from app.engines import EngineError
+from app.errors import Problem
 from app.inference.batcher import Answer, Batcher
 from app.inference.heatmap import OVERLAY_BYTES
 from app.inference.loading import Served
@@ -88,7 +89,13 @@ class Classifier:
             return await thread.run(lambda: draw(decode(data, header).pixels))
 
     async def in_thread(self, needed: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` gives in a decoder's thread, of which it takes at most `needed` bytes."""
+        """What `work` gives in a decoder's thread; it makes at most `needed` bytes of an upload that is no image.
+
+        Raises Problem: upload_too_large, if they never can be free.
+        """
+        if needed > (total := self._decoders.memory.total[0]):
+            has = f"of its memory limit the service has {total / 1e6:.0f} MB for that"
+            raise Problem("upload_too_large", f"The upload needs {needed / 1e6:.0f} MB to be read; {has}.")
         async with self._decoders.thread() as thread:
             await thread.reserve(needed)
             return await thread.run(work, *args, **kwargs)

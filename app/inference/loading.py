@@ -65,18 +65,21 @@ class Artifact:
 def start(folder: Path, variant: str = "auto", device: str = "auto", threads: int = 1) -> Served:
     """Load an artifact and prove it in this process.
 
-    `auto` takes the manifest's default, and falls back from INT8 to fp32 where this CPU computes INT8 differently.
-    Raises ArtifactError or EngineError with one sentence.
+    `auto` takes the manifest's default, on a GPU the fp32 graph instead of INT8, and falls back to that where this CPU
+    computes INT8 differently. Raises ArtifactError or EngineError with one sentence.
     """
     artifact = Artifact.open(folder)
     chosen = _choose(artifact.manifest, variant, device)
     try:
-        return artifact.prove(chosen, device, threads)
+        served = artifact.prove(chosen, device, threads)
     except VariantMismatch as error:
         fallback = VARIANTS[chosen].fallback
         if variant != "auto" or fallback not in artifact.manifest.variants:
             raise
         return artifact.prove(fallback, device, threads, warning=f"{error}; serving {fallback} instead")
+    if variant == "auto" and chosen != artifact.manifest.default_variant and served.engine.device == "cpu":
+        return start(folder, variant, "cpu", threads)  # it was chosen for a GPU, and only now shows that there is none
+    return served
 
 
 def workers_for(folder: Path, variant: str, device: str, threads: int | None) -> int:

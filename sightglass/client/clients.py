@@ -127,6 +127,9 @@ class Client(_Calls):
             with self._http.stream(**call.attempt()) as response:
                 for piece in response.iter_bytes():
                     call.receive(body, piece)
+            # closed while this connection was being made: the pool has forgotten it
+            if self._http.is_closed:
+                response.extensions["network_stream"].close()
         except httpx2.RequestError as error:
             return call.settle(error)
         return call.settle(response, body)

@@ -19,7 +19,7 @@ from tests.training.quick_runs import differences, learn, metrics, weights
 from tests.training.runs.stores import Hooked
 from training.console.progress import Talk
 from training.errors import Stopped, TrainingError
-from training.learning import plan
+from training.learning import epochs, plan
 from training.learning.learner import Learner
 from training.runs.checkpoint import Run
 from training.train import train
@@ -101,6 +101,26 @@ def test_an_interrupt_leaves_a_valid_run_and_prints_the_command_that_resumes_it(
     assert sightglass(*shlex.split(command[1])).code == 0
     assert metrics(out)[:1] == finished
     assert [row["epoch"] for row in metrics(out)] == [1, 2, 3]
+
+
+def test_a_stop_in_the_last_validation_finds_the_run_complete_and_says_so(
+    colours_data: Path, tmp_path: Path, sightglass: Sightglass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits_of = epochs.logits_of
+
+    def validate(*given: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return logits_of(*given)
+
+    monkeypatch.setattr(epochs, "logits_of", validate)
+    settings = [word for each in [*colours.SETTINGS, "epochs=1"] for word in ("--set", each)]
+    said = sightglass("train", colours_data, "--recipe", "digits", *settings, "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    lines = said.err.splitlines()
+    stopping = lines.index("stopping by SIGTERM after this batch")
+    assert lines.index("stop     it came after the last batch: the run is complete") > stopping
+    assert lines[-1] == f"next     sightglass evaluate {tmp_path / 'run'}"
+    assert [row["epoch"] for row in metrics(tmp_path / "run")] == [1]
 
 
 # --- in this process, on small images -------------------------------------------------------------------------------

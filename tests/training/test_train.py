@@ -5,6 +5,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from training.console.progress import Talk
 from training.data import pixels
 from training.errors import TrainingError
 from training.learning import plan
+from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.train import rehearse
 
@@ -32,6 +34,26 @@ def test_every_file_of_every_split_is_recorded_with_its_sha256(colours_run: Path
     for path, label, digest in rows:
         assert label == Path(path).parent.name
         assert digest == hashlib.sha256((colours_data / path).read_bytes()).hexdigest()
+
+
+def test_a_new_run_is_saved_once_before_its_first_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """last.pt is as large as the network and its optimiser together."""
+    run, happened, save = tmp_path / "run", [], checkpoint.save
+
+    class Begins(Talk):
+        def step(self, what: str, total: int):  # type: ignore[no-untyped-def]
+            if what == "epoch 1":
+                assert Run.open(run).history() == []
+                happened.append(what)
+            return super().step(what, total)
+
+    def noted(path: Path, state: dict[str, Any]) -> None:
+        happened.append(path.name)
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "save", noted)
+    learn(colours.write(tmp_path / "data", each=20), run, talk=Begins(quiet=True))
+    assert happened == ["last.pt", "epoch 1", "last.pt", "weights.pt"]
 
 
 def test_mean_and_std_are_those_of_train_alone(colours_run: Path) -> None:

@@ -32,6 +32,7 @@ def begin(plan: Plan, data: RunData, learner: Learner) -> None:
         checkpoint.write_splits(folder, plan.data.labels, splits)
         near_duplicates.save(folder, data.hashes)
         checkpoint.save(folder / "last.pt", {"learner": learner.state_dict(), "history": [], "best": {}})
+        atomic.write(folder / "metrics.jsonl", "")
         describe(plan, data.sets, data.input, learner.precision).save(folder)
 
 

@@ -27,7 +27,9 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         scope["route"] = self._route
-        query, timeout_ms = scope["query_string"].decode("latin-1"), dict(scope["headers"]).get(_TIMEOUT)
+        query = scope["query_string"].decode("latin-1")
+        # of several FastAPI takes a header's first, and a query's last
+        timeout_ms = dict(reversed(scope["headers"])).get(_TIMEOUT)
         top_k = dict(parse_qsl(query, keep_blank_values=True)).get("top_k") if query else None
         if timeout_ms is not None:
             timeout_ms = timeout_ms.decode("latin-1")

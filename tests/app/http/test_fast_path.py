@@ -47,6 +47,19 @@ def test_both_ways_read_the_time_limit_alike(client: TestClient, timeout_ms: str
     assert status == (200 if timeout_ms == "5000" else 400), body
 
 
+@pytest.mark.parametrize("path", ["/prefix/predict", "/predict", "/predict/batch"])
+def test_of_repeated_parameters_all_ways_take_the_same(client: TestClient, path: str) -> None:
+    """As FastAPI does: of a header's lines the first, of a query's values the last."""
+    image: Any = {"files": {"files": ("a.jpg", IMAGE)}} if path.endswith("batch") else {"content": IMAGE}
+    for limits, status in ((("5000", "soon"), 200), (("soon", "5000"), 400)):
+        headers = [("X-Request-Timeout-Ms", limit) for limit in limits]
+        reply = client.post(f"{path}?top_k=2&top_k=4", headers=headers, **image)
+        assert reply.status_code == status, limits
+        if status == 200:
+            (result,) = reply.json().get("results", [reply.json()])
+            assert len(result["top_k"]) == 4
+
+
 def test_the_fast_path_is_past_fastapi(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     through, call = [], FastAPI.__call__
 

@@ -4,13 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app import machine
 from app.artifact import manifest
 from app.artifact.golden import Golden, VariantMismatch
+from app.engines import Outputs
+from app.engines.onnx import OnnxEngine
+from app.engines.variants import VARIANTS
 from app.inference import loading
 from app.inference.loading import Served
 from app.settings import DEFAULT_MODEL
@@ -56,6 +62,11 @@ def test_a_small_network_gets_a_worker_a_core(
 def with_wrong_int8(folder: Path) -> None:
     """An intact artifact whose default is an INT8 variant that this machine computes otherwise than its proof says."""
     spoil(folder / "model.onnx", folder / INT8)
+    announce_int8(folder)
+
+
+def announce_int8(folder: Path) -> None:
+    """The default, whatever the file holds."""
 
     def announce(content: Content) -> None:
         content["variants"]["onnx-int8"] = {**content["variants"]["onnx"], "file": INT8, "tolerance": 0.02}
@@ -110,6 +121,34 @@ def test_auto_falls_back_to_fp32_where_int8_answers_otherwise_and_says_so(copy: 
     assert served.difference < 1e-4
     assert "onnx-int8 differs from the checkpoint" in served.warning
     assert "serving onnx instead" in served.warning
+
+
+class BuiltForCuda:
+    """The engine of an install of onnxruntime-gpu; whether there is a GPU shows in a session's `device`."""
+
+    has_cuda = staticmethod(lambda: True)
+    found = "cpu"
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        self._engine = OnnxEngine(path, "cpu", threads)
+        self.device = self.found if device == "auto" else device
+
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        return self._engine.run(pixels)
+
+
+@pytest.mark.parametrize(("found", "variant"), [("cpu", "onnx-int8"), ("cuda", "onnx")])
+def test_auto_takes_fp32_for_int8_only_where_there_is_a_gpu(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, found: str, variant: str
+) -> None:
+    shutil.copy(copy / "model.onnx", copy / INT8)
+    announce_int8(copy)
+    monkeypatch.setattr(BuiltForCuda, "found", found)
+    for name in ("onnx", "onnx-int8"):
+        monkeypatch.setitem(VARIANTS, name, replace(VARIANTS[name], engine=f"{__name__}:BuiltForCuda"))
+    served = loading.start(copy)
+    assert (served.variant, served.engine.device, served.warning) == (variant, found, "")
+    assert loading.start(copy, "onnx").variant == "onnx"
 
 
 def test_an_explicit_int8_never_falls_back(copy: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.limits.memory import Memory
 from app.open_inference import response
 from app.settings import DEFAULT_MODEL
 from tests.app.limits.test_overload import Service, play, service
@@ -65,6 +66,21 @@ def test_one_request_has_at_most_half_of_the_places() -> None:
             await running.until("sightglass_queue_images 8.0")
             running.engine.gate.set()
             assert [(await each).status for each in (*others, largest)] == [200] * 5
+
+    play(scene)
+
+
+def test_what_needs_more_memory_than_there_ever_is_is_an_upload_and_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memory, "of_worker", lambda _: Memory(10_000_000))
+
+    async def scene() -> None:
+        async with service(DEFAULT_MODEL) as running:
+            refused = await running.call("POST", INFER, pixels(1, id="x" * 3_000_000))
+            assert refused.status == 413
+            assert refused.body["error"] == (
+                "The upload needs 9 MB to be read; of its memory limit the service has 6 MB for that."
+            )
+            assert (await running.call("POST", INFER, pixels(1, id="x" * 1_000_000))).status == 200
 
     play(scene)
 

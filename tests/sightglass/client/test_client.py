@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -196,6 +197,28 @@ def test_who_stops_listening_does_not_wait_for_what_is_on_its_way(server: Server
         waited = time.monotonic() - started
         answered.set()
     assert waited < 10
+
+
+def test_a_connection_that_is_made_while_the_client_closes_is_closed_too(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of images on their way to which nobody listens any more."""
+    connect, connecting, closed, made = socket.create_connection, threading.Event(), threading.Event(), []
+
+    def slow(*address: Any, **options: Any) -> socket.socket:
+        connecting.set()
+        assert closed.wait(30)
+        made.append(connect(*address, **options))
+        return made[0]
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    with Client(server.url) as client:
+        call = threading.Thread(target=client.predict, args=(CAT,))
+        call.start()
+        assert connecting.wait(30)
+    closed.set()
+    call.join()
+    assert made[0].fileno() == -1
 
 
 @pytest.mark.parametrize("concurrency", [0, -1])
