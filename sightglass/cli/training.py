@@ -129,19 +129,39 @@ def models(as_json: AsJson = False) -> None:
     """List the networks that recipes can name."""
     from training.models.registry import MODELS
 
+    try:
+        from training.runs import published
+
+        here = {name: found.is_here() if (found := published.of(name)) else False for name in MODELS}
+    except ModuleNotFoundError:  # the serving install, which cannot train
+        here = dict.fromkeys(MODELS, False)
     if as_json:
-        print_json([{"model": name, **model._asdict()} for name, model in MODELS.items()])
+        print_json([{"model": name, **model._asdict(), "weights_here": here[name]} for name, model in MODELS.items()])
         return
     width = columns(sys.stdout)
-    rows = [["model", "weights", "MACs", "px", "sees", "heat"]]
+    rows = [["model", "weights", "here", "MACs", "px", "sees", "heat"]]
     for name, model in MODELS.items():
         sees, heat = str(model.receptive_field or "all"), "yes" if model.heatmap else "no"
-        rows.append([name, f"{model.parameters / 1e6:.2f}M", f"{model.macs / 1e6:.0f}M", str(model.at[2]), sees, heat])
-    header, *lines = table(rows, "<>>>>>")
+        rows.append(
+            [
+                name,
+                f"{model.parameters / 1e6:.2f}M",
+                "yes" if here[name] else "",
+                f"{model.macs / 1e6:.0f}M",
+                str(model.at[2]),
+                sees,
+                heat,
+            ]
+        )
+    header, *lines = table(rows, "<>>>>>>")
     echo(header)
     for line, model in zip(lines, MODELS.values(), strict=True):
         echo(*(wrapped(f"{line}  ", model.about) if width == WIDTH else [line, *wrapped("    ", model.about, width)]))
-    echo(*wrapped("torchvision/NAME  ", "nearly any other classification network of torchvision", width))
+    echo(
+        *wrapped(
+            "torchvision/NAME, timm/NAME  ", "nearly any other classification network of torchvision or timm", width
+        )
+    )
 
 
 def recipes(as_json: AsJson = False) -> None:

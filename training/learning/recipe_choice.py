@@ -10,7 +10,7 @@ from training.console import terminal
 from training.data.dataset import Data, Sample
 from training.errors import TrainingError
 from training.recipes import recipe
-from training.runs import pretrained
+from training.runs import published
 
 # Any decode will do to learn an image's size and whether it is grey.
 _PROBE = InputSpec(
@@ -49,7 +49,8 @@ def choose(data: Data, has_weights: bool) -> Choice:
         name = "residual-cnn-onecycle" if not grey else "digits" if side <= 16 else "mnist-cnn"
         return Choice(name, f"the images are small{' and grey' * grey} ({side:.0f} px on the shorter side)")
     seen = f"the images are photographs ({side:.0f} px on the shorter side), {count}"
-    if pretrained.downloaded(recipe.load(transfer)):
+    weights = published.of(recipe.load(transfer).model)
+    if weights and weights.is_here():
         return Choice(transfer, f"{seen}, and pretrained weights are here")
     return Choice("photos", seen) if each >= _MANY else Choice("few-photos", seen, _EXPECT)
 

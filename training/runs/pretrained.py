@@ -1,8 +1,6 @@
-"""Where a network starts when not from scratch: torchvision's weights, a file, another run or an artifact."""
+"""Where a network starts when not from scratch: published weights, a file, another run or an artifact."""
 
-import contextlib
 import re
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,8 @@ from training.errors import TrainingError
 from training.models import registry
 from training.models.heads import Network, Pooled
 from training.recipes.recipe import Recipe, parse
+from training.runs import published
+from training.runs.schema import Origin
 from training.runs.trained_model import WEIGHTS, TrainedModel
 
 State = Mapping[str, Tensor]
@@ -28,12 +28,13 @@ State = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class Weights:
     """`state` by the names that its maker gave; `labels` are those of its head, none where they are not known;
-    `input` is the preprocessing that it learnt with, None where that is not known."""
+    `input` is the preprocessing that it learnt with, None where that is not known; `origin` of published ones."""
 
     name: str
     state: State
     labels: tuple[str, ...] = ()
     input: InputSpec | None = None
+    origin: Origin | None = None
 
     def copy_into(self, network: Network, labels: tuple[str, ...], model: str) -> bool:
         """Fill the features, and the head where it is for the same labels; whether the head was filled.
@@ -132,56 +133,17 @@ def _learnt(source: Path) -> Path | None:
 
 
 def _named(recipe: Recipe) -> Weights:
-    """torchvision's by "DEFAULT", or a file; for torchvision's networks the preprocessing is torchvision's."""
-    published = _published(recipe)
-    spec = _spec_of(published, recipe) if published else None
+    """Those that the model's makers publish, by "DEFAULT", or a file; their models' preprocessing is theirs."""
+    found = published.of(recipe.model)
+    spec = found.input(recipe.input_size) if found else None
     if recipe.weights != "DEFAULT":
         return Weights(recipe.weights, _read(Path(recipe.weights)), input=spec)
-    if published is None:
+    if found is None:
         raise TrainingError(
-            f'nobody publishes weights of "{recipe.model}"', "--set weights=PATH, or a torchvision/ model"
+            f'nobody publishes weights of "{recipe.model}"', "--set weights=PATH, or a torchvision/ or timm/ model"
         )
-    file = Path(published.url).name
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # torch says "Downloading" where our one JSON document belongs
-            state: State = published.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network, or not the file that its name's hash says
-        raise TrainingError(
-            f"the weights of {recipe.model} are not here and cannot be downloaded: {error}",
-            f"fetch {file} elsewhere and --from {file}; --recipe few-photos or photos train from scratch",
-        ) from error
-    return Weights(f"torchvision's {file}", state, input=spec)
-
-
-def downloaded(recipe: Recipe) -> bool:
-    """Whether torchvision's weights of the recipe's model are in torch's cache."""
-    published = _published(recipe)
-    return published is not None and (Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name).is_file()
-
-
-def _published(recipe: Recipe) -> Any:
-    """torchvision's default weights of the model, None where it has none."""
-    import torchvision
-
-    if not recipe.model.startswith(registry.ZOO):
-        return None
-    return torchvision.models.get_model_weights(recipe.model.removeprefix(registry.ZOO)).DEFAULT
-
-
-def _spec_of(published: Any, recipe: Recipe) -> InputSpec:
-    """ImageNet's preprocessing as torchvision states it; the size stays the recipe's."""
-    preset = published.transforms()
-    # these two normalise anew, to -1..1, where they are made with weights; ours are filled afterwards
-    again = recipe.model.removeprefix(registry.ZOO) in ("googlenet", "inception_v3")
-    return InputSpec(
-        width=recipe.input_size,
-        height=recipe.input_size,
-        channels=3,
-        crop_fraction=preset.crop_size[0] / preset.resize_size[0],
-        interpolation=preset.interpolation.value,
-        mean=(0.5, 0.5, 0.5) if again else tuple(preset.mean),
-        std=(0.5, 0.5, 0.5) if again else tuple(preset.std),
-    )
+    name = f"{registry.zoo_of(recipe.model)[:-1]}'s {found.file}"
+    return Weights(name, found.state(), input=spec, origin=Origin(source=found.source, licence=found.licence))
 
 
 def _read(path: Path) -> State:
