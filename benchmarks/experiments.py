@@ -26,6 +26,7 @@ UNEQUAL = (500, 358, 257, 184, 132, 95, 68, 49, 35, 25)
 TWO = ("bird", "truck")
 PETS = {"cat-dog": ("cat", "dog"), "airplane-frog": ("airplane", "frog")}
 ENLARGED = 192  # pixels: photographs in content, if not in detail
+_FROM_SCRATCH = {"": "few-photos", "-small": "few-small"}  # of the images as enlarged, and as they are
 SEEDS = (0, 1, 2)
 
 
@@ -46,7 +47,7 @@ class Experiment(NamedTuple):
     table: str
     row: str
     data: str
-    recipe: str | None
+    recipe: str
     changed: tuple[str, ...] = ()
     seed: int = 0
     source: str | None = None
@@ -77,7 +78,7 @@ def draws() -> list[Draw]:
             Draw(f"two-{seed}/test", "test", dict.fromkeys(TWO, 500), seed),
         ]
     for name, (first, second) in PETS.items():
-        for suffix, pixels in (("", ENLARGED), ("-small", None)):
+        for suffix, pixels in zip(_FROM_SCRATCH, (ENLARGED, None), strict=True):
             found += [
                 Draw(name + suffix, "train", {first: 122, second: 121}, pixels=pixels),
                 Draw(f"{name}{suffix}-others", "test", {first: 500, second: 500}, pixels=pixels),
@@ -126,11 +127,14 @@ def _transfer() -> list[Experiment]:
 
 
 def _few() -> list[Experiment]:
-    found = [Experiment("few", name, name, None, others=f"{name}-others") for name in PETS]
-    small = "airplane-frog-small"
-    return found + [
-        Experiment("few", small, small, None, (f"seed={seed}",), seed, None, f"{small}-others") for seed in SEEDS
-    ]
+    found = []
+    for data, scratch in ((name + suffix, scratch) for name in PETS for suffix, scratch in _FROM_SCRATCH.items()):
+        runs = [("instant-head", 0), *((scratch, seed) for seed in SEEDS)]
+        found += [
+            Experiment("few", f"{data} {name}", data, name, (f"seed={seed}",), seed, None, f"{data}-others")
+            for name, seed in runs
+        ]
+    return found
 
 
 def _unequal() -> list[Experiment]:
@@ -201,11 +205,10 @@ def _score(one: Experiment, out: Path) -> dict[str, Any]:
     run, scores, data = out / "runs" / one.name, out / "scores" / one.name, out / "data"
     if not scores.is_dir():
         settings = [part for pair in one.changed for part in ("--set", pair)]
-        recipe = ["--recipe", one.recipe] if one.recipe else []
         source = ["--from", str(out / "runs" / one.source)] if one.source else []
         folder = str(data / one.data) if (data / one.data).is_dir() else one.data
         resume = ["--resume"] if (run / "meta.json").exists() else ["--force"]
-        _sightglass("train", folder, "--out", str(run), *recipe, *source, *settings, *resume)
+        _sightglass("train", folder, "--recipe", one.recipe, "--out", str(run), *source, *settings, *resume)
         others = ["--data", str(data / one.others)] if one.others else []
         _sightglass("evaluate", str(run), "--out", str(scores), *others)
     found: dict[str, Any] = json.loads((scores / "evaluation.json").read_text())

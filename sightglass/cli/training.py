@@ -27,6 +27,7 @@ def train(
     force: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would happen and how long it takes; write nothing.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    offline: Annotated[bool, typer.Option(help="Download no weights: what is not here is an error.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
     as_json: AsJson = False,
@@ -39,7 +40,9 @@ def train(
     from training.learning import plan
 
     talk = talk_of(quiet, no_progress)
-    planned = plan.make(data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device)
+    planned = plan.make(
+        data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device, offline=offline
+    )
     if dry_run:
         seconds = training.rehearse(planned, talk)
         if not seconds:

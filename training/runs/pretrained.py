@@ -89,18 +89,20 @@ def _surplus(network: Network, state: State) -> list[str]:
     return [name for name in names if name.split(".")[1] in inside or name.split(".")[1].isdigit()]
 
 
-def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> tuple[Recipe, Weights | None]:
+def resolve(
+    recipe: Recipe, source: str | None, asked: Collection[str] = (), *, offline: bool = False
+) -> tuple[Recipe, Weights | None]:
     """What `--from SOURCE` or else the recipe's `weights` names, and the recipe as it follows from them.
 
     The preprocessing follows the weights, but for a `fit` that the recipe or the user names; from a run or an artifact
-    the model does too. `asked` are the keys that the user set. Raises TrainingError, also where those are at odds with
-    the weights.
+    the model does too. `asked` are the keys that the user set; `offline`: nothing is downloaded. Raises TrainingError,
+    also where those are at odds with the weights.
     """
     own: dict[str, Any] = {}
     if source is not None and "weights" in asked:
         raise TrainingError("--from and weights both say where to start", "give one of them")
     if source is None:
-        found = _named(recipe) if recipe.weights else None
+        found = _named(recipe, offline) if recipe.weights else None
     elif folder := _learnt(Path(source)):
         learnt = TrainedModel.load(folder)
         found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input)
@@ -113,7 +115,7 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
         raise TrainingError(f'there is no run, artifact or weights file "{source}"', hint)
     else:
         own = {"weights": source}
-        found = _named(recipe.model_copy(update=own))
+        found = _named(recipe.model_copy(update=own), offline)
     if found and found.input:
         own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
         if "fit" in recipe.model_fields_set and recipe.fit != found.input.fit:
@@ -132,7 +134,7 @@ def _learnt(source: Path) -> Path | None:
     return source if source.is_dir() else None
 
 
-def _named(recipe: Recipe) -> Weights:
+def _named(recipe: Recipe, offline: bool) -> Weights:
     """Those that the model's makers publish, by "DEFAULT", or a file; their models' preprocessing is theirs."""
     found = published.of(recipe.model)
     spec = found.input(recipe.input_size) if found else None
@@ -141,6 +143,10 @@ def _named(recipe: Recipe) -> Weights:
     if found is None:
         raise TrainingError(
             f'nobody publishes weights of "{recipe.model}"', "--set weights=PATH, or a torchvision/ or timm/ model"
+        )
+    if offline and not found.is_here():
+        raise TrainingError(
+            f"the weights of {recipe.model} are not on this machine", "leave --offline out, or --from FILE"
         )
     name = f"{registry.zoo_of(recipe.model)[:-1]}'s {found.file}"
     return Weights(name, found.state(), input=spec, origin=Origin(source=found.source, licence=found.licence))
