@@ -60,6 +60,8 @@ class Recipe(BaseModel):
     label_smoothing: Fraction = 0.0
     clip_norm: Amount = 0.0
     ema_decay: Fraction = 0.0
+    early_stop: Annotated[int, Field(ge=0)] = 0
+    """After so many epochs without a better one the run is complete; 0 is never."""
 
     weights: str = ""
     """Where the network starts: "DEFAULT" are what its makers publish, else a file; empty is from scratch."""
