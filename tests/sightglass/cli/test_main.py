@@ -70,7 +70,12 @@ def test_version(sightglass: Sightglass) -> None:
 
 def test_models_lists_the_registry(sightglass: Sightglass) -> None:
     lines = sightglass("models").out.splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["model", *MODELS, "torchvision/NAME"]
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
+        "model",
+        *MODELS,
+        "torchvision/NAME",
+        "timm/NAME",
+    ]
     rows = json.loads(sightglass("models", "--json").out)
     assert {row["model"]: row["parameters"] for row in rows} == {name: m.parameters for name, m in MODELS.items()}
 

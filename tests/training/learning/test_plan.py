@@ -16,7 +16,8 @@ from training.data.source import index
 from training.errors import TrainingError
 from training.learning import plan
 from training.learning.recipe_choice import Choice, choose
-from training.runs import checkpoint, published
+from training.models import registry
+from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.train import train
 
@@ -36,7 +37,7 @@ def make(data: Path, out: Path, name: str | None = "digits", *settings: str, **h
 @pytest.fixture
 def without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without the packages of weights, and with empty caches."""
-    monkeypatch.setattr(published, "_PACKAGES", {})
+    monkeypatch.setattr(registry, "PACKAGES", {})
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from training.errors import TrainingError
+from training.models import registry
 from training.recipes import recipe
 from training.runs import pretrained, published
 
@@ -65,6 +66,24 @@ def test_a_file_that_is_not_the_published_one_is_refused(package: Path) -> None:
     package.unlink()
     with pytest.raises(TrainingError, match="cannot be read"):
         found.state()
+
+
+def test_the_list_of_models_says_what_is_here_by_the_names_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    names = ("torchvision/resnet18", "torchvision/efficientnet_b0", "timm/resnet18", "residual-cnn")
+    assert not any(map(registry.has_weights_here, names))
+    for file in (
+        "torch/hub/checkpoints/resnet18-f37072fd.pth",
+        "torch/hub/checkpoints/efficientnet_b0_rwightman-7f5810bc.pth",
+        "hf/hub/models--timm--resnet18.a1_in1k/snapshots/491b427b45c94c7fb0e78b5474cc919aff584bbf/model.safetensors",
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    assert list(map(registry.has_weights_here, names)) == [True, True, True, False]
+    assert registry.has_weights_here("timm/tf_efficientnet_lite0")
 
 
 def test_its_origin_goes_with_the_weights() -> None:
