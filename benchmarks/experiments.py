@@ -26,7 +26,6 @@ UNEQUAL = (500, 358, 257, 184, 132, 95, 68, 49, 35, 25)
 TWO = ("bird", "truck")
 PETS = {"cat-dog": ("cat", "dog"), "airplane-frog": ("airplane", "frog")}
 ENLARGED = 192  # pixels: photographs in content, if not in detail
-_FROM_SCRATCH = {"": "few-photos", "-small": "few-small"}  # of the images as enlarged, and as they are
 SEEDS = (0, 1, 2)
 
 
@@ -78,7 +77,7 @@ def draws() -> list[Draw]:
             Draw(f"two-{seed}/test", "test", dict.fromkeys(TWO, 500), seed),
         ]
     for name, (first, second) in PETS.items():
-        for suffix, pixels in zip(_FROM_SCRATCH, (ENLARGED, None), strict=True):
+        for suffix, pixels in (("", ENLARGED), ("-small", None)):
             found += [
                 Draw(name + suffix, "train", {first: 122, second: 121}, pixels=pixels),
                 Draw(f"{name}{suffix}-others", "test", {first: 500, second: 500}, pixels=pixels),
@@ -127,14 +126,13 @@ def _transfer() -> list[Experiment]:
 
 
 def _few() -> list[Experiment]:
-    found = []
-    for data, scratch in ((name + suffix, scratch) for name in PETS for suffix, scratch in _FROM_SCRATCH.items()):
-        runs = [("instant-head", 0), *((scratch, seed) for seed in SEEDS)]
-        found += [
-            Experiment("few", f"{data} {name}", data, name, (f"seed={seed}",), seed, None, f"{data}-others")
-            for name, seed in runs
-        ]
-    return found
+    small = "airplane-frog-small"
+    runs = [(name, "few-photos", 0) for name in PETS] + [(small, "few-small", seed) for seed in SEEDS]
+    runs += [(name + suffix, "instant-head", 0) for name in PETS for suffix in ("", "-small")]
+    return [
+        Experiment("few", f"{data} {name}", data, name, (f"seed={seed}",), seed, None, f"{data}-others")
+        for data, name, seed in runs
+    ]
 
 
 def _unequal() -> list[Experiment]:
