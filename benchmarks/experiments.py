@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
     table: str
     row: str
     data: str
-    recipe: str | None
+    recipe: str
     changed: tuple[str, ...] = ()
     seed: int = 0
     source: str | None = None
@@ -126,10 +126,12 @@ def _transfer() -> list[Experiment]:
 
 
 def _few() -> list[Experiment]:
-    found = [Experiment("few", name, name, None, others=f"{name}-others") for name in PETS]
     small = "airplane-frog-small"
-    return found + [
-        Experiment("few", small, small, None, (f"seed={seed}",), seed, None, f"{small}-others") for seed in SEEDS
+    runs = [(name, "few-photos", 0) for name in PETS] + [(small, "few-small", seed) for seed in SEEDS]
+    runs += [(name + suffix, "instant-head", 0) for name in PETS for suffix in ("", "-small")]
+    return [
+        Experiment("few", f"{data} {name}", data, name, (f"seed={seed}",), seed, None, f"{data}-others")
+        for data, name, seed in runs
     ]
 
 
@@ -201,11 +203,10 @@ def _score(one: Experiment, out: Path) -> dict[str, Any]:
     run, scores, data = out / "runs" / one.name, out / "scores" / one.name, out / "data"
     if not scores.is_dir():
         settings = [part for pair in one.changed for part in ("--set", pair)]
-        recipe = ["--recipe", one.recipe] if one.recipe else []
         source = ["--from", str(out / "runs" / one.source)] if one.source else []
         folder = str(data / one.data) if (data / one.data).is_dir() else one.data
         resume = ["--resume"] if (run / "meta.json").exists() else ["--force"]
-        _sightglass("train", folder, "--out", str(run), *recipe, *source, *settings, *resume)
+        _sightglass("train", folder, "--recipe", one.recipe, "--out", str(run), *source, *settings, *resume)
         others = ["--data", str(data / one.others)] if one.others else []
         _sightglass("evaluate", str(run), "--out", str(scores), *others)
     found: dict[str, Any] = json.loads((scores / "evaluation.json").read_text())

@@ -13,6 +13,7 @@ from training.errors import Stopped
 from training.learning import epochs, prepare, provenance
 from training.learning.plan import Plan
 from training.metrics.classification import Accuracy
+from training.recipes.recipe import Recipe
 from training.runs import checkpoint, mlflow
 
 History = list[dict[str, Any]]
@@ -57,9 +58,10 @@ def train(plan: Plan, talk: Talk) -> Result:
             talk.fact("resume", progress(history, plan))
         stack.enter_context(mlflow.following(tracker))
         stopping = stack.enter_context(interruption.after_this_batch(talk.line))
-        if len(history) < plan.recipe.epochs:
+        if not complete(history, plan.recipe):
             talk.line(epochs.HEADER)
-        for epoch in range(len(history) + 1, plan.recipe.epochs + 1):
+        while not complete(history, plan.recipe):
+            epoch = len(history) + 1
             row = epochs.run(learner, data.sets, epoch, talk, stopping)
             history.append(row)
             improved = row is max(history, key=checkpoint.rank(plan.recipe))
@@ -69,6 +71,8 @@ def train(plan: Plan, talk: Talk) -> Result:
             checkpoint.save_state(plan.out, state)
             talk.line(epochs.line(row, improved))
             tracker.send("RUNNING")
+        if len(history) < plan.recipe.epochs:
+            talk.fact("stop", f"no epoch of the last {plan.recipe.early_stop} was better")
         if stopping():  # since the last batch: what is left is too little to throw an epoch away for
             talk.fact("stop", "it came after the last batch: the run is complete")
     best, n = max(history, key=checkpoint.rank(plan.recipe)), len(data.sets["val"])
@@ -89,9 +93,19 @@ def resumable(plan: Plan) -> Iterator[None]:
         raise Stopped(f"{stopped}; finished epochs are kept\n{command}", stopped.number) from stopped
 
 
+def complete(history: History, recipe: Recipe) -> bool:
+    """Whether all epochs are finished, or so many were no better than one before them that no more is hoped for."""
+    if len(history) >= recipe.epochs or not recipe.early_stop or not history:
+        return len(history) >= recipe.epochs
+    best = max(history, key=checkpoint.rank(recipe))["epoch"]
+    return len(history) - int(best) >= recipe.early_stop
+
+
 def progress(history: History, plan: Plan) -> str:
     """Where a run is that goes on."""
     done, of = len(history), plan.recipe.epochs
+    if done < of and complete(history, plan.recipe):
+        return f"it was stopped after epoch {done} of {of}, for want of a better one"
     return f"after epoch {done} of {of}" if done < of else f"all {of} epochs are finished"
 
 
@@ -107,7 +121,7 @@ def rehearse(plan: Plan, talk: Talk) -> float:
         talk.fact("resume", progress(history, plan))
     images, seconds, train = 0, 0.0, data.sets["train"]
     for number, span in enumerate(learner.spans):
-        if span.last > len(history):
+        if span.last > len(history) and not complete(history, plan.recipe):
             learner.enter(number)
             with epochs.within_memory(plan.recipe):
                 rate = learner.images_per_second(train)

@@ -141,6 +141,8 @@ def _training(manifest: Manifest) -> Iterable[list[str]]:
     trained, recipe = _part(provenance, "trained"), _part(provenance, "recipe")
     chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed", "weights")
     yield ["recipe", ", ".join(f"{key} {recipe[key]}" for key in chosen if recipe.get(key) not in (None, ""))]
+    if origin := _part(provenance, "weights"):
+        yield ["started from", f"{origin.get('name')}, {origin.get('source')}, licence {origin.get('licence')}"]
     if "best_epoch" in provenance:
         seconds = provenance.get("seconds")
         took = f", {seconds / 60:.0f} min in all" if isinstance(seconds, int | float) else ""

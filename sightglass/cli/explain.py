@@ -79,7 +79,7 @@ def layers_of(target: str, input_size: int | None) -> "list[Layer]":
         return layer_table.table(loaded.network, loaded.input.channels, input_size or loaded.input.width)
     if "," in target:
         return layer_table.table_of(layer_table.parse(target), input_size or SIZE)
-    if "/" in target and not target.startswith(registry.ZOO):
+    if "/" in target and not registry.zoo_of(target):
         raise TrainingError(f'there is no folder "{target}"', "a run, an artifact, or a name of `sightglass models`")
     channels, classes, size = registry.MODELS[target].at if target in registry.MODELS else registry.LARGE
     size = input_size or size

@@ -27,6 +27,7 @@ def train(
     force: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would happen and how long it takes; write nothing.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    offline: Annotated[bool, typer.Option(help="Download no weights: what is not here is an error.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
     as_json: AsJson = False,
@@ -39,7 +40,9 @@ def train(
     from training.learning import plan
 
     talk = talk_of(quiet, no_progress)
-    planned = plan.make(data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device)
+    planned = plan.make(
+        data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device, offline=offline
+    )
     if dry_run:
         seconds = training.rehearse(planned, talk)
         if not seconds:
@@ -127,21 +130,33 @@ def export(
 
 def models(as_json: AsJson = False) -> None:
     """List the networks that recipes can name."""
-    from training.models.registry import MODELS
+    from training.models.registry import MODELS, has_weights_here
 
+    here = {name: has_weights_here(name) for name in MODELS}
     if as_json:
-        print_json([{"model": name, **model._asdict()} for name, model in MODELS.items()])
+        print_json([{"model": name, **model._asdict(), "weights_here": here[name]} for name, model in MODELS.items()])
         return
     width = columns(sys.stdout)
-    rows = [["model", "weights", "MACs", "px", "sees", "heat"]]
+    rows = [["model", "weights", "here", "MACs", "px", "sees", "heat"]]
     for name, model in MODELS.items():
         sees, heat = str(model.receptive_field or "all"), "yes" if model.heatmap else "no"
-        rows.append([name, f"{model.parameters / 1e6:.2f}M", f"{model.macs / 1e6:.0f}M", str(model.at[2]), sees, heat])
-    header, *lines = table(rows, "<>>>>>")
+        rows.append(
+            [
+                name,
+                f"{model.parameters / 1e6:.2f}M",
+                "yes" if here[name] else "",
+                f"{model.macs / 1e6:.0f}M",
+                str(model.at[2]),
+                sees,
+                heat,
+            ]
+        )
+    header, *lines = table(rows, "<>>>>>>")
     echo(header)
     for line, model in zip(lines, MODELS.values(), strict=True):
         echo(*(wrapped(f"{line}  ", model.about) if width == WIDTH else [line, *wrapped("    ", model.about, width)]))
-    echo(*wrapped("torchvision/NAME  ", "nearly any other classification network of torchvision", width))
+    for zoo in ("torchvision", "timm"):
+        echo(*wrapped(f"{zoo}/NAME  ", f"nearly any other classification network of {zoo}", width))
 
 
 def recipes(as_json: AsJson = False) -> None:

@@ -190,3 +190,19 @@ def test_the_table_has_a_row_per_epoch_and_marks_the_best(
     assert rows[0].endswith("best")
     assert re.search(r"done +best epoch \d: val accuracy .* 95 % interval", said)
     assert all(len(line) <= 100 for line in rows)
+
+
+def test_a_run_that_gets_no_better_stops_early_and_is_complete(tmp_path: Path, sightglass: Sightglass) -> None:
+    data = colours.write(tmp_path / "data", each=20)
+    settings = [*colours.SETTINGS[:1], "epochs=12", "batch_size=8", "val_fraction=0.3", "early_stop=2", "lr=1e-9"]
+    words = [part for pair in settings for part in ("--set", pair)]
+    said = sightglass("train", data, "--recipe", "digits", "--out", tmp_path / "run", *words)
+    assert said.code == 0
+    assert "stop     no epoch of the last 2 was better" in said.err
+    history = Run.open(tmp_path / "run").history()
+    assert len(history) < 12
+    best = max(row["val_accuracy"] for row in history)
+    assert all(row["val_accuracy"] <= best for row in history[-2:])
+    again = sightglass("train", data, "--out", tmp_path / "run", "--resume")
+    assert again.code == 0
+    assert len(Run.open(tmp_path / "run").history()) == len(history)

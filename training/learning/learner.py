@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +17,7 @@ from training.console.progress import Report
 from training.data.loader import batches, epoch_seed
 from training.data.pixels import Pixels
 from training.errors import Stopped
-from training.learning import optim
+from training.learning import linear_head, optim
 from training.models import freezing
 from training.models.heads import Network
 from training.models.servable import Normalise
@@ -100,6 +101,8 @@ class Learner:
 
         Raises Stopped after the current batch once `stopping()` is true.
         """
+        if number == 1 and self.recipe.head_fit == "logistic":
+            return self._fit_head(pixels, progress, stopping)
         torch.manual_seed(epoch_seed(self.recipe.seed, number))
         if number > self.spans[self.phase].last:
             self.enter(self.phase + 1)
@@ -117,6 +120,34 @@ class Learner:
             waiting = time.perf_counter()
         seconds = time.perf_counter() - started
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
+
+    @torch.no_grad()
+    def _fit_head(self, pixels: Pixels, progress: Report, stopping: Callable[[], bool]) -> EpochStats:
+        """The epoch of an instant head: every image through the features once, whose head is then solved for."""
+        self.network.eval()
+        started, parts, done = time.perf_counter(), [], 0
+        for batch in pixels.batches(_EVALUATED_BYTES[self.device.type]):
+            x = self.normalise(torch.from_numpy(batch).to(self.device))
+            parts.append(self.network.embed(x).float().cpu().numpy())
+            done += len(batch)
+            progress(done)
+            if stopping():
+                raise Stopped
+        rate = done / (time.perf_counter() - started)
+        head = self.network.head
+        assert isinstance(head, nn.Linear)
+        fitted = linear_head.fit(
+            np.concatenate(parts)[None],
+            pixels.labels,
+            head.out_features,
+            self.recipe.balance != "none",
+            self.recipe.seed,
+        )
+        head.weight.copy_(torch.from_numpy(fitted.weight))
+        head.bias.copy_(torch.from_numpy(fitted.bias))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(self.network.state_dict())
+        return EpochStats(fitted.log_loss, rate, 0.0, 0.0)
 
     def images_per_second(self, pixels: Pixels) -> float:
         """Of this phase, by the fastest of a few batches, each from its images to its step; the weights move."""

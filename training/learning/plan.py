@@ -48,10 +48,11 @@ def make(
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
+    offline: bool = False,
 ) -> Plan:
     """Index the data, choose or load the recipe, find the `weights`, and check device and run folder.
 
-    Raises TrainingError.
+    Raises TrainingError, with `offline` also for weights that would have to be downloaded.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise TrainingError(f'there is no device "{device}"', "known: auto, cpu, cuda")
@@ -68,7 +69,7 @@ def make(
     data = index(source)
     choice = Choice(name, "as asked") if name else choose(data, weights is not None)
     asked = recipe.load(choice.recipe, overrides)
-    chosen, start = starting.resolve(asked, weights, recipe.keys(overrides))
+    chosen, start = starting.resolve(asked, weights, recipe.keys(overrides), offline=offline)
     if start is None and any(span.phase.unfrozen_stages is not None for span in optim.spans(chosen)):
         raise TrainingError(
             f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"

@@ -45,6 +45,7 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: st
         recipe=plan.recipe,
         asked=plan.asked,
         weights=plan.weights.name if plan.weights else None,
+        origin=plan.weights.origin if plan.weights else None,
         labels=plan.data.labels,
         input=spec,
         data=DataSource(source=plan.data.source, images={name: len(split) for name, split in sets.items()}),

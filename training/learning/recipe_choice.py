@@ -10,7 +10,7 @@ from training.console import terminal
 from training.data.dataset import Data, Sample
 from training.errors import TrainingError
 from training.recipes import recipe
-from training.runs import pretrained
+from training.runs import published
 
 # Any decode will do to learn an image's size and whether it is grey.
 _PROBE = InputSpec(
@@ -43,14 +43,18 @@ def choose(data: Data, has_weights: bool) -> Choice:
     if has_weights:
         return Choice(transfer, f"there are weights to start from, and {count}")
     side, grey = look(data, samples)
-    if side <= 40 and not grey and len(samples) < _ENOUGH:
-        return Choice("few-small", f"the images are small ({side:.0f} px on the shorter side), {count}", _EXPECT)
+    small = f"the images are small{' and grey' * grey} ({side:.0f} px on the shorter side)"
+    if side <= 40 and grey:
+        return Choice("digits" if side <= 16 else "mnist-cnn", f"{small}: photographs' weights know nothing of such")
+    if side <= 40 and len(samples) >= _ENOUGH:
+        return Choice("residual-cnn-onecycle", small)
+    seen = f"{small if side <= 40 else f'the images are photographs ({side:.0f} px on the shorter side)'}, {count}"
+    for name in ("instant-head", transfer):
+        weights = published.of(recipe.load(name).model)
+        if weights and weights.is_here():
+            return Choice(name, f"{seen}, and pretrained weights are on this machine")
     if side <= 40:
-        name = "residual-cnn-onecycle" if not grey else "digits" if side <= 16 else "mnist-cnn"
-        return Choice(name, f"the images are small{' and grey' * grey} ({side:.0f} px on the shorter side)")
-    seen = f"the images are photographs ({side:.0f} px on the shorter side), {count}"
-    if pretrained.downloaded(recipe.load(transfer)):
-        return Choice(transfer, f"{seen}, and pretrained weights are here")
+        return Choice("few-small", seen, _EXPECT)
     return Choice("photos", seen) if each >= _MANY else Choice("few-photos", seen, _EXPECT)
 
 

@@ -24,9 +24,14 @@ class Network(nn.Module):
         else:
             self.head = nn.Linear(self.width, classes)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Normalised float[N, C, H, W] -> what the head is given, float[N, width]."""
+        embedded: Tensor = self.features(x)
+        return embedded
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised float[N, C, H, W] -> logits float[N, K]."""
-        logits: Tensor = self.head(self.features(x))
+        logits: Tensor = self.head(self.embed(x))
         return logits
 
 
@@ -38,10 +43,10 @@ class Pooled(Network):
         super().__init__(features, width, classes)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised float[N, C, H, W] -> logits float[N, K]."""
-        logits: Tensor = self.head(self.dropout(self.features(x).mean(dim=(2, 3))))
-        return logits
+    def embed(self, x: Tensor) -> Tensor:
+        """Normalised float[N, C, H, W] -> what the head is given, float[N, width]."""
+        embedded: Tensor = self.dropout(self.features(x).mean(dim=(2, 3)))
+        return embedded
 
 
 def flat_width(features: nn.Module, channels: int, size: int) -> int:

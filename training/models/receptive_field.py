@@ -35,6 +35,10 @@ class Reach(NamedTuple):
         first = self.low - padding * self.stride
         return Reach(self.stride * stride, first, first + self.size - 1 + dilation * (kernel - 1) * self.stride)
 
+    def padded(self, before: int) -> "Reach":
+        """With so many places before the first."""
+        return Reach(self.stride, self.low - before * self.stride, self.high - before * self.stride)
+
 
 class Field(NamedTuple):
     """Of the maps float[N, C, H, W]: what their rows and what their columns see."""
@@ -110,6 +114,9 @@ def after(func: Any, args: tuple[Any, ...], field: Field) -> Field | None:
         # in evaluation a factor and an offset per channel; with statistics of its input it is an instance norm
         "native_batch_norm": not given.get(5),
     }
+    if name == "constant_pad_nd" and len(given[1]) <= 4:  # TensorFlow's padding differs between sides
+        left, _, top, _ = (*given[1], 0, 0)[:4]
+        return Field(field.rows.padded(top), field.columns.padded(left))
     if name == "convolution" and not given[6]:  # 6: transposed
         windows = given[1].shape[2:], *args[3:6]
     elif name in ("max_pool2d_with_indices", "avg_pool2d"):

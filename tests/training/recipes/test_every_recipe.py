@@ -28,7 +28,7 @@ ON_EVERY_PUSH = {
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_builds(name: str) -> None:
     chosen = recipe.load(name)
-    size = 32 if chosen.model.startswith(registry.ZOO) else chosen.input_size
+    size = 32 if registry.zoo_of(chosen.model) else chosen.input_size
     network = registry.build(chosen.model, chosen.channels, 3, size, chosen.head_hidden).eval()
     for phase in (span.phase for span in optim.spans(chosen)):
         freezing.freeze(network, phase.unfrozen_stages)
@@ -46,7 +46,7 @@ def test_every_recipe_builds(name: str) -> None:
 def test_every_recipe_trains(name: str, tmp_path: Path) -> None:
     chosen = recipe.load(name)
     settings = [f"epochs={max(1, len(chosen.phases))}", "batch_size=12", "val_fraction=0.3"]
-    if chosen.model.startswith(registry.ZOO):
+    if registry.zoo_of(chosen.model):
         settings += ["input_size=32"]
     data = colours.write(tmp_path / "data", each=10)
     weights = None

@@ -41,6 +41,14 @@ def test_without_a_network_both_ways_to_weights_are_named(tmp_path: Path, monkey
     assert "from scratch" in refusal.value.hint
 
 
+def test_offline_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(TrainingError, match="torchvision/resnet18 are not on this machine"):
+        pretrained.resolve(recipe.load("feature-extraction"), None, offline=True)
+    _, found = pretrained.resolve(recipe.load("instant-head"), None, offline=True)
+    assert found is not None
+
+
 def test_a_network_that_nobody_publishes_weights_of() -> None:
     with pytest.raises(TrainingError, match='nobody publishes weights of "residual-cnn"'):
         pretrained.resolve(recipe.load("digits", ["weights=DEFAULT"]), None)

@@ -1,0 +1,108 @@
+"""timm's networks: what is cut off, and EfficientNet-Lite against an independent implementation of the same weights."""
+
+from pathlib import Path
+
+import efficientnet_lite_pytorch
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from timm.data import ImageNetInfo
+from torch import Tensor
+
+from app.artifact.decoder.decode import decode
+from tests.images import encode
+from training.errors import TrainingError
+from training.models import registry
+from training.models.heads import Network, Pooled
+from training.models.servable import Normalise
+from training.runs import published
+
+CAT = Path(__file__).parents[3] / "cat.jpg"
+PHOTOGRAPHS = [
+    CAT.read_bytes(),
+    *(encode(Image.fromarray(load_sample_image(f"{name}.jpg"))) for name in ("china", "flower")),
+]
+SIZES = {"lite0": 224, "lite1": 240, "lite2": 260}
+
+
+def whole(kind: str) -> tuple[Network, Tensor]:
+    """The network with its own thousand classes, and its input for the photographs."""
+    weights = published.of(f"timm/tf_efficientnet_{kind}")
+    assert weights is not None
+    network = registry.build(weights.model, 3, 1000, SIZES[kind]).eval()
+    state = weights.state()
+    features = {f"features.{name}": tensor for name, tensor in state.items() if not name.startswith("classifier.")}
+    head = {f"head.{name}": state[f"classifier.{name}"] for name in ("weight", "bias")}
+    network.load_state_dict(features | head)
+    spec = weights.input(SIZES[kind])
+    pixels = np.stack([decode(data, spec).pixels for data in PHOTOGRAPHS])
+    return network, Normalise(spec.mean, spec.std)(torch.from_numpy(pixels))
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_it_is_what_another_implementation_makes_of_the_same_weights(kind: str) -> None:
+    network, images = whole(kind)
+    weights = published.of(f"timm/tf_efficientnet_{kind}")
+    assert isinstance(weights, published.Packaged)
+    other = efficientnet_lite_pytorch.EfficientNet.from_name(f"efficientnet-{kind}")
+    other.load_state_dict(torch.load(weights.path, weights_only=True))
+    with torch.inference_mode():
+        assert torch.allclose(network(images), other.eval()(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_it_knows_what_the_photographs_show(kind: str) -> None:
+    network, images = whole(kind)
+    with torch.inference_mode():
+        first = network(images).argmax(dim=1).tolist()
+    said = [ImageNetInfo().index_to_description(number) for number in first]
+    assert "cat" in said[0]
+    assert said[1] == "palace"  # the third shows a dahlia, which is none of the thousand
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tf_efficientnet_lite0", Pooled),
+        ("resnet18", Pooled),
+        ("regnety_002", Pooled),
+        ("mobilenetv3_small_100", Network),  # a layer and an activation between pooling and the last
+        ("convnext_atto", Network),  # a norm between them
+        ("vit_tiny_patch16_224", Network),
+        ("swin_tiny_patch4_window7_224", Network),  # maps with their channels last
+    ],
+)
+def test_what_has_class_activation_maps_is_seen_by_what_it_computes(name: str, kind: type[Network]) -> None:
+    network = registry.build(f"timm/{name}", 3, 5, 224).eval()
+    assert type(network) is kind
+    assert network.training is False
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 224, 224)).shape == (1, 5)
+
+
+def test_a_transformer_is_made_for_the_size() -> None:
+    network = registry.build("timm/vit_tiny_patch16_224", 3, 5, 96).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 96, 96)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size"),
+    [("resnet18", 1, 224), ("resnet81", 3, 224), ("vgg11", 3, 16)],
+)
+def test_what_does_not_fit_is_refused(name: str, channels: int, size: int) -> None:
+    with pytest.raises(TrainingError) as refusal:
+        registry.build(f"timm/{name}", channels, 5, size)
+    assert name.partition("_")[0] in str(refusal.value)
+    assert refusal.value.hint
+
+
+def test_building_one_leaves_torchs_random_numbers_as_a_fresh_network_does() -> None:
+    made: list[NDArray[np.float32]] = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        made.append(registry.build("timm/tf_efficientnet_lite0", 3, 5, 64).head.weight.detach().numpy())
+    assert np.array_equal(*made)

@@ -1,0 +1,74 @@
+"""timm's classification networks by name, as features and a head."""
+
+from collections import OrderedDict
+from functools import cache
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from training.errors import TrainingError
+from training.models.heads import Network, Pooled
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """timm's classification networks, as it calls them."""
+    return tuple(timm.list_models())
+
+
+def tensor_names(name: str) -> list[str]:
+    """Of the state of the network that timm calls `name`, with its own thousand classes, in their order."""
+    with torch.device("meta"):
+        return list(timm.create_model(name, pretrained=False).state_dict())
+
+
+def build(name: str, channels: int, classes: int, size: int) -> Network:
+    """The network that timm calls `name`. Raises TrainingError where it does not fit."""
+    if channels != 3:
+        raise TrainingError(f"timm/{name} takes colour images", "--set channels=3")
+    config = timm.get_pretrained_cfg(name)
+    arguments: dict[str, Any] = {"img_size": size} if config and config.fixed_input_size else {}
+    try:
+        net = timm.create_model(name, pretrained=False, **arguments)
+        return split(net, classes, size)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:  # patches that do not divide the size, or so
+        why = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"timm/{name} cannot be made for {size} pixels: {why}", "--set input_size=224, or another model"
+        ) from error
+
+
+@torch.no_grad()
+def split(net: nn.Module, classes: int, size: int) -> Network:
+    """Cut off the last layer. What is global average pooling and one layer from there on has class activation maps:
+    timm's networks are of too many classes to say which, so an image is sent through.
+
+    The names of the weights stay timm's, behind `features.`: its files can be loaded.
+    """
+    net.eval()
+    image = torch.linspace(-2, 2, 3 * size * size).reshape(1, 3, size, size)
+    maps: Tensor = net.forward_features(image)  # type: ignore[operator]
+    pooled: Tensor = net.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+    last = net.get_classifier()  # type: ignore[operator]
+    if isinstance(last, nn.Linear) and maps.ndim == 4 and maps.any() and _is_mean(maps, pooled):
+        features = nn.Sequential(
+            OrderedDict(
+                (key, layer)
+                for key, layer in net.named_children()
+                if key != "global_pool" and last not in set(layer.modules())
+            )
+        )
+        if torch.equal(features(image), maps):
+            return Pooled(features.train(), last.in_features, classes, float(getattr(net, "drop_rate", 0.0)))
+    net.reset_classifier(0)  # type: ignore[operator]
+    out: Tensor = net(image)
+    if out.ndim != 2:
+        raise ValueError("what comes before its last layer is not one vector an image")
+    return Network(net.train(), out.shape[1], classes)
+
+
+def _is_mean(maps: Tensor, pooled: Tensor) -> bool:
+    mean = maps.mean(dim=(2, 3))
+    return mean.shape == pooled.shape and torch.allclose(mean, pooled, atol=1e-5)
