@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.data.trivial_augment import trivial_augment
 from training.models.servable import LUMA
 from training.recipes.recipe import Recipe
 
@@ -19,6 +18,9 @@ def augment(pixels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
     TrivialAugment comes first, on pixels as they are in the file, as in its paper's code.
     """
     if recipe.trivial_augment:
+        # only here: torchvision, and what of torch it asks for, take 2.5 s, which every command would wait for
+        from training.data.trivial_augment import trivial_augment
+
         pixels = trivial_augment(pixels, generator)
     if recipe.crop_padding or recipe.flip:
         pixels = shift_and_flip(pixels, recipe.crop_padding, recipe.flip, generator)
