@@ -19,6 +19,7 @@ _PROBE = InputSpec(
 _IMAGES = 50  # looked at
 _FEW = 200  # images a class: below, what a network has learnt elsewhere is better left as it is
 _ENOUGH = 1280  # images in all: below, an epoch is fewer than ten batches of 128
+_MOST = 20_000  # images in all: up to here an instant head is a matter of minutes on a CPU
 _MANY = 1000  # images a class: from there, a deeper network pays
 _EXPECT = "from scratch, so few images teach shapes and colours but no fine differences; see docs/choose.md"
 
@@ -49,7 +50,7 @@ def choose(data: Data, has_weights: bool) -> Choice:
     if side <= 40 and len(samples) >= _ENOUGH:
         return Choice("residual-cnn-onecycle", small)
     seen = f"{small if side <= 40 else f'the images are photographs ({side:.0f} px on the shorter side)'}, {count}"
-    for name in ("instant-head", transfer):
+    for name in (*(["instant-head"] if len(samples) <= _MOST else []), transfer):
         weights = published.of(recipe.load(name).model)
         if weights and weights.is_here():
             return Choice(name, f"{seen}, and pretrained weights are on this machine")

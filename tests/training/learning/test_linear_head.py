@@ -53,6 +53,12 @@ def test_what_it_says_of_itself_holds_for_others() -> None:
     assert head.accuracy == pytest.approx(share_right(head, features[others], labels[others]), abs=0.05)
 
 
+def test_of_many_images_a_sample_chooses_the_penalty_and_all_are_fitted() -> None:
+    features, labels = blobs(4, 2500, 4.0)
+    head = linear_head.fit(features[None], labels, 4)
+    assert head.accuracy == pytest.approx(share_right(head, *blobs(4, 2500, 4.0)), abs=0.03)
+
+
 @pytest.mark.parametrize("each", [1, 2, 3])
 def test_a_handful_of_images_is_enough(each: int) -> None:
     features, labels = blobs(3, each, 0.2)

@@ -80,6 +80,12 @@ def test_few_images_that_the_weights_know_something_of_start_from_them(
     assert (found.recipe, found.expect) == (expected, "")
 
 
+def test_an_instant_head_is_for_what_takes_minutes(tmp_path: Path) -> None:
+    data = index(str(write(tmp_path, 100, 100)))
+    assert choose(many(data, 2500), has_weights=False).recipe == "instant-head"
+    assert choose(many(data, 2501), has_weights=False).recipe != "instant-head"
+
+
 @pytest.mark.usefixtures("without_weights")
 def test_small_images_need_enough_for_large_batches(tmp_path: Path) -> None:
     data = index(str(write(tmp_path, 32, 32, "RGB")))
