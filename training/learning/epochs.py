@@ -28,7 +28,8 @@ def run(
     started, recipe, labels = time.monotonic(), learner.recipe, sets["val"].labels
     for span in learner.spans:  # what learns, where that is not simply everything, or changes
         if span.first == epoch and (len(learner.spans) > 1 or span.phase.unfrozen_stages is not None):
-            talk.line(f"       {span}")
+            at_once = epoch == 1 and recipe.head_fit == "logistic"
+            talk.line(f"       {'the head alone is fitted, at once' if at_once else span}")
     with within_memory(recipe):
         with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
             stats = learner.epoch(sets["train"], epoch, progress, stopping)

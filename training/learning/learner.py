@@ -28,7 +28,8 @@ _EVALUATED_BYTES = {"cpu": 2**20, "cuda": 2**22}  # of pixels at once: what a ca
 
 @dataclass(frozen=True)
 class EpochStats:
-    """Of one epoch over the train split: mean loss, images per second, share of time spent waiting for data."""
+    """Of one epoch over the train split: mean loss (of an instant head that of its cross-validation, and `lr` is 0),
+    images per second, share of time spent waiting for data."""
 
     loss: float
     images_per_second: float
@@ -136,13 +137,8 @@ class Learner:
         rate = done / (time.perf_counter() - started)
         head = self.network.head
         assert isinstance(head, nn.Linear)
-        fitted = linear_head.fit(
-            np.concatenate(parts)[None],
-            pixels.labels,
-            head.out_features,
-            self.recipe.balance != "none",
-            self.recipe.seed,
-        )
+        balanced = self.recipe.balance != "none"
+        fitted = linear_head.fit(np.concatenate(parts), pixels.labels, head.out_features, balanced, self.recipe.seed)
         head.weight.copy_(torch.from_numpy(fitted.weight))
         head.bias.copy_(torch.from_numpy(fitted.bias))
         if self.averaged is not None:

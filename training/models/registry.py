@@ -132,9 +132,11 @@ def has_weights_here(name: str) -> bool:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if zoo_of(name) == TORCHVISION:
         hub = Path(os.environ.get("TORCH_HOME") or caches / "torch")
-        return any(hub.glob(f"hub/checkpoints/{bare}[-_]*.pth"))
-    hub = Path(os.environ.get("HF_HOME") or caches / "huggingface")
-    return zoo_of(name) == TIMM and any(hub.glob(f"hub/models--timm--{bare}.*/snapshots/*/*"))
+        # a name, one's who trained it, and eight digits of the sum: vgg16_bn-6c64b313.pth is no vgg16
+        return any(any(hub.glob(f"hub/checkpoints/{bare}{who}-????????.pth")) for who in ("", "_rwightman"))
+    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    return zoo_of(name) == TIMM and any(hub.glob(f"models--timm--{bare}.*/snapshots/*/*"))
 
 
 def _module(name: str) -> Any:

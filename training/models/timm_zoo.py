@@ -1,6 +1,7 @@
 """timm's classification networks by name, as features and a head."""
 
 from collections import OrderedDict
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -53,15 +54,15 @@ def split(net: nn.Module, classes: int, size: int) -> Network:
     pooled: Tensor = net.forward_head(maps, pre_logits=True)  # type: ignore[operator]
     last = net.get_classifier()  # type: ignore[operator]
     if isinstance(last, nn.Linear) and maps.ndim == 4 and maps.any() and _is_mean(maps, pooled):
-        features = nn.Sequential(
-            OrderedDict(
-                (key, layer)
-                for key, layer in net.named_children()
-                if key != "global_pool" and last not in set(layer.modules())
-            )
+        before = (
+            (key, layer)
+            for key, layer in net.named_children()
+            if key != "global_pool" and last not in set(layer.modules())
         )
-        if torch.equal(features(image), maps):
-            return Pooled(features.train(), last.in_features, classes, float(getattr(net, "drop_rate", 0.0)))
+        features = nn.Sequential(OrderedDict(before))
+        with suppress(NotImplementedError, RuntimeError, TypeError):  # of parts that do not simply follow one another
+            if torch.equal(features(image), maps):
+                return Pooled(features.train(), last.in_features, classes, float(getattr(net, "drop_rate", 0.0)))
     net.reset_classifier(0)  # type: ignore[operator]
     out: Tensor = net(image)
     if out.ndim != 2:

@@ -105,7 +105,7 @@ def resolve(
         found = _named(recipe, offline) if recipe.weights else None
     elif folder := _learnt(Path(source)):
         learnt = TrainedModel.load(folder)
-        found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input)
+        found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input, learnt.origin)
         like = learnt.recipe
         # pooled networks take images of another size as well, and a new run may want no mirror images
         free = {key: getattr(like, key) for key in ("input_size", "flip") if key not in asked}

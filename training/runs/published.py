@@ -184,7 +184,11 @@ class Torchvision(NamedTuple):
     """What torchvision downloads, and keeps in torch's cache."""
 
     model: str
-    licence: str = "BSD-3-Clause"
+
+    @property
+    def licence(self) -> str:
+        """torchvision's own, but for weights that state another."""
+        return str(self.weights.meta.get("license", "BSD-3-Clause"))
 
     @property
     def weights(self) -> Any:

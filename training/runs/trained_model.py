@@ -21,6 +21,7 @@ from training.models.heads import Network
 from training.models.servable import Normalise, Servable
 from training.recipes.recipe import Recipe, parse
 from training.runs import checkpoint
+from training.runs.schema import Origin
 
 RECORDED = "splits.json"  # of an artifact: split -> the first 16 hex digits of its files' sha256 sums
 WEIGHTS = "weights.safetensors"
@@ -29,7 +30,8 @@ WEIGHTS = "weights.safetensors"
 @dataclass(frozen=True)
 class TrainedModel:
     """`network`: normalised float[N, C, H, W] -> logits float[N, K], on the CPU, in evaluation mode, without gradients
-    of weights. `temperature` softens its probabilities; a run has none yet: 1.
+    of weights. `temperature` softens its probabilities; a run has none yet: 1. `origin`: of the published weights that
+    it started from, if it did.
 
     It answers as an engine does (see app.engines.Runs): the reference that every exported variant is measured against.
     """
@@ -39,6 +41,7 @@ class TrainedModel:
     input: InputSpec
     network: Network
     temperature: float = 1.0
+    origin: Origin | None = None
     device: ClassVar[str] = "cpu"
 
     @classmethod
@@ -49,14 +52,16 @@ class TrainedModel:
         described, file = manifest.load(target), target / WEIGHTS
         recipe = parse(described.provenance["recipe"])
         network = _filled(recipe, len(described.labels), load_file(file), file)
-        return cls(recipe, described.labels, described.input, network, described.temperature)
+        published = described.provenance.get("weights")
+        origin = Origin(source=published["source"], licence=published["licence"]) if published else None
+        return cls(recipe, described.labels, described.input, network, described.temperature, origin)
 
     @classmethod
     def of(cls, run: checkpoint.Run) -> "TrainedModel":
         """The run's best checkpoint. Raises TrainingError without one."""
         state = checkpoint.load_best(run.folder)
         network = _filled(run.recipe, len(run.labels), state, run.folder / "weights.pt")
-        return cls(run.recipe, run.labels, run.input, network)
+        return cls(run.recipe, run.labels, run.input, network, origin=run.meta.origin)
 
     @cached_property
     def normalise(self) -> Normalise:

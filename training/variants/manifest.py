@@ -81,7 +81,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     return {
         "recipe": run.recipe.model_dump(mode="json") | {"weights": Path(run.recipe.weights).name},
         "data": {"source": Path(meta.data.source).name, "images": meta.data.images},
-        **({"weights": {"name": meta.weights, **meta.origin.model_dump()}} if meta.origin else {}),
+        **({"weights": {"name": Path(meta.weights or "").name, **meta.origin.model_dump()}} if meta.origin else {}),
         "trained": meta.model_dump(include={"created", "versions", "hardware", "commit"}),
         "best_epoch": run.best()["epoch"],
         "seconds": round(sum(row["seconds"] for row in run.history())),

@@ -57,6 +57,12 @@ class Branches(nn.Module):
         return self.last(self.pool(nn.functional.silu(self.even(x))))
 
 
+def one_sided() -> nn.Module:
+    """As TensorFlow pads: one more behind than before, of rows and of columns not the same."""
+    first, second = nn.Conv2d(2, 4, 3, stride=2), nn.Conv2d(4, 4, 5, stride=2)
+    return nn.Sequential(nn.ZeroPad2d((0, 1, 1, 1)), first, nn.ZeroPad2d((1, 2, 2, 1)), second)
+
+
 def resnet18_until_layer2() -> nn.Module:
     network = torchvision.models.resnet18(weights=None)
     network.conv1 = nn.Conv2d(2, 64, 7, stride=2, padding=3, bias=False)
@@ -67,6 +73,7 @@ NETWORKS = {
     "residual-cnn": (lambda: registry.build("residual-cnn", 2, 3, 32).features, 64),
     "deep-residual-cnn": (lambda: registry.build("deep-residual-cnn", 2, 3, 32).features, 64),
     "branches": (Branches, 40),
+    "padded on one side": (one_sided, 40),
     "resnet18 to layer2": (resnet18_until_layer2, 128),
 }
 

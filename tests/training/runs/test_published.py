@@ -45,6 +45,12 @@ def test_the_preprocessing_is_the_makers() -> None:
     assert whole_image.input(256).fit == "squash"
 
 
+def test_weights_that_state_a_licence_of_their_own_have_that() -> None:
+    found = published.of("torchvision/vit_h_14")
+    assert found is not None
+    assert found.licence == "https://github.com/facebookresearch/SWAG/blob/main/LICENSE"
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package, before the other on the path; answers its file of weights."""
@@ -73,17 +79,22 @@ def test_the_list_of_models_says_what_is_here_by_the_names_of_files(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     names = ("torchvision/resnet18", "torchvision/efficientnet_b0", "timm/resnet18", "residual-cnn")
     assert not any(map(registry.has_weights_here, names))
     for file in (
         "torch/hub/checkpoints/resnet18-f37072fd.pth",
+        "torch/hub/checkpoints/vgg16_bn-6c64b313.pth",
         "torch/hub/checkpoints/efficientnet_b0_rwightman-7f5810bc.pth",
         "hf/hub/models--timm--resnet18.a1_in1k/snapshots/491b427b45c94c7fb0e78b5474cc919aff584bbf/model.safetensors",
     ):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     assert list(map(registry.has_weights_here, names)) == [True, True, True, False]
+    assert not registry.has_weights_here("torchvision/vgg16")
     assert registry.has_weights_here("timm/tf_efficientnet_lite0")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    assert not registry.has_weights_here("timm/resnet18")
 
 
 def test_its_origin_goes_with_the_weights() -> None:
