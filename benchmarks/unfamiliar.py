@@ -3,8 +3,8 @@ table in Markdown (docs/unfamiliar.md), a minute of CPU.
 
 MODEL is a run or an artifact whose head is linear; DATA has train/ and test/ with class folders. Familiar are test's
 images of the classes that MODEL knows. Other things are test's images of classes that it does not know, scikit-learn's
-digits, drawn textures, and squares cut at random from the photographs of each FOLDER. Every score is low for what is
-familiar; those of features know the features of train.
+digits, drawn textures, and squares cut at random from the photographs of each FOLDER; all first as small as DATA's
+images, or sharpness would give them away. Every score is low for what is familiar; those of features know train's.
 """
 
 import argparse
@@ -144,12 +144,15 @@ def main() -> None:
         return Answers(model, np.stack([decode(path.read_bytes(), model.input).pixels for path in files]))
 
     def drawn(images: Iterator[Image.Image]) -> Answers:
-        return Answers(model, np.stack([decode(_png(image), model.input).pixels for image in images]))
+        pixels = [decode(_png(image.resize(size, Image.Resampling.LANCZOS)), model.input).pixels for image in images]
+        return Answers(model, np.stack(pixels))
 
     def files(split: str, label: str) -> list[Path]:
         return sorted((asked.data / split / label).iterdir())[:few]
 
     unknown = sorted({folder.name for folder in (asked.data / "test").iterdir()} - set(model.labels))
+    with Image.open(files("test", model.labels[0])[0]) as opened:
+        size = opened.size
     train = [(path, number) for number, label in enumerate(model.labels) for path in files("train", label)]
     known = answers([path for path, _ in train])
     measures = scores(known, np.array([number for _, number in train]), model)

@@ -66,6 +66,11 @@ class Sets:
         right = int(inside[np.arange(len(labels)), labels].sum())
         return cls(probability, coverage, val_n, Accuracy.of(right, len(labels)), inside.sum(axis=1))
 
+    def counts(self) -> list[tuple[int, int]]:
+        """Rows (labels in a set, how many images have one of that size); sizes that there are."""
+        sizes, images = np.unique(self.sizes, return_counts=True)
+        return list(zip(sizes.tolist(), images.tolist(), strict=True))
+
     @property
     def always_one(self) -> bool:
         """Whether the first label alone keeps the promise, so that no set says more."""

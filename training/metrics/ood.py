@@ -45,4 +45,4 @@ class Familiarity:
         if self.threshold is None:
             least = conformal.least_images(FAMILIAR_SHARE)
             return f"no threshold: {images} cannot set one that 5 % exceed (at least {least})"
-        return f"evidence below {-self.threshold:.3f}, which at most 5 % of images like the {images} lack"
+        return f"a score above {self.threshold:.3f}, which at most 5 % of images like the {images} have"

@@ -160,7 +160,7 @@ INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
     "unknown field inside": (put("input", "padding", 4), "input.padding"),
     "unknown field of a variant": (put("variants", "onnx", "opset", 20), "variants.onnx.opset"),
     "missing field": (lambda content: content.pop("labels"), "labels"),
-    "newer schema": (put("schema_version", 3), "update"),
+    "newer schema": (put("schema_version", 4), "update"),
     "schema 0": (put("schema_version", 0), "schema"),
     "negative schema": (put("schema_version", -1), "schema"),
     "schema as a truth": (put("schema_version", True), "schema"),
