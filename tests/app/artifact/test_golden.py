@@ -226,6 +226,24 @@ def test_the_mismatch_names_the_image_the_difference_and_the_limit() -> None:
         check_variant(golden(), "onnx", TOLERANCE, answering(wrong_on_the_third))
 
 
+@pytest.mark.parametrize("off", [0.0, 0.09, -0.09, 0.11, -0.11, float("nan")])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_logits_that_no_probability_shows_are_compared_by_the_out_of_distribution_score(off: float, rows: int) -> None:
+    """A constant on all logits leaves every probability as it is, and makes every image unfamiliar."""
+
+    def run(pixels: Pixels) -> Outputs:
+        logits = np.log(truth(pixels))
+        return truth(pixels), logits + np.float32(off if len(pixels) == rows else 0), None
+
+    images = replace(golden(), ood_scores=-np.log(truth(golden().pixels)).max(axis=1).astype(np.float64))
+    assert check_variant(images, "onnx", TOLERANCE, run) < 1e-7, "nobody asks where the manifest has no doubt"
+    if abs(off) < 0.1:
+        assert check_variant(images, "onnx", TOLERANCE, run, ood_tolerance=0.1) < 1e-7
+    else:
+        with pytest.raises(VariantMismatch, match="onnx's out-of-distribution score differs from the checkpoint's by"):
+            check_variant(images, "onnx", TOLERANCE, run, ood_tolerance=0.1)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.5])
 def test_one_changed_expected_value_refuses_every_engine(value: float) -> None:
     images = golden()
