@@ -5,10 +5,12 @@ MODEL is a run or an artifact whose head is linear; DATA has train/ and test/ wi
 images of the classes that MODEL knows. Other things are test's images of classes that it does not know, scikit-learn's
 digits, drawn textures, and squares cut at random from the photographs of each FOLDER; all first as small as DATA's
 images, or sharpness would give them away. Every score is low for what is familiar; those of features know train's.
+Of an artifact a second table says what doubt fitted on its val, which is found in DATA's train/, does on test.
 """
 
 import argparse
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +24,16 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
+from app import engines
+from app.artifact import manifest
 from app.artifact.decoder.decode import decode
+from app.artifact.doubt import score_of
+from training.data import pixels
+from training.data.source import index, select
 from training.models.heads import Pooled
-from training.runs.trained_model import TrainedModel
+from training.runs.trained_model import RECORDED, TrainedModel, is_artifact
+from training.variants import doubt
+from training.variants.proof import answers_of
 
 Floats = NDArray[np.float32]
 _NEIGHBOURS = 10
@@ -131,6 +140,27 @@ def scores(train: Answers, labels: NDArray[np.int64], model: TrainedModel) -> di
     }
 
 
+def promises(artifact: Path, folder: Path) -> None:
+    """What an export today would say of the artifact's variants."""
+    described, recorded = manifest.load(artifact), json.loads((artifact / RECORDED).read_text())
+    sets = {}
+    for split, part in (("val", "train"), ("test", "test")):
+        data = select(index(str(folder / part), described.labels), split, recorded[split])
+        sets[split] = pixels.load(data, split, described.input)
+    loaded = {
+        name: engines.load(name, artifact / variant.file, "cpu", 1) for name, variant in described.variants.items()
+    }
+    on_val = {name: answers_of(engine, sets["val"]) for name, engine in loaded.items()}
+    fitted = doubt.fit(sets["val"].labels, list(on_val.values()), score_of(described.heatmap))
+    print(f"\nfitted on {fitted.n:,} images of val: {fitted.model_dump_json(exclude={'n'})}\n")
+    head = ("variant", "n of test", "unfamiliar", "accepted", "right of these", "coverage", "labels in a set")
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    for name, engine in loaded.items():
+        said = doubt.measure(fitted, "test", sets["test"].labels, answers_of(engine, sets["test"]), 1.0)
+        shares = (said.unfamiliar, said.accepted, said.right, said.coverage, said.set_size)
+        print(f"| {name} | {said.n:,} | {' | '.join('-' if share is None else f'{share:.4f}' for share in shares)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
@@ -173,6 +203,8 @@ def main() -> None:
             areas.append(float(roc_auc_score(truth, np.concatenate([low, high]))))
             cells.append(f"{areas[-1]:.3f} ({(high > line).mean():.2f})")
         print(f"| {name} | {' | '.join(cells)} | {np.mean(areas):.3f} |")
+    if is_artifact(asked.model):
+        promises(asked.model, asked.data)
 
 
 if __name__ == "__main__":
