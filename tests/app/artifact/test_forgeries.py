@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.artifact import manifest
-from app.artifact.golden import Golden
+from app.artifact.golden import Golden, doubts_of
 from app.inference import loading
 from tests.app.artifacts import Content, put, refused, reseal, rewrite, spoil
 
@@ -142,6 +142,7 @@ def test_a_graph_of_another_model_is_refused_even_with_fitting_checksums(copy: P
         spoil(copy / "model.onnx", copy / "model.onnx")
     else:  # the graph itself is right, and no longer what the checkpoint answers
         images = Golden.load(copy)
-        replace(images, probabilities=np.roll(images.probabilities, 1, axis=1)).save(copy)
+        rolled = replace(images, probabilities=np.roll(images.probabilities, 1, axis=1))
+        replace(rolled, doubts=doubts_of(rolled, manifest.load(copy))).save(copy)
     reseal(copy)
     assert f"{variant} differs from the checkpoint" in refused(copy, variant)

@@ -135,7 +135,7 @@ def test_without_images_it_holds_neither_images_nor_file_names(drawn: Made) -> N
     assert page.named("img") == []
     assert not any(sample.path in content for rows in drawn.evidence.data.splits.values() for sample in rows)
     assert "exported without images" in page.text
-    assert len(page.named("section")) == 10, "every other part is there"
+    assert len(page.named("section")) == 11, "every other part is there"
     assert not any(
         sample.path in (drawn.folder / "report.json").read_text() for sample in drawn.evidence.held_out.samples
     )

@@ -64,7 +64,8 @@ def test_too_few_images_give_no_threshold(n: int, coverage: float, sets: bool) -
     assert (found.unfamiliar is not None) == (n >= 19)
     assert found.n == n
     said = measure(found, "test", labels, few, 0.1)
-    assert (said.coverage is None, said.set_size is None, said.accepted is None) == (not sets, not sets, True)
+    assert (said.coverage is None, said.set_size is None) == (not sets, not sets)
+    assert (said.unfamiliar is None, said.accepted is None) == (n < 19, found.accept is None)
 
 
 def test_what_is_promised_holds_on_images_that_nothing_was_fitted_on() -> None:
