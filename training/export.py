@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app import engines
 from app.artifact import manifest
-from app.artifact.golden import Golden
+from app.artifact.golden import Golden, doubts_of
 from app.artifact.manifest import Manifest
 from app.engines import LibraryMissing, Runs
 from app.engines.variants import VARIANTS
@@ -28,17 +28,18 @@ from training.data import pixels
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.errors import Refused, TrainingError
-from training.learning.learner import logits_of, use_cores
+from training.learning.learner import use_cores
 from training.models.servable import Servable
 from training.runs import mlflow
 from training.runs.checkpoint import Run
 from training.runs.trained_model import RECORDED, WEIGHTS, TrainedModel
 from training.variants import calibration, gates
+from training.variants.doubt import COVERAGE
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
 from training.variants.golden import golden_of
 from training.variants.manifest import describe
-from training.variants.proof import CHECKPOINT
+from training.variants.proof import CHECKPOINT, answers_of
 from training.variants.writers import WRITERS, Writer
 
 CALIBRATION_IMAGES = 256
@@ -46,13 +47,20 @@ Writers = Mapping[str, Writer]
 
 
 def export(
-    run: Run, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS, *, images: bool = True
+    run: Run,
+    out: Path,
+    source: str | None,
+    talk: Talk,
+    writers: Writers = WRITERS,
+    *,
+    coverage: float = COVERAGE,
+    images: bool = True,
 ) -> Manifest:
     """Write the artifact `out` = .../NAME/VERSION; nothing is left behind where a gate refuses.
 
     Temperature and gates use val, INT8 calibration uses train, as does its gate where val is small, but other images of
     it; test is only measured, once per kept variant.
-    Without `images` the report holds none of test's.
+    `coverage`: what prediction sets promise, a share below 1. Without `images` the report holds none of test's.
     Raises TrainingError, also while the run is trained, when weights, curves and report would be of different epochs;
     Refused where an fp32 variant is not the checkpoint.
     """
@@ -65,8 +73,8 @@ def export(
         val = splits["val"]
         use_cores()
         plain = TrainedModel.of(run)
-        logits = logits_of(plain.network, plain.normalise, val, torch.device("cpu")).numpy()
-        temperature = calibration.fit(logits, val.labels)
+        on_val = answers_of(plain, val)
+        temperature = calibration.fit(on_val.logits, val.labels)
         model = replace(plain, temperature=temperature.value)
         with new_folder(out) as folder:
             loaded: dict[str, Runs] = {CHECKPOINT: model}
@@ -75,8 +83,11 @@ def export(
             torch.set_num_threads(1)  # the checkpoint's too, as every engine has: their speeds are compared
             rows = gates.judge(loaded, val, splits.get("judges"), golden)
             use_cores()
-            evidence = Evidence.of(run, data, splits, model, logits, temperature, golden, images=images)
-            rows = [row if row.objection else replace(row, test=evidence.accuracy_of(loaded[row.name])) for row in rows]
+            kept = {row.name: loaded[row.name] for row in rows if row.file and not row.objection}
+            evidence = Evidence.of(
+                run, data, splits, model, on_val, temperature, golden, kept, coverage=coverage, images=images
+            )
+            rows = [row if row.objection else evidence.measured(row, loaded[row.name], golden) for row in rows]
             described = _save(folder, describe(name, version, rows, evidence), golden, rows, evidence)
             seconds = _self_test_in_a_fresh_process(folder)
         for line in report.verdict(rows, described):
@@ -147,7 +158,8 @@ def _save(folder: Path, described: Manifest, golden: Golden, rows: list[Verdict]
     kept = {variant.file for variant in described.variants.values()}
     for file in {row.file for row in rows if row.file} - kept:
         (folder / file).unlink()
-    replace(golden, contract=described.contract).save(folder)
+    golden = replace(golden, contract=described.contract)
+    replace(golden, doubts=doubts_of(golden, described)).save(folder)
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(evidence.checkpoint.network.state_dict()))
     report.write(folder, described, rows, evidence)
     sums = evidence.run.checksums()

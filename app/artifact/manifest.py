@@ -6,16 +6,19 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.artifact.decoder.decode import InputSpec
+from app.artifact.doubt import Doubt, Doubted, Doubts, Fraction, ood_score, score_of
+from app.artifact.ranking import Ranked
 
 FILE = "manifest.json"
 _GOLDEN = "golden.npz"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a model: it stands in URLs
 _PATH = re.compile(r"(?=.{1,200}$)\w[\w.-]*(/\w[\w.-]*)*")
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class ArtifactError(Exception):
@@ -56,6 +59,7 @@ class Variant(_Part):
     cpu_ms_per_image: dict[str, Annotated[float, Field(gt=0)]]
     """Batch size -> CPU milliseconds per image on one thread."""
     score: Score
+    doubt: Annotated[Doubted | None, Field(exclude_if=lambda doubt: doubt is None)] = None
 
 
 class Metrics(_Part):
@@ -89,6 +93,8 @@ class Manifest(_Part):
     heatmap_box: tuple[float, float, float, float] | None = None
     """Left, top, right and bottom of their grid in the model's pixels, each place in the middle of what it sees: with
     padded strides not the image's edges. None: its edges."""
+    doubt: Annotated[Doubt | None, Field(exclude_if=lambda doubt: doubt is None)] = None
+    """What an answer says besides its probabilities; None of artifacts that are older than that."""
     variants: dict[str, Variant]
     default_variant: str
     metrics: Metrics
@@ -111,16 +117,37 @@ class Manifest(_Part):
             raise ValueError("a label occurs twice")
         if self.default_variant not in self.variants:
             raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
-        if self.schema_version < schema_of(self.input):
-            raise ValueError(f'fit "{self.input.fit}" needs schema {schema_of(self.input)}')
+        if self.schema_version < schema_of(self.input, self.doubt):
+            what = "doubt" if self.doubt else f'fit "{self.input.fit}"'
+            raise ValueError(f"{what} needs schema {schema_of(self.input, self.doubt)}")
+        if any((variant.doubt is None) != (self.doubt is None) for variant in self.variants.values()):
+            raise ValueError("doubt is of every variant or of none")
+        unfamiliar = self.doubt and self.doubt.unfamiliar
+        if unfamiliar and unfamiliar.score != score_of(self.heatmap):
+            raise ValueError(f'the score "{unfamiliar.score}" is not what this network gives')
         if not len(self.input.mean) == len(self.input.std) == self.input.channels:
             raise ValueError("mean and std need one value per channel")
         return self
 
     @property
     def contract(self) -> str:
-        """Labels and input as canonical JSON: the part that golden.npz repeats, so that neither can be edited alone."""
-        return _canonical({"labels": list(self.labels), "input": self.input.model_dump(mode="json")})
+        """Labels, input and doubt as canonical JSON: what golden.npz repeats, so that none can be edited alone."""
+        parts = {"labels": list(self.labels), "input": self.input.model_dump(mode="json")}
+        if self.doubt:
+            parts["doubt"] = self.doubt.model_dump(mode="json")
+        return _canonical(parts)
+
+    def doubts(
+        self,
+        probabilities: NDArray[np.float32],
+        logits: NDArray[np.float32],
+        heatmap: NDArray[np.float32] | None,
+        ranked: Ranked,
+    ) -> Doubts:
+        """What is said of one image besides: float32[K], float32[K, h, w], its first labels. Empty without doubt."""
+        if self.doubt is None:
+            return {}
+        return self.doubt.of(probabilities, ood_score(logits, heatmap), self.labels, ranked)
 
     def save(self, folder: Path) -> None:
         """Write manifest.json with its digest."""
@@ -129,8 +156,10 @@ class Manifest(_Part):
         (folder / FILE).write_text(_text(content), encoding="utf-8")
 
 
-def schema_of(spec: InputSpec) -> int:
+def schema_of(spec: InputSpec, doubt: Doubt | None = None) -> int:
     """The oldest schema that can say this: a service that is older than `fit` goes on serving what is cropped."""
+    if doubt:
+        return 3
     return 1 if spec.fit == "crop" else 2
 
 

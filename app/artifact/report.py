@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from app.artifact.doubt import Doubted
 from app.artifact.manifest import ArtifactError, Manifest
 
 FILE = "report.json"
@@ -91,7 +92,8 @@ class Proof(_Part):
 
 
 class Verdict(_Part):
-    """What the export decided about a variant, in words, and on what grounds; `test` is None for a refused one."""
+    """What the export decided about a variant, in words, and on what grounds; `test` and `doubt`
+    are None for a refused one."""
 
     name: str
     file: str = ""
@@ -99,6 +101,7 @@ class Verdict(_Part):
     golden_difference: float | None = None
     objection: str = ""
     test: Accuracy | None = None
+    doubt: Doubted | None = None
     verdict: str
 
 

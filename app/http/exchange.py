@@ -117,7 +117,6 @@ class Exchange:
     def record(self, prediction: Prediction) -> None:
         """What the log, the metrics and Server-Timing say of the one image; `explained` ones, which are the odd ones,
         are in no distribution of the metrics."""
-        label, confidence = prediction.top_k[0]
         geometry = prediction.decoded.geometry
         self.trace.stages.update(stages_of(prediction))
         self.trace.facts.update(
@@ -126,11 +125,16 @@ class Exchange:
             width=geometry.width,
             height=geometry.height,
             batch_size=prediction.answer.batch_size,
-            prediction=label,
-            confidence=round(confidence, 4),
         )
+        self._tell(prediction)
         if self._answered == "predicted":
             observe(prediction, self.bytes_in, self.terms.metrics)
+
+    def _tell(self, prediction: Prediction) -> None:
+        label, confidence = prediction.top_k[0]
+        self.trace.facts.update(prediction=label, confidence=round(confidence, 4))
+        if "unfamiliar" in prediction.doubts:
+            self.trace.facts["unfamiliar"] = prediction.doubts["unfamiliar"]
 
     def record_together(self, predictions: Sequence[Prediction]) -> None:
         """The same of images that went side by side: each stage is as long as the slowest's."""
@@ -141,8 +145,7 @@ class Exchange:
         batch_size = max(prediction.answer.batch_size for prediction in predictions)
         self.trace.facts.update(bytes_in=self.bytes_in, images=len(predictions), batch_size=batch_size)
         if len(predictions) == 1:
-            label, confidence = predictions[0].top_k[0]
-            self.trace.facts.update(prediction=label, confidence=round(confidence, 4))
+            self._tell(predictions[0])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -179,4 +182,5 @@ def stages_of(prediction: Prediction) -> dict[str, float]:
 def observe(prediction: Prediction, bytes_in: int, metrics: Metrics) -> None:
     """What the metrics' distributions say of one image."""
     geometry = prediction.decoded.geometry
-    metrics.observe_prediction(*prediction.top_k[0], bytes_in, geometry.width * geometry.height)
+    unfamiliar = prediction.doubts.get("unfamiliar", False)
+    metrics.observe_prediction(*prediction.top_k[0], bytes_in, geometry.width * geometry.height, unfamiliar)

@@ -17,6 +17,9 @@ PREDICTION = {
     "prediction": "cat",
     "confidence": 0.99031574,
     "top_k": [{"class": "cat", "probability": 0.99031574}, {"class": "frog", "probability": 0.003212234}],
+    "unfamiliar": False,
+    "accept": True,
+    "set": ["cat"],
     "model": _MODEL,
 }
 HEALTHY = {
@@ -30,7 +33,7 @@ HEALTHY = {
 UNHEALTHY = {**HEALTHY, "status": "unavailable", "detail": "Stopping."}
 BATCH = {
     "results": [
-        {"file": "cat.jpg", **{name: PREDICTION[name] for name in ("prediction", "confidence", "top_k")}},
+        {"file": "cat.jpg", **{name: value for name, value in PREDICTION.items() if name != "model"}},
         {
             "file": "notes.txt",
             "error": {

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
+from app.artifact.doubt import Doubts
 from app.artifact.manifest import Manifest
 from app.errors import PROBLEMS, Problem
 from app.inference.classifier import Prediction
@@ -34,8 +35,9 @@ class ModelName(TypedDict):
     variant: str
 
 
-class PredictionResponse(TypedDict):
-    """The answer of /predict: `confidence` is the first probability of `top_k`."""
+class PredictionResponse(Doubts):
+    """The answer of /predict: `confidence` is the first probability of `top_k`. `unfamiliar`, `accept` and `set` are
+    there where the model's export had images enough to fit them, see `doubt` of /model."""
 
     prediction: str
     confidence: float
@@ -43,7 +45,7 @@ class PredictionResponse(TypedDict):
     model: ModelName
 
 
-class FilePrediction(TypedDict):
+class FilePrediction(Doubts):
     """One file's answer, as /predict would have given it."""
 
     file: str
@@ -91,6 +93,7 @@ def prediction_json(prediction: Prediction, served: Served) -> bytes:
         "prediction": label,
         "confidence": confidence,
         "top_k": top_k_of(prediction),
+        **prediction.doubts,
         "model": model_name(served),
     }
     return to_json(answer)
@@ -104,6 +107,7 @@ def file_json(file: str, prediction: Prediction) -> bytes:
         "prediction": label,
         "confidence": confidence,
         "top_k": top_k_of(prediction),
+        **prediction.doubts,
     }
     return to_json(answer)
 

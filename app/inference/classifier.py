@@ -1,7 +1,7 @@
 """One request: bytes -> decoded pixels -> a place in the queue -> this image's row -> labels with probabilities."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from app.artifact.decoder.decode import Decoded, Preview, decode
 from app.artifact.decoder.header import inspect, inspect_quickly
+from app.artifact.doubt import Doubts
+from app.artifact.ranking import Ranked, rank
 from app.engines import EngineError
 from app.errors import Problem
 from app.inference.batcher import Answer, Batcher
@@ -28,20 +30,14 @@ _SMALL_FILE_BYTES, _SMALL_BYTES = 65_536, 262_144
 
 
 class Prediction(NamedTuple):
-    """`top_k`: (label, probability) by falling probability; `decode_seconds` includes the wait for a decoder thread."""
+    """`top_k`: (label, probability) by falling probability; `doubts`: what the manifest has thresholds for;
+    `decode_seconds` includes the wait for a decoder thread."""
 
-    top_k: list[tuple[str, float]]
+    top_k: Ranked
+    doubts: Doubts
     decoded: Decoded
     answer: Answer
     decode_seconds: float
-
-
-def rank(probabilities: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[tuple[str, float]]:
-    """The top_k labels of float32[K] by falling probability; of equals the first label, as argmax says."""
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    # by way of str: the shortest decimal that is this float32, half as long in JSON as its float64
-    shortest = [float(str(probability)) for probability in probabilities[best]]
-    return [(labels[place], probability) for place, probability in zip(best.tolist(), shortest, strict=True)]
 
 
 class Classifier:
@@ -62,9 +58,14 @@ class Classifier:
         started = time.perf_counter()
         decoded = await self._decode(data)
         decode_seconds = time.perf_counter() - started
-        answer = await self.batcher.submit(decoded.pixels)
-        ranked = rank(answer.probabilities, self.served.manifest.labels, top_k)
-        return Prediction(ranked, decoded, answer, decode_seconds)
+        return self.told(await self.batcher.submit(decoded.pixels), decoded, top_k, decode_seconds)
+
+    def told(self, answer: Answer, decoded: Decoded, top_k: int, decode_seconds: float = 0.0) -> Prediction:
+        """The answer in the words of the manifest: labels and doubts."""
+        manifest = self.served.manifest
+        ranked = rank(answer.probabilities, manifest.labels, top_k)
+        doubts = manifest.doubts(answer.probabilities, answer.logits, answer.heatmap, ranked)
+        return Prediction(ranked, doubts, decoded, answer, decode_seconds)
 
     async def _decode(self, data: bytes) -> Decoded:
         """A small image at once, any other in a decoder's thread."""

@@ -45,6 +45,7 @@ class Artifact:
         described = manifest.load(folder)
         images = Golden.load(folder)
         golden.check_decoder(images, described)
+        golden.check_doubts(images, described)
         return cls(folder, described, images)
 
     def prove(self, variant: str, device: str, threads: int, warning: str = "") -> Served:
@@ -53,9 +54,8 @@ class Artifact:
         proof = _proof_of(self.manifest, variant)
         engine = engines.load(variant, self.folder / proof.file, device, threads)
         try:
-            difference = golden.check_variant(
-                self.images, variant, proof.tolerance, lambda pixels: engine.run(pixels).probabilities
-            )
+            ood_tolerance = proof.doubt.tolerance if proof.doubt else None
+            difference = golden.check_variant(self.images, variant, proof.tolerance, engine.run, ood_tolerance)
         except EngineError as error:
             raise VariantMismatch(f"Self-test failed: {error}") from error
         seconds = time.perf_counter() - started

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.artifact.decoder.decode import InputSpec
+from app.artifact.doubt import Doubt, Doubted
 from app.artifact.manifest import Manifest
 from app.artifact.report import Report
 from app.http.schemas import CardSection
@@ -112,11 +113,38 @@ def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
         yield "A line below which a person should look: none that the images of val could show to help."
     else:
         yield "A line below which a person should look: not stated."
-    if unfamiliar := report.unfamiliar:
-        yield (
-            f"Unfamiliar images: {unfamiliar.method} of the logits above {unfamiliar.threshold:.2f}; "
-            f"that calls {percent(unfamiliar.false_alarm_rate)} of the test's own images unfamiliar."
-        )
+    if (doubt := manifest.doubt) is None:
+        if unfamiliar := report.unfamiliar:
+            yield (
+                f"Unfamiliar images: {unfamiliar.method} of the logits above {unfamiliar.threshold:.2f}; "
+                f"that calls {percent(unfamiliar.false_alarm_rate)} of the test's own images unfamiliar."
+            )
+        return
+    said = manifest.variants[manifest.default_variant].doubt
+    assert said is not None
+    yield _unfamiliar(doubt, said)
+    yield _sets(doubt, said)
+
+
+def _unfamiliar(doubt: Doubt, said: Doubted) -> str:
+    if doubt.unfamiliar is None:
+        return f"It never says that an image is unfamiliar: {doubt.n:,} images of val are too few to know."
+    where = "at no place of it" if doubt.unfamiliar.score == "max-local-logit" else "nowhere in it"
+    return (
+        f"It says that an image is unfamiliar where {where} the evidence for a class reaches "
+        f"{-doubt.unfamiliar.threshold:.2f}, which {percent(doubt.unfamiliar.accepts)} of images like those of val do; "
+        f"of the {said.n:,} images of {said.split}, all familiar, {percent(said.unfamiliar or 0)} were called so."
+    )
+
+
+def _sets(doubt: Doubt, said: Doubted) -> str:
+    if doubt.set is None:
+        return f"It gives no sets of labels: {doubt.n:,} images of val are too few to promise anything of them."
+    return (
+        f"Its sets of labels are to hold the right one for {percent(doubt.set.coverage)} of images like those of val; "
+        f"of {said.n:,} images of {said.split} they did for {percent(said.coverage or 0)}, "
+        f"with {said.set_size or 1:.2f} labels on average."
+    )
 
 
 def _variants(manifest: Manifest, report: Report) -> Iterable[list[str]]:

@@ -14,7 +14,7 @@ from app.http.exchange import Exchange, Terms
 from app.http.middleware.request_log import trace_of
 from app.http.openapi import BINARY, protocol_errors
 from app.http.parameters import Timeout
-from app.inference.classifier import Classifier, Prediction, rank
+from app.inference.classifier import Classifier, Prediction
 from app.open_inference import openapi, response
 from app.open_inference.model_routes import TAGS, model_at, path_of
 from app.open_inference.models import Model
@@ -114,4 +114,4 @@ async def _one(classifier: Classifier, image: bytes | NDArray[np.uint8], which: 
     result = await classifier.batcher.submit(image)
     height, width, _ = image.shape
     decoded = Decoded(image, Geometry(width, height, 0, 0, width, height), "pixels")
-    return Prediction(rank(result.probabilities, classifier.served.manifest.labels, 1), decoded, result, 0.0)
+    return classifier.told(result, decoded, 1)

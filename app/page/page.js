@@ -6,6 +6,8 @@ const model = { width: number("width"), height: number("height"), channels: numb
   fit: main.dataset.fit };
 const maxBytes = number("maxBytes");
 const rejectBelow = main.dataset.reject === "" ? null : number("reject");
+const coverage = number("coverage");
+const SET_SHOWN = 10;
 const IN_FLIGHT = 4;
 const PATIENCE = 5; // how often one request waits for a service that then says it is well
 const KEY = "sightglass-key";
@@ -264,7 +266,7 @@ function paintAnswer({ answer, milliseconds, stages }) {
   const remark = doubt(answer);
   $("answer").replaceChildren(remark ? `Perhaps ${answer.prediction}` : answer.prediction, " ",
     make("span", { textContent: percent(answer.confidence) }));
-  $("remark").textContent = remark;
+  $("remark").textContent = [remark, among(answer)].filter(Boolean).join(" ");
   $("bars").replaceChildren(...answer.top_k.map((row) => {
     const bar = make("i");
     bar.style.width = `${100 * row.probability}%`;
@@ -277,7 +279,8 @@ function paintAnswer({ answer, milliseconds, stages }) {
   $("timing").textContent = `${milliseconds.toFixed(0)} ms there and back; in the service: ${parts.join(", ")} ms.`;
 }
 
-function doubt({ confidence }) {
+function doubt({ confidence, unfamiliar }) {
+  if (unfamiliar) return "Not like anything it was trained on.";
   if (rejectBelow !== null) {
     return confidence < rejectBelow
       ? `Unsure: below ${percent(rejectBelow)}, the line from which the model's report lets answers pass unseen.` : "";
@@ -285,9 +288,17 @@ function doubt({ confidence }) {
   return confidence <= 0.5 ? "Unsure: no class has more than half of the probability." : "";
 }
 
+// The labels of which one is promised to be right; of what is unfamiliar nothing is.
+function among({ set, unfamiliar }) {
+  if (!set || set.length < 2 || unfamiliar) return "";
+  const more = set.length > SET_SHOWN ? ` and ${set.length - SET_SHOWN} more` : "";
+  return `It is one of ${set.slice(0, SET_SHOWN).join(", ")}${more}, as ${percent(coverage)} of images like those it knows.`;
+}
+
 function announce(item) {
   const { state, answer, problem, name } = item;
-  say(state === "done" ? `${name}: ${answer.prediction}, ${percent(answer.confidence)}` : `${name}: ${problem.detail}`);
+  const told = answer?.unfamiliar ? `. ${doubt(answer)}` : "";
+  say(state === "done" ? `${name}: ${answer.prediction}, ${percent(answer.confidence)}${told}` : `${name}: ${problem.detail}`);
   const busy = document.activeElement;
   const elsewhere = busy && busy !== document.body && !$("box").contains(busy) && !$("samples").contains(busy);
   if (!elsewhere && !$("classify").hidden) $("answer").focus({ preventScroll: state === "done" && innerWidth > 800 });
@@ -506,12 +517,14 @@ function makeCard(item) {
 function paintCard(item) {
   const { card, state, answer, problem, note } = item;
   const wrong = state === "failed" || state === "stopped";
-  card.className = `item ${state}${item === current ? " current" : ""}`;
+  const unfamiliar = state === "done" && answer.unfamiliar;
+  card.className = `item ${state}${unfamiliar ? " unsure" : ""}${item === current ? " current" : ""}`;
   card.querySelector("b").textContent = state === "done" ? `${answer.prediction} ${percent(answer.confidence)}`
     : wrong ? "Not classified" : "…";
   card.querySelector("p").textContent = wrong
-    ? [problem.detail, problem.request_id && `Request ${problem.request_id}.`].filter(Boolean).join(" ") : note;
-  show(card.querySelector("p"), wrong || note);
+    ? [problem.detail, problem.request_id && `Request ${problem.request_id}.`].filter(Boolean).join(" ")
+    : unfamiliar ? doubt(answer) : note;
+  show(card.querySelector("p"), wrong || unfamiliar || note);
   show(card.querySelector(".again"), wrong);
 }
 
@@ -563,8 +576,9 @@ const cell = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
 
 function asCsv() {
   const rows = items.map(({ name, state, answer, problem }) => (state === "done"
-    ? [name, answer.prediction, answer.confidence, "", "", ""] : [name, "", "", problem?.code ?? state, problem?.detail, problem?.request_id]));
-  const head = ["file", "prediction", "confidence", "error", "detail", "request_id"];
+    ? [name, answer.prediction, answer.confidence, "", "", "", answer.unfamiliar, answer.accept, answer.set?.join("|")]
+    : [name, "", "", problem?.code ?? state, problem?.detail, problem?.request_id, "", "", ""]));
+  const head = ["file", "prediction", "confidence", "error", "detail", "request_id", "unfamiliar", "accept", "set"];
   return [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 

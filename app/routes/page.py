@@ -115,7 +115,7 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
 def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[str, _File]) -> str:
     """The HTML, with what it says about this service."""
     manifest, spec = served.manifest, served.manifest.input
-    line = measured.reject_below
+    line = measured.reject_below if manifest.doubt is None else manifest.doubt.accept
     more = len(manifest.labels) - _LABELS_SHOWN
     labels = ", ".join(manifest.labels[:_LABELS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
     said: dict[str, Any] = {
@@ -128,6 +128,7 @@ def _page(served: Served, measured: Report, max_upload_bytes: int, files: dict[s
         "crop": spec.crop_fraction,
         "fit": spec.fit,
         "reject": line.confidence if line else "",
+        "coverage": manifest.doubt.set.coverage if manifest.doubt and manifest.doubt.set else "",
         "max_bytes": max_upload_bytes,
         "limit": f"{max_upload_bytes / 1e6:g} MB",
         "accepted": ", ".join(ACCEPTED),

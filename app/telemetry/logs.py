@@ -96,7 +96,7 @@ def _request_line(facts: dict[str, Any]) -> str:
     if label := facts.get("prediction"):
         if not label.isprintable():  # it moves a terminal's cursor, or turns text around: whatever a folder was called
             label = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in label)
-        parts.append(f"{label} {facts['confidence']:.2f}")
+        parts.append(f"{label} {facts['confidence']:.2f}" + (" unfamiliar" if facts.get("unfamiliar") else ""))
     parts += [f"{name}={facts[name]}" for name in ("images", "errors") if name in facts]
     if "code" in facts:
         parts.append(facts["code"])

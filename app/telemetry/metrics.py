@@ -48,6 +48,7 @@ class _Predicted(NamedTuple):
     confidence: float
     bytes_in: int
     pixels: int
+    unfamiliar: bool
 
 
 class Metrics:
@@ -85,6 +86,7 @@ class Metrics:
         # more labels than that would be more series than a Prometheus wants of one service
         self._predictions = {label: predictions.labels(label) for label in served.manifest.labels[:MAX_CLASSES]}
         self._other_predictions = predictions
+        self._unfamiliar = self._counter("unfamiliar_images", "Predicted images that are like none of training's.")
         self._confidence = self._histogram("prediction_confidence_ratio", "Top-1 probability.", _CONFIDENCE)
         self._keys: dict[str, Counter] = {}
         self.ready = self._gauge("ready", "1 while images are answered.", "livemin")
@@ -111,9 +113,11 @@ class Metrics:
         """What parts of a request took."""
         self._stage_seconds.append(seconds)
 
-    def observe_prediction(self, label: str, confidence: float, bytes_in: int, pixels: int) -> None:
+    def observe_prediction(
+        self, label: str, confidence: float, bytes_in: int, pixels: int, unfamiliar: bool = False
+    ) -> None:
         """One image that was answered with a prediction; explanations, asked for of the odd ones, are none."""
-        self._predicted.append(_Predicted(label, confidence, bytes_in, pixels))
+        self._predicted.append(_Predicted(label, confidence, bytes_in, pixels, unfamiliar))
 
     def count_outcome(self, outcome: str, images: int = 1) -> None:
         """What became of so many images; of OUTCOMES."""
@@ -163,6 +167,7 @@ class Metrics:
             return
         for label, count in Tally(one.label for one in predicted).items():
             self._counted[self._predictions.get(label) or self._other_predictions.labels("other")] += count
+        self._counted[self._unfamiliar] += sum(one.unfamiliar for one in predicted)
         self._confidence.observe_all([one.confidence for one in predicted])
         self._upload_bytes.observe_all([one.bytes_in for one in predicted])
         self._pixels.observe_all([one.pixels for one in predicted])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,11 @@ from rich.cells import cell_len
 from sightglass.cli.options import AsJson, echo, print_json
 from training.console.terminal import columns, distinct, escaped, packed, wrapped
 from training.errors import TrainingError, reason
+
+_MARKS: dict[str, Callable[[dict[str, Any]], bool]] = {  # what an answer is not to be taken without
+    "(unfamiliar)": lambda row: row.get("unfamiliar") is True,
+    "(not accepted)": lambda row: row.get("accept") is False,
+}
 
 
 def verify(artifact: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
@@ -67,6 +73,7 @@ def predict(
         names = distinct(each["class"] for row in rows for each in row.get("top_k", []))
         for row in rows:
             answers = [f"{names[each['class']]} {each['probability']:.4f}" for each in row.get("top_k", [])]
+            answers += [words for words, said in _MARKS.items() if said(row)]
             name = escaped(row["file"])
             name += " " * (width - cell_len(name))
             echo(*packed(f"{name}  ", answers or [f"error: {row['error']}"], width=columns(sys.stdout)))
@@ -77,8 +84,8 @@ def predict(
 def predict_here(artifact: Path, files: list[str], top_k: int, variant: str) -> list[dict[str, Any]]:
     """A row for each file, `-` being stdin: its top-k, or what is wrong with it. Raises ArtifactError, EngineError."""
     from app.artifact.decoder.decode import ImageError, decode
+    from app.artifact.ranking import rank
     from app.inference import loading
-    from app.inference.classifier import rank
 
     served = loading.start(artifact, variant, device="cpu")
     manifest = served.manifest
@@ -90,8 +97,10 @@ def predict_here(artifact: Path, files: list[str], top_k: int, variant: str) -> 
         except (ImageError, OSError) as error:
             rows.append({"file": name, "error": reason(error)})
             continue
-        ranked = rank(served.engine.run(pixels[None]).probabilities[0], manifest.labels, top_k)
-        rows.append({"file": name, "top_k": [{"class": label, "probability": p} for label, p in ranked]})
+        probabilities, logits, maps = served.engine.run(pixels[None])
+        ranked = rank(probabilities[0], manifest.labels, top_k)
+        doubts = manifest.doubts(probabilities[0], logits[0], None if maps is None else maps[0], ranked)
+        rows.append({"file": name, "top_k": [{"class": label, "probability": p} for label, p in ranked], **doubts})
     return rows
 
 
@@ -113,6 +122,8 @@ def predict_by_service(url: str, files: list[str], top_k: int) -> list[dict[str,
                     row["error"] = str(answer)
                 else:
                     row["top_k"] = [{"class": each.label, "probability": each.probability} for each in answer.top_k]
+                    doubts = {"unfamiliar": answer.unfamiliar, "accept": answer.accept, "set": answer.set}
+                    row |= {name: said for name, said in doubts.items() if said is not None}
                 rows.append(row)
         return rows
 

@@ -108,6 +108,10 @@ def export(
     run: Annotated[Path, typer.Argument()],
     out: Annotated[Path, typer.Option(help="exports/NAME/VERSION; must not exist.")],
     data: Annotated[str | None, typer.Option(help="Where the run's images are now, if they moved.")] = None,
+    coverage: Annotated[
+        float,
+        typer.Option(min=0.5, max=0.999, help="The share of images whose label is to be in their prediction set."),
+    ] = 0.95,
     no_images: Annotated[
         bool, typer.Option("--no-images", "--no-pictures", help="Leave your images out of report.html.")
     ] = False,
@@ -120,7 +124,7 @@ def export(
     from training.runs.checkpoint import Run
 
     talk = talk_of(quiet, no_progress)
-    manifest = exporting.export(Run.open(run), out, data, talk, images=not no_images)
+    manifest = exporting.export(Run.open(run), out, data, talk, coverage=coverage, images=not no_images)
     say_next(talk, "serve", "--model", str(out))
     if quiet and not as_json:
         echo(f"{out}: {', '.join(manifest.variants)}; default {manifest.default_variant}")

@@ -33,13 +33,21 @@ class ClassProbability:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer of POST /predict: `confidence` is the first probability of `top_k`, which falls."""
+    """The answer of POST /predict: `confidence` is the first probability of `top_k`, which falls.
+
+    `unfamiliar`: the image is unlike those that the model was fitted to; `accept`: `confidence` reaches the line above
+    which answers are right; `set`: labels among which the right one is, as often as the model's manifest promises.
+    None where the service cannot say.
+    """
 
     prediction: str
     confidence: float
     top_k: tuple[ClassProbability, ...]
     model: ModelName
     request_id: str
+    unfamiliar: bool | None = None
+    accept: bool | None = None
+    set: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, document: Any, request_id: str) -> Self:
@@ -50,6 +58,9 @@ class Prediction:
             top_k=tuple(ClassProbability.of(each) for each in document["top_k"]),
             model=ModelName.of(document["model"]),
             request_id=request_id,
+            unfamiliar=document.get("unfamiliar"),
+            accept=document.get("accept"),
+            set=tuple(map(str, document["set"])) if "set" in document else None,
         )
 
 

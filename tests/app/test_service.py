@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.artifact.decoder.decode import decode
+from app.inference import loading
+from sightglass.client import Prediction
 from tests.images import drawing, encode
 from tests.serving import Server, connect, metrics, problem, serving
+from training.data.source import index
 
 
 def test_a_form_and_a_raw_body_give_the_same_answer(client: httpx2.Client) -> None:
@@ -28,6 +32,45 @@ def test_a_form_and_a_raw_body_give_the_same_answer(client: httpx2.Client) -> No
     assert answer["top_k"][0] == {"class": answer["prediction"], "probability": answer["confidence"]}
     assert len(answer["top_k"]) == 5
     assert answer["model"] == {"name": "digits", "version": 1, "variant": answer["model"]["variant"]}
+
+
+def test_doubt_is_part_of_every_answer_and_what_the_manifest_says_of_the_engines(
+    server: Server, client: httpx2.Client, digits_artifact: Path
+) -> None:
+    """On /predict and /predict/batch, for the client, in the log and in the metrics."""
+    served = loading.start(digits_artifact, cpu_variant(client), "cpu")
+    assert served.manifest.doubt is not None
+    assert served.manifest.doubt.unfamiliar is not None
+    threshold, log = served.manifest.doubt.unfamiliar.threshold, server.from_here()
+    seven = index("digits")
+    files = [encode(drawing(seed=seed)) for seed in range(8)]
+    files += [seven.read(sample.path) for sample in seven.splits["all"][:8]]
+    before = count_of("sightglass_unfamiliar_images_total", metrics(server.url))
+    answers = [client.post("/predict?top_k=1", content=file).json() for file in files]
+    batch = client.post("/predict/batch?top_k=1", files=[("files", ("x", file)) for file in files]).json()["results"]
+    for file, answer, result in zip(files, answers, batch, strict=True):
+        outputs = served.engine.run(decode(file, served.manifest.input).pixels[None])
+        assert outputs.heatmap is not None
+        assert answer["unfamiliar"] == bool(-outputs.heatmap.max() > threshold)
+        assert answer["set"] == [answer["prediction"]]
+        assert "accept" not in answer, "179 val images cannot draw a line"
+        assert {**answer, "file": "x"} == {**result, "model": answer["model"]}
+        parsed = Prediction.of(answer, "")
+        assert (parsed.unfamiliar, parsed.accept, parsed.set) == (answer["unfamiliar"], None, tuple(answer["set"]))
+    odd = [answer["unfamiliar"] for answer in answers]
+    assert any(odd[:8])
+    assert not all(odd)
+    assert count_of("sightglass_unfamiliar_images_total", metrics(server.url)) - before == 2 * sum(odd)
+    lines = [line for line in log.lines() if "POST /predict " in line]
+    assert [" unfamiliar " in line for line in lines] == odd
+
+
+def cpu_variant(client: httpx2.Client) -> str:
+    return str(client.get("/model").json()["serving"]["variant"])
+
+
+def count_of(name: str, text: str) -> float:
+    return float(re.findall(rf"^{name} (\S+)$", text, re.MULTILINE)[0])
 
 
 def test_all_probabilities_are_ranked_and_sum_to_one(client: httpx2.Client) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import settings
+from app.artifact.doubt import Doubt
 from app.engines import Outputs, Runs
 from app.inference import loading
 from app.main import create_app
@@ -58,9 +59,11 @@ def behind(prefix: str, app: ASGIApp) -> ASGIApp:
 
 
 @contextmanager
-def running(prefix: str = "", **chosen: Any) -> Iterator[Running]:
-    """The default model behind a real socket on a free port, below the path `prefix`."""
+def running(prefix: str = "", doubt: Doubt | None = None, **chosen: Any) -> Iterator[Running]:
+    """The default model behind a real socket on a free port, below the path `prefix`; with thresholds of our own."""
     served = loading.start(DEFAULT_MODEL, "onnx", "cpu")
+    if doubt is not None:
+        served = dataclasses.replace(served, manifest=served.manifest.model_copy(update={"doubt": doubt}))
     engine = Moody(served.engine)
     app = create_app(settings.load(threads=1, **chosen), dataclasses.replace(served, engine=engine))
     config = uvicorn.Config(

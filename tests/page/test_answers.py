@@ -17,10 +17,12 @@ from playwright.sync_api import Browser, Page, Route, expect
 from app.artifact import manifest
 from app.artifact.decoder.decode import decode
 from app.artifact.decoder.geometry import Fit
+from app.artifact.doubt import Accept, Doubt, PredictionSet, Unfamiliar
 from app.settings import DEFAULT_MODEL
 from tests.app.artifacts import reseal
 from tests.images import drawing, encode
 from tests.page.browser import CAT, answered, choose, drawn, tab
+from tests.page.running import running
 from tests.serving import Server, serving
 
 
@@ -167,6 +169,31 @@ def test_an_answer_below_the_reports_line_is_for_a_person(browser: Browser, tmp_
         choose(page, CAT)
         assert answered(page).startswith("Perhaps cat ")
         assert page.inner_text("#remark").startswith("Unsure: below 99.5 %, the line from which ")
+
+
+def test_what_is_doubtful_is_said_in_a_sentence_and_the_labels_that_it_may_be(browser: Browser) -> None:
+    def doubt(threshold: float) -> Doubt:
+        return Doubt(
+            n=5000,
+            unfamiliar=Unfamiliar(score="max-local-logit", threshold=threshold, accepts=0.95),
+            accept=Accept(confidence=0.5, shown=0.99),
+            set=PredictionSet(score="least-ambiguous", probability=0.001, coverage=0.95),
+        )
+
+    with running(doubt=doubt(0)) as familiar, tab(browser, f"{familiar.url}/") as page:
+        choose(page, CAT)
+        assert answered(page).startswith("cat ")
+        said = page.inner_text("#remark")
+        assert said.startswith("It is one of cat, ")
+        assert said.endswith(", as 95.0 % of images like those it knows.")
+    with running(doubt=doubt(-1e6)) as strange, tab(browser, f"{strange.url}/") as page:
+        choose(page, CAT)
+        assert answered(page).startswith("Perhaps cat ")
+        assert page.inner_text("#remark") == "Not like anything it was trained on."
+        expect(page.locator("#answer")).to_have_class("unsure")
+        choose(page, ("again.jpg", CAT.read_bytes()))
+        expect(page.locator(".item.unsure")).to_have_count(2)
+        assert page.locator(".item p").first.inner_text() == "Not like anything it was trained on."
 
 
 @pytest.mark.parametrize("language", ["curl", "python", "js"])

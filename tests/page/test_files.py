@@ -175,7 +175,11 @@ def test_the_card_says_what_manifest_and_report_hold(digits: Served) -> None:
     line = content["reject_below"]
     assert (f"below {sections.percent(line['confidence'])} let a person look" if line else "look: none") in confidence
     assert f", {content['evaluation']['calibration']['verdict']}." in confidence
-    assert f"above {content['unfamiliar']['threshold']:.2f}" in confidence
+    assert f"reaches {-content['unfamiliar']['threshold']:.2f}, which {sections.percent(0.95)} of images" in confidence
+    said = digits.proof.doubt
+    assert said is not None
+    assert said.coverage is not None
+    assert f"they did for {sections.percent(said.coverage)}, with {said.set_size:.2f} labels on average" in confidence
     assert dict(parts["This process"].rows)["serves"] == "onnx on cpu"
 
 

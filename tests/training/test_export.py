@@ -14,15 +14,19 @@ from safetensors.torch import load_file
 
 from app import engines
 from app.artifact import manifest
+from app.artifact.decoder.decode import decode
 from app.artifact.golden import Golden
 from app.engines.variants import VARIANTS
 from app.inference import loading
 from tests.commands import QUIET, Sightglass, hurried
 from tests.training.exports import checkpoint, copied, only, proven, row
+from training.data.source import index, select
 from training.errors import TrainingError
 from training.export import export, load_splits
 from training.runs.checkpoint import Run
 from training.runs.trained_model import TrainedModel
+from training.variants.doubt import measure
+from training.variants.proof import Answers
 from training.variants.writers import WRITERS
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
@@ -185,6 +189,20 @@ def test_images_can_be_left_out_of_the_report(
     assert "data:image" in (colours_artifact / "report.html").read_text()
 
 
+def test_each_kept_variant_says_what_doubt_does_on_test(digits_artifact: Path) -> None:
+    described, data = manifest.load(digits_artifact), index("digits")
+    assert described.doubt is not None
+    assert (described.doubt.n, described.schema_version) == (179, 3)
+    test = select(data, "test", json.loads((digits_artifact / "splits.json").read_text())["test"]).splits["test"]
+    pixels = np.stack([decode(data.read(sample.path), described.input).pixels for sample in test])
+    labels = np.array([sample.label for sample in test])
+    for name, variant in described.variants.items():
+        found = Answers.of(engines.load(name, digits_artifact / variant.file, "cpu", 1).run(pixels))
+        assert variant.doubt is not None
+        again = measure(described.doubt, "test", labels, found, variant.doubt.tolerance).model_dump()
+        assert again == pytest.approx(variant.doubt.model_dump(), abs=0.011), "two images, on another CPU"
+
+
 def test_the_reports_json_has_every_verdict(digits_artifact: Path) -> None:
     document = json.loads((digits_artifact / "report.json").read_text())
     verdicts = {each["name"]: each["verdict"] for each in document["variants"]}
@@ -245,9 +263,11 @@ def test_the_command_prints_a_line_per_variant_the_gates_and_the_next_command(
     only(monkeypatch, "model.onnx", copied(colours_artifact))
     out = tmp_path / "colours" / "7"
     with hurried():
-        said = sightglass("export", colours_run, "--out", out, "--json")
+        said = sightglass("export", colours_run, "--out", out, "--coverage", 0.5, "--json")
     assert said.code == 0
     assert json.loads(said.out)["version"] == 7
+    assert json.loads(said.out)["doubt"]["set"]["coverage"] == 0.5
+    assert "         sets: labels with p >= " in said.err
     lines = said.err.splitlines()
     assert lines[0] == "variant     size MB   top-1   agrees   max dp  ms/image  vs onnx  verdict"
     assert lines[1].split()[0] == "checkpoint"

@@ -70,7 +70,7 @@ def test_a_run_an_artifact_and_the_service_see_the_same(run: Path, wide: Path, t
     out = tmp_path / "exports" / "wide" / "1"
     with hurried():
         described = export(Run.open(run), out, None, QUIET, {"model.onnx": WRITERS["model.onnx"]})
-    assert (described.input.fit, described.schema_version) == (fit, 2)
+    assert (described.input.fit, described.schema_version) == (fit, 3)
     assert described.input == manifest.load(out).input
     served = loading.start(out, "auto", "cpu")
     for sample, probabilities in zip(trained.pixels.samples, trained.probabilities, strict=True):

@@ -107,8 +107,8 @@ def coverage(curve: tuple[Floats, Floats, Floats], line: Rejection) -> Figure:
     return figure
 
 
-def energies(found: Familiarity, split: str) -> Figure:
-    """Shares of val and of the held-out split in each range of energy, the drawings as ticks, the threshold."""
+def ood_scores(found: Familiarity, split: str) -> Figure:
+    """Shares of val and of the held-out split in each range of scores, the drawings as ticks, the threshold."""
     figure = Figure(figsize=(7.5, 3), layout="constrained")
     axes = figure.add_subplot()
     edges = np.histogram_bin_edges(np.concatenate([found.val, found.held_out, found.drawings]), 40)
@@ -121,7 +121,7 @@ def energies(found: Familiarity, split: str) -> Figure:
     axes.plot(found.drawings, np.zeros(len(found.drawings)), "|", color="tab:green", ms=14, mew=1.5, label="drawings")
     if found.threshold is not None:
         axes.axvline(found.threshold, color="black", linestyle="--", linewidth=1, label="threshold")
-    axes.set(xlabel="energy (familiar to the left, unfamiliar to the right)", ylabel="share of images")
+    axes.set(xlabel="score (familiar to the left, unfamiliar to the right)", ylabel="share of images")
     axes.legend()
     return figure
 

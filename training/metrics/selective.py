@@ -89,7 +89,11 @@ def choose(val_labels: Labels, val: Floats) -> float | None:
 
 def suggest(val_labels: Labels, val: Floats, labels: Labels, held_out: Floats) -> Rejection:
     """Decided on val, then measured once on the held-out split."""
-    line = choose(val_labels, val)
+    return at(choose(val_labels, val), val_labels, val, labels, held_out)
+
+
+def at(line: float | None, val_labels: Labels, val: Floats, labels: Labels, held_out: Floats) -> Rejection:
+    """A line with what it does on both splits."""
     on_val = _accepted(val_labels, val, line or 0.0)
     assert on_val is not None  # a tenth of val is accepted
     return Rejection(line, on_val, len(val), _accepted(labels, held_out, line or 0.0), len(held_out))

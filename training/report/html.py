@@ -51,6 +51,8 @@ def write(folder: Path, manifest: Manifest, rows: Sequence[Verdict], evidence: E
             per_class=evidence.evaluation.worst_first(),
             line=evidence.line,
             familiar=evidence.familiar,
+            sets=evidence.sets,
+            checkpoint_has_maps=manifest.heatmap is not None,
             temperature=evidence.temperature,
             trained=evidence.run.meta.created,
             rows=rows,
@@ -69,7 +71,7 @@ def write(folder: Path, manifest: Manifest, rows: Sequence[Verdict], evidence: E
 
 def document(manifest: Manifest, rows: Sequence[Verdict], evidence: Evidence) -> Report:
     """Figures without images or file names; None for what val was too small to fit."""
-    line, familiar = evidence.line, evidence.familiar
+    line, familiar, doubt = evidence.line, evidence.familiar, evidence.doubt
     reject_below = unfamiliar = None
     if line.confidence is not None:
         reject_below = report.Line(
@@ -79,9 +81,11 @@ def document(manifest: Manifest, rows: Sequence[Verdict], evidence: Evidence) ->
             val_accuracy=line.on_val.value,
             val_shown=line.shown,
         )
-    if familiar.threshold is not None:
+    if doubt.unfamiliar:
         unfamiliar = report.Unfamiliar(
-            method="energy", threshold=familiar.threshold, false_alarm_rate=familiar.false_alarms.value
+            method=doubt.unfamiliar.score,
+            threshold=doubt.unfamiliar.threshold,
+            false_alarm_rate=familiar.false_alarms.value,
         )
     return Report(
         name=manifest.name,
@@ -156,7 +160,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
         "coverage": svg.svg(plots.coverage(curve, evidence.line)),
         "coverage_rows": selective.at_coverages(labels, probabilities),
         "coverage_csv": svg.csv_uri([["confidence", "coverage", "accuracy"], *points]),
-        "energies": svg.svg(plots.energies(evidence.familiar, evidence.split)),
+        "ood_scores": svg.svg(plots.ood_scores(evidence.familiar, evidence.split)),
         "history": history,
         "best": evidence.run.best()["epoch"],
         "chosen_by": checkpoint.SCORES[checkpoint.score(evidence.run.recipe)],

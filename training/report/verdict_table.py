@@ -60,6 +60,7 @@ def fitted(evidence: Evidence) -> list[tuple[str, str]]:
         ("fitted", str(evidence.temperature)),
         ("", f"reject line: {evidence.line}"),
         ("", f"unfamiliar: {evidence.familiar}"),
+        ("", f"sets: {evidence.sets}"),
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from app.artifact.doubt import Doubted
 from app.artifact.golden import ROW_SUM_TOLERANCE, Golden
 from app.engines import Runs
 from app.engines.variants import BASELINE, VARIANTS
@@ -33,7 +34,8 @@ INT8_GOLDEN_DIFFERENCE = 0.1
 @dataclass(frozen=True)
 class Verdict:
     """One engine's line of the export. `golden_difference`: largest on the golden images; `objection`: why it is not
-    kept, or empty; `test`: its accuracy on test, measured once it is kept. `file` is empty for the checkpoint."""
+    kept, or empty; `test` and `doubt`: its accuracy on test and what doubt does there, measured once it is kept. `file`
+    is empty for the checkpoint."""
 
     name: str
     file: str
@@ -41,6 +43,7 @@ class Verdict:
     golden_difference: float
     objection: str
     test: Accuracy | None = None
+    doubt: Doubted | None = None
 
 
 def judge(engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None, golden: Golden) -> list[Verdict]:

@@ -9,15 +9,17 @@ from PIL import Image, ImageDraw, ImageFilter
 from app.artifact.decoder.decode import decode
 from app.artifact.golden import Golden
 from training.runs.trained_model import TrainedModel
+from training.variants.proof import Answers
 
 _ORIENTATION = 0x0112
 
 
 def golden_of(model: TrainedModel) -> Golden:
-    """The expected answers come from the eager checkpoint, never from an exported graph; without the contract yet."""
+    """The expected answers come from the eager checkpoint, never from an exported graph. Without contract, doubts."""
     files = golden_files()
     pixels = np.stack([decode(file, model.input).pixels for file in files])
-    return Golden(files, pixels, model.run(pixels).probabilities, contract="")
+    answers = Answers.of(model.run(pixels))
+    return Golden(files, pixels, answers.probabilities, contract="", ood_scores=answers.ood_scores)
 
 
 def golden_files() -> tuple[bytes, ...]:

@@ -29,7 +29,7 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -
     size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
     int8 = [variant for variant in kept if VARIANTS[variant].precision == "int8"]
     return Manifest(
-        schema_version=manifest.schema_of(model.input),
+        schema_version=manifest.schema_of(model.input, evidence.doubt),
         name=name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -37,6 +37,7 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -
         input=model.input,
         temperature=model.temperature,
         heatmap=size,
+        doubt=evidence.doubt,
         heatmap_box=size and heatmap_box(model.network.features, model.input, size),
         variants={
             variant: Variant(
@@ -46,6 +47,7 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -
                 tolerance=gates.tolerance(row.golden_difference, int8=variant in int8),
                 cpu_ms_per_image={str(batch): ms for batch, ms in row.proof.cpu_ms.items()},
                 score=_score(test, split),
+                doubt=row.doubt,
             )
             for variant, (row, test) in kept.items()
         },

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from app.artifact.doubt import ood_scores
 from app.engines import Outputs, Runs
 from training.console.terminal import count
 from training.data.pixels import Pixels
@@ -57,11 +59,23 @@ class Proof:
         return float(binomtest(self.lost, discordant, 0.5, alternative="greater").pvalue) if discordant else 1.0
 
 
-def answers_of(engine: Runs, pixels: Pixels) -> Outputs:
-    """Probabilities and logits of a whole split; heat maps, K times as large, are not kept."""
-    batches = [engine.run(batch)[:2] for batch in pixels.batches()]
-    probabilities, logits = (np.concatenate(part) for part in zip(*batches, strict=True))
-    return Outputs(probabilities, logits, None)
+class Answers(NamedTuple):
+    """One row per image: probabilities and logits float32[N, K], out-of-distribution scores float64[N]."""
+
+    probabilities: Floats
+    logits: Floats
+    ood_scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> "Answers":
+        """Without the heat maps, which are K times as large."""
+        return cls(outputs.probabilities, outputs.logits, ood_scores(outputs.logits, outputs.heatmap))
+
+
+def answers_of(engine: Runs, pixels: Pixels) -> Answers:
+    """Of a whole split."""
+    batches = [Answers.of(engine.run(batch)) for batch in pixels.batches()]
+    return Answers(*(np.concatenate(part) for part in zip(*batches, strict=True)))
 
 
 def measure(engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None = None) -> dict[str, Proof]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.artifact import manifest
 from app.artifact.decoder.decode import decode
-from app.artifact.golden import Golden, VariantMismatch, check_decoder, check_variant
+from app.artifact.golden import Golden, Outputs, VariantMismatch, check_decoder, check_variant
 from app.artifact.manifest import ArtifactError, Manifest
 from tests.app.artifacts import small_manifest
 from tests.images import drawing, encode
@@ -143,7 +143,7 @@ def test_a_jpeg_may_differ_by_two() -> None:
     ],
 )
 def test_labels_or_input_of_another_export_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ArtifactError, match="labels or input"):
+    with pytest.raises(ArtifactError, match="labels, input or doubt"):
         check_decoder(golden(), described().model_copy(update=change))
 
 
@@ -169,17 +169,26 @@ def test_a_golden_that_proves_nothing_is_refused(images: Golden) -> None:
         check_decoder(images, described())
 
 
+def answering(probabilities_of: Callable[[Pixels], Probabilities]) -> Callable[[Pixels], Outputs]:
+    """As an engine does; its logits are nobody's business here."""
+
+    def run(pixels: Pixels) -> Outputs:
+        answer = probabilities_of(pixels)
+        return answer, answer, None
+
+    return run
+
+
 # --- the variant --------------------------------------------------------------------------------------------------
 
 
 def test_the_truth_passes_and_the_difference_is_zero() -> None:
-    assert check_variant(golden(), "onnx", TOLERANCE, truth) < 1e-7
+    assert check_variant(golden(), "onnx", TOLERANCE, answering(truth)) < 1e-7
 
 
 def test_a_difference_just_below_the_tolerance_passes_and_is_told() -> None:
-    assert check_variant(golden(), "onnx", TOLERANCE, shifted(0.95 * TOLERANCE)) == pytest.approx(
-        0.95 * TOLERANCE, abs=1e-6
-    )
+    off = answering(shifted(0.95 * TOLERANCE))
+    assert check_variant(golden(), "onnx", TOLERANCE, off) == pytest.approx(0.95 * TOLERANCE, abs=1e-6)
 
 
 WRONG: dict[str, Callable[[Pixels], Probabilities]] = {
@@ -204,7 +213,7 @@ WRONG: dict[str, Callable[[Pixels], Probabilities]] = {
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_an_engine_that_answers_otherwise_is_refused_in_one_sentence(wrong: Callable[[Pixels], Probabilities]) -> None:
     with pytest.raises(VariantMismatch, match=r"^Self-test failed: onnx") as mismatch:
-        check_variant(golden(), "onnx", TOLERANCE, wrong)
+        check_variant(golden(), "onnx", TOLERANCE, answering(wrong))
     assert "\n" not in str(mismatch.value)
 
 
@@ -214,7 +223,25 @@ def test_the_mismatch_names_the_image_the_difference_and_the_limit() -> None:
         return np.where(third[:, None], shifted(0.25)(pixels), truth(pixels))
 
     with pytest.raises(VariantMismatch, match=r"by 0\.25 on golden image 2 \(limit 0\.001\)"):
-        check_variant(golden(), "onnx", TOLERANCE, wrong_on_the_third)
+        check_variant(golden(), "onnx", TOLERANCE, answering(wrong_on_the_third))
+
+
+@pytest.mark.parametrize("off", [0.0, 0.09, -0.09, 0.11, -0.11, float("nan")])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_logits_that_no_probability_shows_are_compared_by_the_out_of_distribution_score(off: float, rows: int) -> None:
+    """A constant on all logits leaves every probability as it is, and makes every image unfamiliar."""
+
+    def run(pixels: Pixels) -> Outputs:
+        logits = np.log(truth(pixels))
+        return truth(pixels), logits + np.float32(off if len(pixels) == rows else 0), None
+
+    images = replace(golden(), ood_scores=-np.log(truth(golden().pixels)).max(axis=1).astype(np.float64))
+    assert check_variant(images, "onnx", TOLERANCE, run) < 1e-7, "nobody asks where the manifest has no doubt"
+    if abs(off) < 0.1:
+        assert check_variant(images, "onnx", TOLERANCE, run, ood_tolerance=0.1) < 1e-7
+    else:
+        with pytest.raises(VariantMismatch, match="onnx's out-of-distribution score differs from the checkpoint's by"):
+            check_variant(images, "onnx", TOLERANCE, run, ood_tolerance=0.1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.5])
@@ -223,4 +250,4 @@ def test_one_changed_expected_value_refuses_every_engine(value: float) -> None:
     changed = images.probabilities.copy()
     changed[2, 1] = value
     with pytest.raises(ArtifactError):
-        check_variant(replace(images, probabilities=changed), "onnx", TOLERANCE, truth)
+        check_variant(replace(images, probabilities=changed), "onnx", TOLERANCE, answering(truth))

@@ -154,13 +154,61 @@ def test_any_edit_that_leaves_the_digest_behind_is_refused(tmp_path: Path, chang
     assert "edited after the export" in refusal(tmp_path / "1")
 
 
+DOUBT = {
+    "n": 50,
+    "unfamiliar": {"score": "max-local-logit", "threshold": -3.5, "accepts": 0.95},
+    "accept": None,
+    "set": {"score": "least-ambiguous", "probability": 0.25, "coverage": 0.95},
+}
+MEASURED = {"split": "test", "n": 179, "unfamiliar": 0.05, "accepted": None, "right": None}
+MEASURED |= {"coverage": 0.95, "set_size": 1.5, "tolerance": 0.1}
+
+
+def doubting(content: Content) -> None:
+    content.update(schema_version=3, doubt=DOUBT)
+    for variant in content["variants"].values():
+        variant["doubt"] = MEASURED
+
+
+def test_doubt_is_read_needs_its_schema_and_is_part_of_the_contract(tmp_path: Path) -> None:
+    """Older services refuse it in one sentence; what older exports wrote keeps its digest and its contract."""
+    before = small_artifact(tmp_path / "1")
+    assert "doubt" not in before.contract + (tmp_path / "1" / "manifest.json").read_text()
+    rewrite(tmp_path / "1", doubting)
+    found = manifest.load(tmp_path / "1")
+    assert found.doubt is not None
+    assert found.model_dump(mode="json")["doubt"] == DOUBT
+    assert '"threshold":-3.5' in found.contract
+    rewrite(tmp_path / "1", put("schema_version", 2))
+    assert "doubt needs schema 3" in refusal(tmp_path / "1")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("doubt", "unfamiliar", "score", "max-logit"), "not what this network gives"),
+        (put("doubt", "unfamiliar", "score", "energy"), "doubt.unfamiliar.score"),
+        (put("doubt", "unfamiliar", "threshold", float("nan")), "threshold"),
+        (put("doubt", "set", "coverage", 1.5), "coverage"),
+        (put("doubt", "more", 1), "doubt.more"),
+        (lambda content: content["variants"]["onnx"].pop("doubt"), "of every variant or of none"),
+        (lambda content: content.pop("doubt"), "of every variant or of none"),
+    ],
+)
+def test_doubt_that_makes_no_sense_is_refused(tmp_path: Path, change: Callable[[Content], Any], words: str) -> None:
+    small_artifact(tmp_path / "1")
+    rewrite(tmp_path / "1", doubting)
+    rewrite(tmp_path / "1", change)
+    assert words in refusal(tmp_path / "1")
+
+
 NAN, INFINITY = float("nan"), float("inf")
 INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
     "unknown field": (put("extra", 1), "extra"),
     "unknown field inside": (put("input", "padding", 4), "input.padding"),
     "unknown field of a variant": (put("variants", "onnx", "opset", 20), "variants.onnx.opset"),
     "missing field": (lambda content: content.pop("labels"), "labels"),
-    "newer schema": (put("schema_version", 3), "update"),
+    "newer schema": (put("schema_version", 4), "update"),
     "schema 0": (put("schema_version", 0), "schema"),
     "negative schema": (put("schema_version", -1), "schema"),
     "schema as a truth": (put("schema_version", True), "schema"),

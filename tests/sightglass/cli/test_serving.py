@@ -63,7 +63,29 @@ def test_predict_answers_the_good_files_beside_a_broken_one(
     assert "error: the file is no known image type" in lines[1]
     assert lines[2].endswith("error: no such file or directory")
     rows = json.loads(sightglass("predict", digits_artifact, *files, "--json").out)
-    assert [sorted(row) for row in rows] == [["file", "top_k"], ["error", "file"], ["error", "file"], ["file", "top_k"]]
+    good, bad = ["file", "set", "top_k", "unfamiliar"], ["error", "file"]
+    assert [sorted(row) for row in rows] == [good, bad, bad, good]
+
+
+def test_predict_marks_what_an_answer_is_not_to_be_taken_without(
+    sightglass: Sightglass, digits_artifact: Path, digit: Path, tmp_path: Path
+) -> None:
+    files = [digit, *(tmp_path / f"{seed}.png" for seed in range(6))]
+    for seed, file in enumerate(files[1:]):
+        file.write_bytes(encode(drawing(seed=seed)))
+    rows = json.loads(sightglass("predict", digits_artifact, *files, "--json").out)
+    marked = ["(unfamiliar)" in line for line in sightglass("predict", digits_artifact, *files).out.splitlines()]
+    assert marked == [row["unfamiliar"] for row in rows]
+    assert not marked[0]
+    assert any(marked)
+
+
+def test_predict_marks_what_a_service_does_not_accept(sightglass: Sightglass, digit: Path) -> None:
+    model = {**MODEL, "labels": ["cat", "dog"], "serving": {"variant": "onnx", "device": "cpu"}}
+    doubtful = {**PREDICTION, "accept": False, "unfamiliar": True, "set": ["cat", "dog"]}
+    with neighbour(http(200, model), http(200, doubtful)) as other:
+        said = sightglass("predict", "--url", other.url, digit)
+    assert said.out.endswith("cat 0.7500  dog 0.2500  (unfamiliar)  (not accepted)\n")
 
 
 def test_predict_names_a_file_whose_name_is_in_no_known_encoding(

@@ -22,10 +22,11 @@ from training.metrics.classification import Evaluation
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.runs.schema import Meta
+from training.variants import doubt
 from training.variants.calibration import Temperature
 from training.variants.gates import Verdict
 from training.variants.golden import draw
-from training.variants.proof import Proof
+from training.variants.proof import Answers, Proof
 
 ROWS = [
     Verdict(name, file, Proof(179, 0.9, 1.0, 0.0, 0.0, {1: 1.0, 8: 1.0}), 0.0, objection)
@@ -88,7 +89,7 @@ def make(
     checkpoint.write_splits(copied, labels, {name: (split.samples, split.sha256) for name, split in sets.items()})
     near_duplicates.save(copied, {name: summary.hashes for name, summary in summaries.items()})
     engine = Guess(len(labels))
-    outputs = engine.run(sets["test"].take(np.arange(len(sets["test"]))))
+    outputs, on_val = (Answers.of(engine.run(sets[name].take(np.arange(len(sets[name]))))) for name in ("test", "val"))
     evidence = report.Evidence(
         run=opened,
         data=data,
@@ -97,8 +98,10 @@ def make(
         held_out=sets["test"],
         evaluation=Evaluation.of(labels, sets["test"].labels, outputs.probabilities),
         outputs=outputs,
-        val_logits=engine.run(sets["val"].take(np.arange(len(sets["val"])))).logits,
-        drawings=engine.run(np.zeros((16, 16, 16, 3), np.uint8)),
+        on_val=on_val,
+        drawings=Answers.of(engine.run(np.zeros((16, 16, 16, 3), np.uint8))),
+        doubt=doubt.fit(sets["val"].labels, [on_val], "max-local-logit"),
+        coverage=doubt.COVERAGE,
         checkpoint=engine,
         temperature=Temperature(1.0, len(sets["val"])),
         images=True,

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from app.artifact import manifest
-from app.engines import Outputs
 from tests.training.report.reports import ROWS, Element, Made, Page, encoded, make
 from training import report
 from training.data import near_duplicates
 from training.metrics import plots
 from training.metrics.classification import Evaluation
 from training.runs.checkpoint import Run
+from training.variants import doubt
 
 HOSTILE = ("<script>alert(1)</script>", 'a & b" onload="x', "coin_$1_vs_$2", "قطة", "a\u202eb", "n" * 300, "猫")
 
@@ -52,6 +52,7 @@ def test_the_parts_come_in_the_order_of_a_readers_questions(read: Page) -> None:
         "data",
         "seen",
         "unfamiliar",
+        "sets",
         "provenance",
     ]
     links = [each.attributes["href"] for each in read.named("a") if "download" not in each.attributes]
@@ -134,7 +135,7 @@ def test_without_images_it_holds_neither_images_nor_file_names(drawn: Made) -> N
     assert page.named("img") == []
     assert not any(sample.path in content for rows in drawn.evidence.data.splits.values() for sample in rows)
     assert "exported without images" in page.text
-    assert len(page.named("section")) == 10, "every other part is there"
+    assert len(page.named("section")) == 11, "every other part is there"
     assert not any(
         sample.path in (drawn.folder / "report.json").read_text() for sample in drawn.evidence.held_out.samples
     )
@@ -193,7 +194,7 @@ def test_two_hundred_classes_and_two_hundred_images_are_less_than_3_megabytes(
 
 def test_a_model_without_mistakes_says_so(drawn: Made) -> None:
     labels = drawn.evidence.held_out.labels
-    outputs = Outputs(np.eye(3, dtype=np.float32)[labels], drawn.evidence.outputs.logits, None)
+    outputs = drawn.evidence.outputs._replace(probabilities=np.eye(3, dtype=np.float32)[labels])
     evaluation = Evaluation.of(drawn.evidence.run.labels, labels, outputs.probabilities)
     page = Page(drawn.page(outputs=outputs, evaluation=evaluation))
     assert f"None: all {len(labels)} test images are called what their label says." in page.text
@@ -241,6 +242,21 @@ def test_the_json_has_the_figures_of_the_page(drawn: Made, read: Page) -> None:
     assert document["evaluation"]["labels"] == ["cat", "dog", "owl"]
     assert f"the false-alarm rate is {100 * document['unfamiliar']['false_alarm_rate']:.1f} %" in read.text
     assert document["probable_wrong_labels"] > 0
+
+
+def test_sets_are_told_with_their_sizes_and_what_each_variant_says(drawn: Made) -> None:
+    evidence = drawn.evidence
+    assert evidence.sets.covered is not None
+    said = doubt.measure(evidence.doubt, "test", evidence.held_out.labels, evidence.outputs, 0.1)
+    page = Page(drawn.page(rows=[*ROWS[:2], replace(ROWS[2], doubt=said)]))
+    assert f"Sets: {evidence.sets}." in page.text
+    assert f"the right label is in {100 * evidence.sets.covered.value:.1f} % of them" in page.text
+    sizes = dict(evidence.sets.counts())
+    assert sum(sizes.values()) == len(evidence.held_out)
+    assert sum(size * n for size, n in sizes.items()) / len(evidence.held_out) == pytest.approx(said.set_size)
+    (row,) = [each for each in page.named("tr") if each.text.startswith("onnx-int8") and each.text.count("%") == 2]
+    assert f"{100 * evidence.sets.covered.value:.1f} %" in row.text
+    assert json.loads((drawn.folder / "report.json").read_text())["variants"][2]["doubt"] == said.model_dump()
 
 
 def test_the_command_in_the_report_names_no_folder_of_this_machine(drawn: Made) -> None:

@@ -10,7 +10,9 @@ import pytest
 from app.artifact import manifest
 from tests.training.report.reports import ROWS, Made, Page, make
 from training import report
+from training.variants import doubt
 from training.variants.calibration import Temperature
+from training.variants.proof import Answers
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,11 @@ def test_what_is_fitted_on_val_says_how_small_val_is(drawn: Made) -> None:
 
 def test_a_val_too_small_for_a_threshold_leaves_it_out(drawn: Made) -> None:
     few = replace(drawn.evidence.val, labels=drawn.evidence.val.labels[:5], samples=drawn.evidence.val.samples[:5])
-    page = Page(drawn.page(val=few, val_logits=drawn.evidence.val_logits[:5]))
+    on_val = Answers(*(part[:5] for part in drawn.evidence.on_val))
+    fitted = doubt.fit(few.labels, [on_val], "max-local-logit")
+    assert (fitted.n, fitted.unfamiliar, fitted.accept, fitted.set) == (5, None, None, None)
+    page = Page(drawn.page(val=few, on_val=on_val, doubt=fitted))
+    assert "Sets: none: 5 val images cannot promise 95 % (at least 19)." in page.text
     assert "There is no threshold: 5 val images cannot set one that 5 % exceed (at least 19)." in page.text
     assert json.loads((drawn.folder / "report.json").read_text())["unfamiliar"] is None
     assert "false-alarm rate is" not in page.text
