@@ -49,6 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--artifact", type=Path, default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=3, help="3; the table has their medians")
     parser.add_argument("--seconds", type=int, default=3, help="3, of each closed loop; a ceiling takes a third of it")
+    parser.add_argument("--warm-seconds", type=int, default=1, help="1, before each closed loop; or 0")
     parser.add_argument("--open-seconds", type=int, default=15, help="15, of each open loop; better 60, or 0 for none")
     parser.add_argument("--connections", type=int, nargs="+", default=plan.CONNECTIONS, help="1 8 32 64")
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 4, 8, 16), help="1 4 8 16, of the ceilings")

@@ -85,7 +85,8 @@ class Session:
     def _closed(self, kind: str, image: bytes, loop: Closed) -> None:
         server = self._servers[loop.server]
         body, content = multipart(image) if loop.form == "multipart" else (image, "image/jpeg")
-        closed_loop(server.url, body, content, loop.connections, 1, self._folder)  # warm
+        if self._wanted.warm_seconds:
+            closed_loop(server.url, body, content, loop.connections, self._wanted.warm_seconds, self._folder)
         server.settle()
         before = server.cpu_seconds()
         load = closed_loop(server.url, body, content, loop.connections, self._wanted.seconds, self._folder)

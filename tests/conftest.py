@@ -35,7 +35,8 @@ for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.S
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Coverage is of `app`, by the tests of `app`; to measure the others costs time and says nothing."""
-    with nullcontext() if APP in item.path.parents else unmeasured():
+    measured = APP in item.path.parents and not item.get_closest_marker("unmeasured")
+    with nullcontext() if measured else unmeasured():
         return (yield)
 
 

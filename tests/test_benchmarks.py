@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 GENERATORS = ("wrk", "h2load")
 MISSING = [name for name in GENERATORS if not shutil.which(name)]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on PATH, which make the load: {', '.join(MISSING)}")
-SHORT = "--rounds 1 --seconds 1 --open-seconds 1 --connections 2 --batches 1 --images 32x32 --json"
+SHORT = "--rounds 1 --seconds 1 --warm-seconds 0 --open-seconds 1 --connections 2 --batches 1 --images 32x32 --json"
 
 
 @pytest.fixture(scope="module")

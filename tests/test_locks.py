@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,8 @@ def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_oldest_pip_takes_every_lock(oldest: Path) -> None:
-    """Without installing them: dev.txt holds all of the others and 5 GB."""
-    for lock in ("dev", "build"):
+    """Without installing them: dev.txt holds all of the others and 5 GB. CI has it installed by that pip: .ci/run."""
+    for lock in ("build",) if version("pip") == OLDEST_PIP else ("dev", "build"):
         command = [str(oldest / "bin/pip"), "install", "--quiet", "--dry-run", "--require-hashes"]
         done = subprocess.run(
             [*command, "-r", str(FOLDER / f"{lock}.txt")], capture_output=True, text=True, check=False

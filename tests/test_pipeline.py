@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from PIL import Image
 
+from tests.commands import Sightglass
 from tests.images import drawing, encode
 from tests.serving import serving
 from training.data.source import index
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 DEFAULT = ROOT / "exports/cifar10/1"
 
 
-def sightglass(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def process(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command as its own process."""
     command = [sys.executable, "-m", "sightglass", *(str(word) for word in words)]
     return subprocess.run(
@@ -58,9 +59,9 @@ def folder_of_files(source: str, count: int, folder: Path) -> Path:
     return folder
 
 
-def require_http_equals_evaluate(artifact: Path, folder: Path, tmp_path: Path) -> None:
+def require_http_equals_evaluate(sightglass: Sightglass, artifact: Path, folder: Path, tmp_path: Path) -> None:
     done = sightglass("evaluate", artifact, "--data", folder, "--out", tmp_path / "evaluated")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     with (tmp_path / "evaluated/predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 550
@@ -73,20 +74,22 @@ def require_http_equals_evaluate(artifact: Path, folder: Path, tmp_path: Path) -
                 assert abs(each["probability"] - float(row[f"p_{each['class']}"])) <= 1e-5, row["path"]
 
 
-def test_http_equals_evaluate_on_digits(digits_artifact: Path, tmp_path: Path) -> None:
-    require_http_equals_evaluate(digits_artifact, folder_of_files("digits", 500, tmp_path / "images"), tmp_path)
+def test_http_equals_evaluate_on_digits(digits_artifact: Path, tmp_path: Path, sightglass: Sightglass) -> None:
+    folder = folder_of_files("digits", 500, tmp_path / "images")
+    require_http_equals_evaluate(sightglass, digits_artifact, folder, tmp_path)
 
 
 @pytest.mark.cifar10
-def test_http_equals_evaluate_on_cifar10(cifar10: Path, tmp_path: Path) -> None:
-    require_http_equals_evaluate(DEFAULT, folder_of_files(str(cifar10), 500, tmp_path / "images"), tmp_path)
+def test_http_equals_evaluate_on_cifar10(cifar10: Path, tmp_path: Path, sightglass: Sightglass) -> None:
+    folder = folder_of_files(str(cifar10), 500, tmp_path / "images")
+    require_http_equals_evaluate(sightglass, DEFAULT, folder, tmp_path)
 
 
 @pytest.mark.cifar10
-def test_the_default_artifact_is_as_accurate_as_it_says(cifar10: Path) -> None:
+def test_the_default_artifact_is_as_accurate_as_it_says(cifar10: Path, sightglass: Sightglass) -> None:
     manifest = json.loads((DEFAULT / "manifest.json").read_text())
     for variant, described in manifest["variants"].items():
-        scores = json.loads(sightglass("evaluate", DEFAULT, "--data", cifar10, "--variant", variant, "--json").stdout)
+        scores = json.loads(sightglass("evaluate", DEFAULT, "--data", cifar10, "--variant", variant, "--json").out)
         assert scores["n"] == described["score"]["n"] == 5000
         # another CPU may round an INT8 product differently and move a few images
         assert abs(scores["accuracy"] - described["score"]["accuracy"]) <= (0.002 if variant == "onnx-int8" else 0.0004)
@@ -125,13 +128,13 @@ def serving_install(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_serving_install_verifies_predicts_and_lists(serving_install: dict[str, str]) -> None:
-    verified = sightglass("verify", DEFAULT, **serving_install)
+    verified = process("verify", DEFAULT, **serving_install)
     assert verified.returncode == 0, verified.stderr
     assert "ok           onnx-int8" in verified.stdout
     assert "not checked  torchscript" in verified.stdout
-    predicted = sightglass("predict", DEFAULT, ROOT / "cat.jpg", "--json", **serving_install)
+    predicted = process("predict", DEFAULT, ROOT / "cat.jpg", "--json", **serving_install)
     assert json.loads(predicted.stdout)[0]["top_k"][0]["probability"] > 0.1
-    assert "residual-cnn" in sightglass("models", **serving_install).stdout
+    assert "residual-cnn" in process("models", **serving_install).stdout
 
 
 def test_the_serving_install_serves(
@@ -144,7 +147,7 @@ def test_the_serving_install_serves(
 
 
 def test_a_command_that_needs_an_extra_names_it(serving_install: dict[str, str], tmp_path: Path) -> None:
-    done = sightglass("train", "digits", "--out", tmp_path / "run", **serving_install)
+    done = process("train", "digits", "--out", tmp_path / "run", **serving_install)
     assert done.returncode == 2
     assert "hint: pip install -e '.[train]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,15 +1,15 @@
 """The README's own commands, run as they stand there."""
 
 import json
-import os
 import re
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from tests.commands import Sightglass
 from tests.serving import serving
 
 ROOT = Path(__file__).parent.parent
@@ -40,14 +40,16 @@ def test_the_first_curl_gives_the_answer_that_the_readme_shows(tmp_path: Path) -
         assert given["probability"] == pytest.approx(printed["probability"], abs=0.02)  # INT8 on another CPU
 
 
-def test_the_quick_start_reaches_97_percent_and_serves(tmp_path: Path) -> None:
+def test_the_quick_start_reaches_97_percent_and_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sightglass: Sightglass
+) -> None:
     _install, train, evaluate, export, serve = commands("**Your own images**")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    monkeypatch.chdir(tmp_path)
     for command in (train, f"{evaluate} --min-accuracy 0.97", export):
-        done = subprocess.run(
-            command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        name, *words = shlex.split(command)
+        assert name == "sightglass"  # installed by that name: tests/test_locks.py
+        done = sightglass(*words)
+        assert done.code == 0, done.err
     model = serve.removeprefix("sightglass serve --model ")
     with serving(tmp_path / model, tmp_path) as server:
         assert httpx2.get(f"{server.url}/health").json()["model"]["name"] == "digits"

@@ -1,10 +1,13 @@
-"""The serving image, built once."""
+"""The serving image, built once, and an artifact that is not the one in it. Nothing here needs torch: `make smoke`."""
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from app.artifact import manifest
+from app.settings import DEFAULT_MODEL
 from tests.smoke.docker import IMAGE, docker
 
 
@@ -24,3 +27,11 @@ def image() -> str:
         pytest.fail("no Docker engine answers")
     docker("build", "--quiet", "--tag", IMAGE, ".")
     return IMAGE
+
+
+@pytest.fixture
+def other_artifact(tmp_path: Path) -> Path:
+    """The default one under another name."""
+    folder = Path(shutil.copytree(DEFAULT_MODEL, tmp_path / "other" / "1"))
+    manifest.load(folder).model_copy(update={"name": "other"}).save(folder)
+    return folder

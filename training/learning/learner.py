@@ -17,7 +17,7 @@ from training.console.progress import Report
 from training.data.loader import batches, epoch_seed
 from training.data.pixels import Pixels
 from training.errors import Stopped
-from training.learning import linear_head, optim
+from training.learning import optim
 from training.models import freezing
 from training.models.heads import Network
 from training.models.servable import Normalise
@@ -125,6 +125,8 @@ class Learner:
     @torch.no_grad()
     def _fit_head(self, pixels: Pixels, progress: Report, stopping: Callable[[], bool]) -> EpochStats:
         """The epoch of an instant head: every image through the features once, whose head is then solved for."""
+        from training.learning import linear_head  # only here: scikit-learn takes 1.5 s
+
         self.network.eval()
         started, parts, done = time.perf_counter(), [], 0
         for batch in pixels.batches(_EVALUATED_BYTES[self.device.type]):

@@ -5,8 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binomtest
-from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
+from scipy.special import betaincinv, ndtri  # not scipy.stats, nor scikit-learn: 1.5 s of every command's start
 
 from training.console.terminal import count
 
@@ -31,8 +30,10 @@ class Accuracy:
     @classmethod
     def of(cls, correct: int, n: int) -> "Accuracy":
         """From counts; n >= 1."""
-        interval = binomtest(correct, n).proportion_ci(method="wilson")
-        return cls(correct / n, correct, n, float(interval.low), float(interval.high))
+        share, z = correct / n, float(ndtri(0.975))
+        centre, reach = 2 * correct + z**2, z * (4 * correct * (1 - share) + z**2) ** 0.5
+        low, high = ((centre + side * reach) / (2 * (n + z**2)) for side in (-1, 1))
+        return cls(share, correct, n, low if correct else 0.0, high if correct < n else 1.0)
 
     def __str__(self) -> str:
         return f"{self.value:.4f} ({self.correct:,}/{self.n:,}, 95 % interval {self.low:.3f}-{self.high:.3f})"
@@ -43,7 +44,7 @@ def shown(correct: int | Labels, n: int | Labels) -> NDArray[np.float64]:
 
     One-sided, exact: Clopper and Pearson 1934, Biometrika 26:404.
     """
-    least: NDArray[np.float64] = beta.ppf(CHANCE, correct, np.subtract(n, correct) + 1)
+    least: NDArray[np.float64] = betaincinv(correct, np.subtract(n, correct) + 1, CHANCE)
     return np.nan_to_num(least)  # of none right it is no number
 
 
@@ -52,9 +53,22 @@ def accuracy(labels: Labels, predicted: Labels) -> Accuracy:
     return Accuracy.of(int((labels == predicted).sum()), len(labels))
 
 
+def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> Labels:
+    """int64[K, K] of two int64[N]: images of label i called label j."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def precision_recall_f1(matrix: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """float64[K] each, of a confusion matrix int64[K, K]; 0 where undefined, as scikit-learn has it."""
+    right, called, have = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+    return right / np.maximum(called, 1), right / np.maximum(have, 1), 2 * right / np.maximum(called + have, 1)
+
+
 def macro_f1(labels: Labels, predicted: Labels) -> float:
     """Mean F1 over the classes that occur in `labels` or `predicted` (scikit-learn's definition)."""
-    return float(f1_score(labels, predicted, average="macro", zero_division=0))
+    matrix = confusion_matrix(labels, predicted, 1 + int(max(labels.max(), predicted.max())))
+    occurs = (matrix.sum(axis=0) + matrix.sum(axis=1)) > 0
+    return float(precision_recall_f1(matrix)[2][occurs].mean())
 
 
 @dataclass(frozen=True)
@@ -184,9 +198,8 @@ class Evaluation:
     def of(cls, names: tuple[str, ...], labels: Labels, probabilities: Floats) -> "Evaluation":
         """From int64[N] and float32[N, K]; precision, recall and F1 are scikit-learn's, 0 where undefined."""
         predicted = probabilities.argmax(axis=1)
-        classes = range(len(names))
-        matrix = confusion_matrix(labels, predicted, labels=classes)
-        columns = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+        matrix = confusion_matrix(labels, predicted, len(names))
+        columns = precision_recall_f1(matrix)
         counts = np.bincount(labels, minlength=len(names))
         bins = reliability(labels, probabilities)
         return cls(
@@ -198,7 +211,7 @@ class Evaluation:
             ece=expected_calibration_error(bins),
             per_class=tuple(
                 ClassScore.of(names, i, matrix[i], float(p), float(r), float(f))
-                for i, (p, r, f, _) in enumerate(zip(*columns, strict=True))
+                for i, (p, r, f) in enumerate(zip(*columns, strict=True))
             ),
             confusion_matrix=tuple(tuple(int(count) for count in row) for row in matrix),
             reliability=tuple(bins),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from training.console import terminal
 from training.errors import TrainingError
@@ -142,6 +141,8 @@ def receptive_field(network: nn.Module, channels: int, size: int) -> int | None:
 
 def macs(network: nn.Module, channels: int, size: int) -> int:
     """Multiply-accumulates of convolutions, dense layers and attention for one image; computes nothing."""
+    from torch.utils.flop_counter import FlopCounterMode  # only here: it may import triton, which takes 0.5 s
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         on_meta(network)(torch.empty(1, channels, size, size, device="meta"))
     return int(counter.get_total_flops()) // 2

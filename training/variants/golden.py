@@ -1,6 +1,7 @@
 """The golden files: drawn, not photographed, so that an artifact carries nobody's images (docs/adr/0004)."""
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,13 +9,15 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from app.artifact.decoder.decode import decode
 from app.artifact.golden import Golden
-from training.runs.trained_model import TrainedModel
 from training.variants.proof import Answers
+
+if TYPE_CHECKING:  # what draws an image needs no torch
+    from training.runs.trained_model import TrainedModel
 
 _ORIENTATION = 0x0112
 
 
-def golden_of(model: TrainedModel) -> Golden:
+def golden_of(model: "TrainedModel") -> Golden:
     """The expected answers come from the eager checkpoint, never from an exported graph. Without contract, doubts."""
     files = golden_files()
     pixels = np.stack([decode(file, model.input).pixels for file in files])

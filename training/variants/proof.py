@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import bdtrc
 
 from app.artifact.doubt import ood_scores
 from app.engines import Outputs, Runs
@@ -56,7 +56,7 @@ class Proof:
     def drop_by_chance(self) -> float:
         """How often a variant as right as the checkpoint would lose as many images of val: exact McNemar test, 1947."""
         discordant = self.lost + self.won
-        return float(binomtest(self.lost, discordant, 0.5, alternative="greater").pvalue) if discordant else 1.0
+        return float(bdtrc(self.lost - 1, discordant, 0.5)) if discordant else 1.0
 
 
 class Answers(NamedTuple):

@@ -20,6 +20,7 @@ from app.main import create_app
 from app.settings import DEFAULT_MODEL
 from tests.images import encode
 
+pytestmark = pytest.mark.unmeasured  # 20,000 requests in this process
 LABELS = 10
 AT_ONCE = 100
 Pixels = NDArray[np.uint8]

@@ -70,6 +70,7 @@ def kinds() -> Iterator[tuple[str, str, str, dict[str, object]]]:
             yield f"{mode} JPEG {'progressive' if progressive else 'baseline'}", mode, "JPEG", options
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("mode", "kind", "options"), [pytest.param(*row[1:], id=row[0]) for row in kinds()])
 def test_decoding_takes_no_more_than_it_claims(
     mode: str, kind: str, options: dict[str, object], tmp_path: Path

@@ -17,6 +17,7 @@ from tests.app.server.flood import FILE, HELLO, MB, flood
 from tests.serving import Server, connect, environment
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("connections", "most_seconds"), [(200, 2.0), pytest.param(2_000, 0.1, marks=pytest.mark.slow)]
 )

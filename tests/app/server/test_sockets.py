@@ -8,17 +8,39 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from app import settings
+from app.server import serve
 from app.server.sockets import bound, refusal
-from app.settings import SettingsError
-from tests.serving import ended, serving
+from app.settings import DEFAULT_MODEL, SettingsError
+from tests.serving import ended, environment, serving
 
 _FOUR, _SIX = "127.0.0.1", "::1"
+Refusing = Callable[..., str]
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refusing:
+    """A service that must not start, in this process, and the one sentence in which it says why. As a process of its
+    own: test_serve.py."""
+
+    def refused(**given: object) -> str:
+        for name, value in environment(DEFAULT_MODEL, **given).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(serve, "_allow_many_connections", lambda: None)  # the limit would be this process's
+        monkeypatch.setattr(serve, "_serve", lambda *_: pytest.fail("it starts"))
+        assert serve.serve({}) == 1
+        out, said = capfd.readouterr()
+        (line,) = said.splitlines()
+        assert out == ""
+        return line
+
+    return refused
 
 
 def reaches(address: str, port: int) -> bool:
@@ -29,18 +51,21 @@ def reaches(address: str, port: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
-    ("host", "there"),
+    ("host", "there", "workers"),
     [
-        ("127.0.0.1", {_FOUR}),
-        ("0.0.0.0", {_FOUR}),
-        ("localhost", set()),
-        ("::1", {_SIX}),
-        ("[::1]", {_SIX}),
-        ("::", {_FOUR, _SIX}),
-        ("[::]", {_FOUR, _SIX}),
-        ("*", {_FOUR, _SIX}),
+        ("127.0.0.1", {_FOUR}, 1),
+        ("0.0.0.0", {_FOUR}, 1),
+        ("localhost", set(), 1),
+        ("::1", {_SIX}, 1),
+        ("[::1]", {_SIX}, 1),
+        ("::", {_FOUR, _SIX}, 1),
+        ("[::]", {_FOUR, _SIX}, 1),
+        ("*", {_FOUR, _SIX}, 1),
+        # each has a socket of its own, or two: what was understood above is bound once more
+        ("localhost", set(), 2),
+        ("::1", {_SIX}, 2),
+        ("*", {_FOUR, _SIX}, 2),
     ],
 )
 def test_it_listens_there_with_any_number_of_workers_and_what_is_printed_can_be_asked(
@@ -84,11 +109,9 @@ def test_it_listens_there_with_any_number_of_workers_and_what_is_printed_can_be_
     ],
 )
 def test_what_is_not_understood_is_refused_in_one_sentence(
-    digits_artifact: Path, setting: str, value: str, hint: str
+    refusing: Refusing, setting: str, value: str, hint: str
 ) -> None:
-    done = ended(digits_artifact, **{setting: value})
-    (line,) = done.stderr.splitlines()
-    assert done.returncode == 1
+    line = refusing(**{setting: value})
     assert line.startswith(f"error: SIGHTGLASS_{setting}={value}: ")
     assert hint in line
 
@@ -106,15 +129,13 @@ REFUSALS = {
 @pytest.mark.parametrize("listening", [True, False], ids=["listening", "starting"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "*"])
 def test_a_port_in_use_is_said_before_anything_else(
-    digits_artifact: Path, host: str, listening: bool, workers: int
+    refusing: Refusing, host: str, listening: bool, workers: int
 ) -> None:
     with bound(settings.load(port=0, host=host)) as other:
         if listening:
             other.sockets[0].listen()
         port = other.sockets[0].getsockname()[1]
-        done = ended(digits_artifact, PORT=port, HOST=host, WORKERS=workers)
-    (line,) = done.stderr.splitlines()
-    assert done.returncode == 1
+        line = refusing(PORT=port, HOST=host, WORKERS=workers)
     assert line.startswith(f"error: port {port} of ")
     for words in REFUSALS[errno.EADDRINUSE]:
         assert words in line
