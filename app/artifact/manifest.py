@@ -12,7 +12,7 @@ from app.artifact.decoder.decode import InputSpec
 
 FILE = "manifest.json"
 _GOLDEN = "golden.npz"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a model: it stands in URLs
 _PATH = re.compile(r"(?=.{1,200}$)\w[\w.-]*(/\w[\w.-]*)*")
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -55,7 +55,8 @@ class Variant(_Part):
     """What the self-test allows on the golden images."""
     cpu_ms_per_image: dict[str, Annotated[float, Field(gt=0)]]
     """Batch size -> CPU milliseconds per image on one thread."""
-    score: Score
+    score: Score | None
+    """None where there were no labelled images."""
 
 
 class Metrics(_Part):
@@ -91,7 +92,8 @@ class Manifest(_Part):
     padded strides not the image's edges. None: its edges."""
     variants: dict[str, Variant]
     default_variant: str
-    metrics: Metrics
+    metrics: Metrics | None
+    """None of a network that was exported as its makers published it: nothing here has measured it."""
     machine: Machine
     provenance: dict[str, Any]
     files: dict[str, File]
@@ -111,8 +113,8 @@ class Manifest(_Part):
             raise ValueError("a label occurs twice")
         if self.default_variant not in self.variants:
             raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
-        if self.schema_version < schema_of(self.input):
-            raise ValueError(f'fit "{self.input.fit}" needs schema {schema_of(self.input)}')
+        if self.schema_version < schema_of(self.input, measured=self.metrics is not None):
+            raise ValueError(f'fit "{self.input.fit}" needs schema 2, and to have no metrics 3')
         if not len(self.input.mean) == len(self.input.std) == self.input.channels:
             raise ValueError("mean and std need one value per channel")
         return self
@@ -129,8 +131,11 @@ class Manifest(_Part):
         (folder / FILE).write_text(_text(content), encoding="utf-8")
 
 
-def schema_of(spec: InputSpec) -> int:
-    """The oldest schema that can say this: a service that is older than `fit` goes on serving what is cropped."""
+def schema_of(spec: InputSpec, *, measured: bool = True) -> int:
+    """The oldest schema that can say this: a service that is older than `fit`, or than networks whose accuracy nothing
+    has `measured`, goes on serving the others."""
+    if not measured:
+        return 3
     return 1 if spec.fit == "crop" else 2
 
 

@@ -105,9 +105,12 @@ def evaluate(
 
 
 def export(
-    run: Annotated[Path, typer.Argument()],
+    target: Annotated[str, typer.Argument(metavar="RUN|timm/NAME|torchvision/NAME")],
     out: Annotated[Path, typer.Option(help="exports/NAME/VERSION; must not exist.")],
-    data: Annotated[str | None, typer.Option(help="Where the run's images are now, if they moved.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where the run's images are now, if they moved; of a NAME, a folder of photographs."),
+    ] = None,
     no_images: Annotated[
         bool, typer.Option("--no-images", "--no-pictures", help="Leave your images out of report.html.")
     ] = False,
@@ -115,12 +118,19 @@ def export(
     no_progress: NoProgress = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a run into an artifact: TorchScript, ONNX and INT8, each proven against the checkpoint."""
+    """Turn a run into an artifact: TorchScript, ONNX and INT8, each proven against the checkpoint.
+
+    A NAME is a network as its makers publish it, with their weights and for their own classes: nothing is trained.
+    """
     from training import export as exporting
+    from training.models import registry
     from training.runs.checkpoint import Run
 
     talk = talk_of(quiet, no_progress)
-    manifest = exporting.export(Run.open(run), out, data, talk, images=not no_images)
+    if registry.zoo_of(target) and not Path(target).exists():
+        manifest = exporting.export_published(target, out, data, talk, images=not no_images)
+    else:
+        manifest = exporting.export(Run.open(Path(target)), out, data, talk, images=not no_images)
     say_next(talk, "serve", "--model", str(out))
     if quiet and not as_json:
         echo(f"{out}: {', '.join(manifest.variants)}; default {manifest.default_variant}")
