@@ -26,7 +26,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would happen and how long it takes; write nothing.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps (Apple).")] = "auto",
     offline: Annotated[bool, typer.Option(help="Download no weights: what is not here is an error.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
@@ -70,30 +70,41 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="A new folder for evaluation.json, predictions.csv, suspects.csv and plots.")
     ] = None,
+    robust: Annotated[
+        bool,
+        typer.Option("--robust", help="Also blurred, noisy, compressed, brighter, darker, flatter, turned images."),
+    ] = False,
+    robust_images: Annotated[int, typer.Option(min=1, help="Of --robust: so many, of every class its share.")] = 500,
     min_accuracy: Annotated[float, typer.Option(min=0, max=1, help="Exit with 3 below this fraction.")] = 0.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every class, not only the worst 20.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration."""
+    """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration; with --robust also
+    of images as they come to be on their way, in five severities each."""
     from training import atomic
     from training import evaluate as scoring
     from training.errors import Refused
-    from training.report import evaluation
+    from training.report import evaluation, robustness
 
     talk = talk_of(quiet, no_progress)
     if out:
         atomic.require_new(out)
-    predictions = scoring.evaluate(target, data, split, variant, talk)
+    predictions = scoring.evaluate(target, data, split, variant, talk, robust=robust_images if robust else 0)
     talk.fact("scored", f"{predictions.split} of {predictions.data}: {count(len(predictions.pixels), 'image')}")
     if as_json:
         print_json(predictions.as_json())
     else:
         echo(*evaluation.table(predictions, columns(sys.stdout), every=verbose))
+        if predictions.robustness:
+            echo("", *robustness.table(predictions.robustness, columns(sys.stdout)))
+    if predictions.robustness:
+        talk.fact("robust", robustness.about(predictions.robustness))
     if out:
         evaluation.write(predictions, target, out)
-        talk.fact("saved", f"{out}: evaluation.json predictions.csv suspects.csv and plots")
+        files = f"{' '.join(robustness.FILES)} " if robust else ""
+        talk.fact("saved", f"{out}: {files}evaluation.json predictions.csv suspects.csv and plots")
     talk.fact("trust", str(predictions.evaluation.calibration))
     talk.fact("look", evaluation.look(predictions, out))
     if (target / "meta.json").exists():
