@@ -98,8 +98,8 @@ def _bmp(image: Image.Image) -> bytes:
 
 _STEPS = (0.1, 0.2, 0.3, 0.4, 0.5)
 CORRUPTIONS = (
-    Corruption("blur", f"sigma in {_OF}ths", (1, 2, 3, 4, 6), _blur),
-    Corruption("noise", "sigma, of 0..1", (0.08, 0.12, 0.18, 0.26, 0.38), _noise),
+    Corruption("blur", f"sigma, px of {_OF}", (1, 2, 3, 4, 6), _blur),
+    Corruption("noise", "sigma of 1", (0.08, 0.12, 0.18, 0.26, 0.38), _noise),
     Corruption("JPEG", "quality", (95, 75, 50, 25, 10), _jpeg),
     Corruption("brighter", "V plus", _STEPS, _brightness),
     Corruption("darker", "V minus", _STEPS, lambda image, level, *rest: _brightness(image, -level, *rest)),
