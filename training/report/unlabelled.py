@@ -55,7 +55,7 @@ def write(folder: Path, manifest: Manifest, rows: Sequence[Verdict], evidence: U
 
 def seen(evidence: Unlabelled) -> list[Seen]:
     """(path, image, first answers) of a few images that are judged by, spread evenly."""
-    samples, probabilities = evidence.judging.samples, evidence.outputs.probabilities
+    samples, probabilities = evidence.judging.samples, evidence.probabilities
     places = np.unique(np.linspace(0, len(samples) - 1, _SEEN).astype(np.int64))
     paths = [samples[place].path for place in places]
     images = thumbnails(paths, evidence.data.read, evidence.checkpoint.input)

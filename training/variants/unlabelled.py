@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from app.engines import Outputs
 from training.data import photographs
 from training.data.dataset import Data
 from training.data.pixels import Pixels
+from training.metrics.classification import Floats
 from training.runs.published import Published
 from training.runs.trained_model import TrainedModel
 from training.variants.proof import answers_of
@@ -18,9 +18,9 @@ CLEAR = 0.1  # by how much the first answer leads; below, it hangs on the last d
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """`judging`: images without labels that the variants are compared on, `outputs` the checkpoint's on them; of
-    `shown` images those are the ones with a clear answer. `data` reads their files, `source` says what they are.
-    Without `images` the report has neither images nor file names."""
+    """`judging`: images without labels that the variants are compared on, `probabilities` float32[N, K] the
+    checkpoint's of them; of `shown` images those are the ones with a clear answer. `data` reads their files, `source`
+    says what they are. Without `images` the report has neither images nor file names."""
 
     checkpoint: TrainedModel
     published: Published
@@ -28,7 +28,7 @@ class Unlabelled:
     source: str
     judging: Pixels
     shown: int
-    outputs: Outputs
+    probabilities: Floats
     images: bool
 
     @classmethod
@@ -36,12 +36,11 @@ class Unlabelled:
         cls, checkpoint: TrainedModel, published: Published, data: Data, source: str, val: Pixels, *, images: bool
     ) -> "Unlabelled":
         """With what the checkpoint answers on `val`. Of near ties none are judged by, unless all images are such."""
-        outputs = answers_of(checkpoint, val)
-        second, first = np.sort(outputs.probabilities, axis=1)[:, -2:].T
+        probabilities = answers_of(checkpoint, val).probabilities
+        second, first = np.sort(probabilities, axis=1)[:, -2:].T
         clear = np.flatnonzero(first - second >= CLEAR)
         clear = clear if len(clear) else np.arange(len(val))
-        kept = Outputs(outputs.probabilities[clear], outputs.logits[clear], None)
-        return cls(checkpoint, published, data, source, val.part(clear), len(val), kept, images)
+        return cls(checkpoint, published, data, source, val.part(clear), len(val), probabilities[clear], images)
 
     @property
     def judged(self) -> str:

@@ -21,7 +21,7 @@ from training.runs import as_published, pretrained
 from training.runs.trained_model import untrained
 from training.variants.proof import answers_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LITE0 = "timm/tf_efficientnet_lite0"
 
 
