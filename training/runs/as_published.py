@@ -10,6 +10,8 @@ from training.runs.trained_model import TrainedModel
 
 _LIKE = "instant-head"  # the recipe of which it has what it does not say itself; of the size and geometry it says all
 
+_PACKAGED = ", ".join(registry.PACKAGES)
+
 
 def load(name: str) -> tuple[TrainedModel, Published]:
     """timm/NAME or torchvision/NAME, and what is known of its weights; they are downloaded where they are not here.
@@ -24,6 +26,12 @@ def load(name: str) -> tuple[TrainedModel, Published]:
     geometry = {key: getattr(spec, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
     own = {"model": name, "weights": "DEFAULT", "input_size": size, **geometry}
     described = recipe.parse(recipe.load(_LIKE).model_dump() | own)
-    network = registry.published(name, len(labels), size, found.state())
+    try:
+        state = found.state()
+    except TrainingError as error:
+        if not found.is_here():  # the hint of `train` names ways that an export does not have
+            error.hint = "run it where there is a network, or a network whose weights pip brings: " + _PACKAGED
+        raise
+    network = registry.published(name, len(labels), size, state)
     origin = Origin(source=found.source, licence=found.licence)
     return TrainedModel(described, labels, spec, network.eval().requires_grad_(False), origin=origin), found

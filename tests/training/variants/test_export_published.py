@@ -148,6 +148,8 @@ def test_weights_that_are_not_here_are_named(
     said = sightglass("export", "torchvision/resnet18", "--out", tmp_path / "some" / "1")
     assert said.code == 1
     assert "the weights of torchvision/resnet18 are not here and cannot be downloaded" in said.err
+    assert "timm/tf_efficientnet_lite0" in said.err  # whose are
+    assert "--from" not in said.err
 
 
 def test_a_version_that_exists_is_not_touched(imagenet_artifact: Path, sightglass: Sightglass) -> None:
