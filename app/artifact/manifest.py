@@ -114,7 +114,12 @@ class Manifest(_Part):
         if self.default_variant not in self.variants:
             raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
         if self.schema_version < schema_of(self.input, measured=self.metrics is not None):
-            raise ValueError(f'fit "{self.input.fit}" needs schema 2, and to have no metrics 3')
+            needed = schema_of(self.input, measured=self.metrics is not None)
+            raise ValueError(
+                f'fit "{self.input.fit}" with{"" if self.metrics else "out"} metrics needs schema {needed}'
+            )
+        if any((variant.score is None) != (self.metrics is None) for variant in self.variants.values()):
+            raise ValueError("metrics and the variants' scores are of labelled images: there are both or neither")
         if not len(self.input.mean) == len(self.input.std) == self.input.channels:
             raise ValueError("mean and std need one value per channel")
         return self

@@ -154,13 +154,26 @@ def test_any_edit_that_leaves_the_digest_behind_is_refused(tmp_path: Path, chang
     assert "edited after the export" in refusal(tmp_path / "1")
 
 
+def unmeasured(content: Content, schema: int) -> None:
+    """As of a network that was exported as its makers published it."""
+    content.update(metrics=None, schema_version=schema)
+    for variant in content["variants"].values():
+        variant["score"] = None
+
+
+def test_a_network_that_nothing_here_has_measured_is_schema_3(tmp_path: Path) -> None:
+    small_artifact(tmp_path / "1")
+    rewrite(tmp_path / "1", lambda content: unmeasured(content, 3))
+    assert manifest.load(tmp_path / "1").metrics is None
+
+
 NAN, INFINITY = float("nan"), float("inf")
 INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
     "unknown field": (put("extra", 1), "extra"),
     "unknown field inside": (put("input", "padding", 4), "input.padding"),
     "unknown field of a variant": (put("variants", "onnx", "opset", 20), "variants.onnx.opset"),
     "missing field": (lambda content: content.pop("labels"), "labels"),
-    "newer schema": (put("schema_version", 3), "update"),
+    "newer schema": (put("schema_version", 4), "update"),
     "schema 0": (put("schema_version", 0), "schema"),
     "negative schema": (put("schema_version", -1), "schema"),
     "schema as a truth": (put("schema_version", True), "schema"),
@@ -169,6 +182,9 @@ INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
     "label twice": (put("labels", ["a", "b", "a"]), "twice"),
     "one label": (put("labels", ["a"]), "labels"),
     "default missing": (put("default_variant", "torchscript"), "torchscript"),
+    "metrics gone": (put("metrics", None), "both or neither"),
+    "a score gone": (put("variants", "onnx", "score", None), "both or neither"),
+    "unmeasured in an old schema": (lambda content: unmeasured(content, 2), "needs schema 3"),
     "mean too short": (put("input", "mean", [0.5]), "per channel"),
     "std zero": (put("input", "std", [0.0, 0.1, 0.1]), "std"),
     "crop beyond": (put("input", "crop_fraction", 1.5), "crop_fraction"),
