@@ -18,7 +18,7 @@ from sightglass.cli import main
 from tests.commands import QUIET, Said, Sightglass, hurried
 from tests.sharing import SharedFolders, SharedServers, unmeasured
 from tests.training import colours
-from training.export import export
+from training.export import export, export_published
 from training.learning import plan
 from training.runs.checkpoint import Run
 from training.train import train
@@ -110,6 +110,19 @@ def colours_artifact(colours_run: Path, shared: SharedFolders) -> Path:
             )
 
     return shared.make("exports/colours", write) / "1"
+
+
+@pytest.fixture(scope="session")
+def imagenet_artifact(shared: SharedFolders) -> Path:
+    """EfficientNet-Lite0 for ImageNet's classes, as ONNX alone to save time. Do not write into it; copy it."""
+
+    def write(out: Path) -> None:
+        with hurried():
+            export_published(
+                "timm/tf_efficientnet_lite0", out / "1", None, QUIET, {"model.onnx": WRITERS["model.onnx"]}
+            )
+
+    return shared.make("exports/imagenet", write) / "1"
 
 
 @pytest.fixture

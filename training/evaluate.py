@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from app import engines, machine
 from app.artifact import manifest
@@ -13,15 +16,20 @@ from training import locks
 from training.console.progress import Talk
 from training.console.terminal import count
 from training.data import pixels
+from training.data.corruptions import CORRUPTIONS, Image8, corrupted
 from training.data.dataset import Data
+from training.data.pixels import Pixels
 from training.data.source import index, select
 from training.errors import TrainingError
 from training.learning.learner import use_cores
-from training.metrics.classification import Evaluation
+from training.metrics.classification import Accuracy, Evaluation, accuracy
 from training.metrics.predictions import Predictions
+from training.metrics.robustness import Robustness, Row, sample
 from training.runs.checkpoint import Run
 from training.runs.trained_model import RECORDED, TrainedModel, is_artifact
 from training.variants.proof import CHECKPOINT, answers_of
+
+SEED = 0  # of what is drawn and corrupted for --robust
 
 
 @dataclass(frozen=True)
@@ -38,11 +46,14 @@ class Candidate:
     run: Run | None = None
 
 
-def evaluate(target: Path, source: str | None, split: str | None, variant: str | None, talk: Talk) -> Predictions:
+def evaluate(
+    target: Path, source: str | None, split: str | None, variant: str | None, talk: Talk, *, robust: int = 0
+) -> Predictions:
     """Predict a split with a run's checkpoint or an artifact's variant, and score it.
 
     `source`: another place of the images, or others; `split`: by default all of an unsplit folder, test, or val where
-    there is no test. Raises TrainingError, ArtifactError or EngineError.
+    there is no test; `robust`: of so many of the images also corrupted (see `data.corruptions`).
+    Raises TrainingError, ArtifactError or EngineError.
     """
     if is_artifact(target):
         candidate = _variant(target, source, variant)
@@ -69,7 +80,41 @@ def evaluate(target: Path, source: str | None, split: str | None, variant: str |
         talk.fact("warn", f"the model was trained on {of_these}, so the scores are too good{held_out}")
     probabilities = answers_of(candidate.engine, chosen).probabilities
     evaluation = Evaluation.of(candidate.labels, chosen.labels, probabilities)
-    return Predictions(candidate.variant, data.source, name, chosen, probabilities, evaluation, candidate.temperature)
+    fallen = robustness(candidate, data, chosen, robust, talk) if robust else None
+    return Predictions(
+        candidate.variant, data.source, name, chosen, probabilities, evaluation, candidate.temperature, fallen
+    )
+
+
+def robustness(candidate: Candidate, data: Data, scored: Pixels, most: int, talk: Talk) -> Robustness:
+    """Of `most` of the images, of every class its share: what the candidate answers as they are, and corrupted.
+
+    Everything random follows from SEED and the image's own bytes. Raises ImageError, OSError.
+    """
+    part = scored.part(sample(scored.labels, most, SEED))
+    clean = accuracy(part.labels, answers_of(candidate.engine, part).probabilities.argmax(axis=1))
+    right = np.zeros((len(CORRUPTIONS), max(len(each.levels) for each in CORRUPTIONS)), np.int64)
+    seen: tuple[tuple[Image8, ...], ...] = ()
+
+    def read(place: int) -> list[list[Image8]]:
+        seed = int(part.sha256[place][:8], 16) + SEED
+        return list(corrupted(data.read(part.samples[place].path), candidate.input, seed))
+
+    cores = machine.cores().usable
+    with talk.step("corrupting", len(part)) as progress, ThreadPoolExecutor(cores) as pool:
+        for start in range(0, len(part), cores):  # few at once: of each there are 35
+            places = range(start, min(start + cores, len(part)))
+            for place, found in zip(places, pool.map(read, places), strict=True):
+                seen = seen or tuple(map(tuple, found))
+                for number, levels in enumerate(found):
+                    answers = candidate.engine.run(np.stack(levels)).probabilities.argmax(axis=1)
+                    right[number, : len(levels)] += answers == part.labels[place]
+                progress(place + 1)
+    rows = [
+        Row(each.name, each.about, each.levels, tuple(Accuracy.of(int(n), len(part)) for n in counts))
+        for each, counts in zip(CORRUPTIONS, right, strict=True)
+    ]
+    return Robustness(clean, len(scored), SEED, tuple(rows), seen)
 
 
 def _checkpoint(folder: Path, talk: Talk) -> Candidate:

@@ -24,13 +24,13 @@ from training import locks, report
 from training.atomic import lock_of, new_folder
 from training.console.progress import Talk
 from training.console.terminal import count
-from training.data import pixels
+from training.data import photographs, pixels
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.errors import Refused, TrainingError
 from training.learning.learner import use_cores
 from training.models.servable import Servable
-from training.runs import mlflow
+from training.runs import as_published, mlflow
 from training.runs.checkpoint import Run
 from training.runs.trained_model import RECORDED, WEIGHTS, TrainedModel
 from training.variants import calibration, gates
@@ -40,6 +40,7 @@ from training.variants.gates import Verdict
 from training.variants.golden import golden_of
 from training.variants.manifest import describe
 from training.variants.proof import CHECKPOINT, answers_of
+from training.variants.unlabelled import Unlabelled
 from training.variants.writers import WRITERS, Writer
 
 CALIBRATION_IMAGES = 256
@@ -77,12 +78,9 @@ def export(
         temperature = calibration.fit(on_val.logits, val.labels)
         model = replace(plain, temperature=temperature.value)
         with new_folder(out) as folder:
-            loaded: dict[str, Runs] = {CHECKPOINT: model}
-            loaded |= _write(model.servable, splits["train"], folder, writers, talk)
+            loaded = {CHECKPOINT: model} | _write(model.servable, splits["train"], folder, writers, talk)
             golden = golden_of(model)
-            torch.set_num_threads(1)  # the checkpoint's too, as every engine has: their speeds are compared
-            rows = gates.judge(loaded, val, splits.get("judges"), golden)
-            use_cores()
+            rows = _judged(loaded, val, splits.get("judges"), golden)
             kept = {row.name: loaded[row.name] for row in rows if row.file and not row.objection}
             evidence = Evidence.of(
                 run, data, splits, model, on_val, temperature, golden, kept, coverage=coverage, images=images
@@ -90,17 +88,70 @@ def export(
             rows = [row if row.objection else evidence.measured(row, loaded[row.name], golden) for row in rows]
             described = _save(folder, describe(name, version, rows, evidence), golden, rows, evidence)
             seconds = _self_test_in_a_fresh_process(folder)
-        for line in report.verdict(rows, described):
-            talk.line(line)
-        for about, sentence in (*report.reasons(rows, described), *report.fitted(evidence)):
-            talk.fact(about, sentence)
-        talk.fact("trust", str(evidence.evaluation.calibration))
-        stored = f"{count(len(golden.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s"
-        talk.fact("golden", stored)
+        _say(rows, described, [*report.fitted(evidence), ("trust", str(evidence.evaluation.calibration))], talk)
         holds = f"with images of {evidence.split}; --no-images leaves them out" if images else "without images"
-        talk.fact("report", f"{out / 'report.html'} ({holds})")
+        _say_proof(out, golden, seconds, holds, talk)
         tracker.register(out, described)
     return described
+
+
+def export_published(
+    model: str, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS, *, images: bool = True
+) -> Manifest:
+    """The same of a network as its makers published it, timm/NAME or torchvision/NAME, for its own classes.
+
+    There are no labelled images: nothing is fitted (temperature 1), and of the gates those that need no labels hold, on
+    photographs of `source`, a folder, or else on those that installed packages ship. INT8 is calibrated on others.
+    Raises TrainingError, Refused.
+    """
+    name, version = _name_and_version(out)
+    use_cores()
+    data = photographs.find(source)
+    plain, published = as_published.load(model)
+    parameters = sum(each.numel() for each in plain.network.parameters()) / 1e6
+    of = f"{parameters:.2f} M parameters, {count(len(plain.labels), 'class', 'classes')}"
+    talk.fact("model", f"{model} at {plain.input.width} px, {of}, from {published.source} ({published.licence})")
+    splits = {}
+    for split, samples in data.splits.items():
+        with talk.step(f"reading {split}", len(samples)) as progress:
+            splits[split] = pixels.load(data, split, plain.input, progress=progress)
+    shown, pieces = photographs.count(data)
+    of = f", {pieces} images with pieces of them" if pieces > shown else ""
+    told = Path(source).name if source else photographs.CREDIT
+    talk.fact("images", f"{count(shown, 'photograph')}{of}, without labels: {told}")
+    evidence = Unlabelled.of(plain, published, data, told, splits["val"], images=images)
+    with new_folder(out) as folder:
+        loaded = {CHECKPOINT: plain} | _write(plain.servable, splits["train"], folder, writers, talk)
+        golden = golden_of(plain)
+        rows = _judged(loaded, evidence.judging, None, golden, labelled=False)
+        described = _save(folder, describe(name, version, rows, evidence), golden, rows, evidence)
+        seconds = _self_test_in_a_fresh_process(folder)
+    unfitted = ("fitted", "nothing: temperature 1, no reject line, no threshold of the unfamiliar")
+    _say(rows, described, [("judged", evidence.judged), ("accuracy", evidence.accuracy), unfitted], talk)
+    _say_proof(out, golden, seconds, "with images" if images else "without images", talk)
+    return described
+
+
+def _judged(
+    loaded: Mapping[str, Runs], val: Pixels, judges: Pixels | None, golden: Golden, *, labelled: bool = True
+) -> list[Verdict]:
+    torch.set_num_threads(1)  # the checkpoint's too, as every engine has: their speeds are compared
+    rows = gates.judge(loaded, val, judges, golden, labelled=labelled)
+    use_cores()
+    return rows
+
+
+def _say(rows: list[Verdict], described: Manifest, facts: list[tuple[str, str]], talk: Talk) -> None:
+    for line in report.verdict(rows, described):
+        talk.line(line)
+    for about, sentence in (*report.reasons(rows, described), *facts):
+        talk.fact(about, sentence)
+
+
+def _say_proof(out: Path, golden: Golden, seconds: float, holds: str, talk: Talk) -> None:
+    stored = f"{count(len(golden.files), 'image')} stored; fresh-process self-test ok in {seconds:.2f} s"
+    talk.fact("golden", stored)
+    talk.fact("report", f"{out / 'report.html'} ({holds})")
 
 
 def _name_and_version(out: Path) -> tuple[str, int]:
@@ -153,16 +204,22 @@ def _write(servable: Servable, train: Pixels, folder: Path, writers: Writers, ta
     return loaded
 
 
-def _save(folder: Path, described: Manifest, golden: Golden, rows: list[Verdict], evidence: Evidence) -> Manifest:
+def _save(
+    folder: Path, described: Manifest, golden: Golden, rows: list[Verdict], evidence: Evidence | Unlabelled
+) -> Manifest:
     """Everything beside the variants; the manifest last, with the checksum of every file."""
     kept = {variant.file for variant in described.variants.values()}
     for file in {row.file for row in rows if row.file} - kept:
         (folder / file).unlink()
     golden = replace(golden, contract=described.contract)
-    replace(golden, doubts=doubts_of(golden, described)).save(folder)
+    doubts = doubts_of(golden, described) if described.doubt else ""
+    replace(golden, doubts=doubts, ood_scores=golden.ood_scores if doubts else None).save(folder)
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(evidence.checkpoint.network.state_dict()))
-    report.write(folder, described, rows, evidence)
-    sums = evidence.run.checksums()
+    if isinstance(evidence, Unlabelled):
+        report.write_unlabelled(folder, described, rows, evidence)
+    else:
+        report.write(folder, described, rows, evidence)
+    sums = {} if isinstance(evidence, Unlabelled) else evidence.run.checksums()
     recorded = {name: [digest[:16] for digest in sums[name]] for name in sums if name != "train"}
     (folder / RECORDED).write_text(json.dumps(recorded))
     files = {path.name: manifest.fingerprint(path) for path in sorted(folder.iterdir())}

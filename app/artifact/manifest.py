@@ -58,7 +58,8 @@ class Variant(_Part):
     """What the self-test allows on the golden images."""
     cpu_ms_per_image: dict[str, Annotated[float, Field(gt=0)]]
     """Batch size -> CPU milliseconds per image on one thread."""
-    score: Score
+    score: Score | None
+    """None where there were no labelled images."""
     doubt: Annotated[Doubted | None, Field(exclude_if=lambda doubt: doubt is None)] = None
 
 
@@ -97,7 +98,8 @@ class Manifest(_Part):
     """What an answer says besides its probabilities; None of artifacts that are older than that."""
     variants: dict[str, Variant]
     default_variant: str
-    metrics: Metrics
+    metrics: Metrics | None
+    """None of a network that was exported as its makers published it: nothing here has measured it."""
     machine: Machine
     provenance: dict[str, Any]
     files: dict[str, File]
@@ -117,9 +119,12 @@ class Manifest(_Part):
             raise ValueError("a label occurs twice")
         if self.default_variant not in self.variants:
             raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
-        if self.schema_version < schema_of(self.input, self.doubt):
-            what = "doubt" if self.doubt else f'fit "{self.input.fit}"'
-            raise ValueError(f"{what} needs schema {schema_of(self.input, self.doubt)}")
+        needed = schema_of(self.input, self.doubt, measured=self.metrics is not None)
+        if self.schema_version < needed:
+            what = "doubt" if self.doubt else f'fit "{self.input.fit}"' if self.metrics else "what has no metrics"
+            raise ValueError(f"{what} needs schema {needed}")
+        if any((variant.score is None) != (self.metrics is None) for variant in self.variants.values()):
+            raise ValueError("metrics and the variants' scores are of labelled images: there are both or neither")
         if any((variant.doubt is None) != (self.doubt is None) for variant in self.variants.values()):
             raise ValueError("doubt is of every variant or of none")
         unfamiliar = self.doubt and self.doubt.unfamiliar
@@ -156,9 +161,10 @@ class Manifest(_Part):
         (folder / FILE).write_text(_text(content), encoding="utf-8")
 
 
-def schema_of(spec: InputSpec, doubt: Doubt | None = None) -> int:
-    """The oldest schema that can say this: a service that is older than `fit` goes on serving what is cropped."""
-    if doubt:
+def schema_of(spec: InputSpec, doubt: Doubt | None = None, *, measured: bool = True) -> int:
+    """The oldest schema that can say this: a service that is older than `fit`, than doubt, or than networks whose
+    accuracy nothing has `measured`, goes on serving the others."""
+    if doubt or not measured:
         return 3
     return 1 if spec.fit == "crop" else 2
 

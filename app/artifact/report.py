@@ -77,10 +77,10 @@ class Evaluation(_Part):
 
 
 class Proof(_Part):
-    """What val showed of a variant; see training.variants.proof.Proof."""
+    """What val showed of a variant, or images without labels; see training.variants.proof.Proof."""
 
     images: int = 0
-    accuracy: float
+    accuracy: float | None = None
     agreement: float
     difference: float
     row_sum: float

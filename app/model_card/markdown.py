@@ -42,6 +42,10 @@ def _metadata(manifest: Manifest) -> Iterable[str]:
     yield "pipeline_tag: image-classification"
     formats = {VARIANTS[name].format if name in VARIANTS else name for name in manifest.variants}
     yield f"tags: [image-classification, sightglass, {', '.join(map(_quoted, sorted(formats)))}]"
+    if not metrics:  # an index is of results
+        yield "---"
+        yield ""
+        return
     yield "model-index:"
     yield f"- name: {name}"
     yield "  results:"

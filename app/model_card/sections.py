@@ -21,16 +21,23 @@ def of(served: Served, report: Report) -> list[CardSection]:
     )
     gates = [f"CPU time is one thread's of {manifest.machine.cpu} ({manifest.machine.instruction_set})."]
     gates += [f"Gates of the export: {report.gates}."] if report.gates else []
+    metrics = manifest.metrics
+    wrong = (
+        f"Of images like those of its test, {percent(1 - metrics.score.accuracy)} are answered wrongly."
+        if metrics
+        else "How many are answered rightly was not measured here."
+    )
     return [
         _section("Model", f"An image classifier of {len(manifest.labels)} classes.", rows=_model(manifest)),
         _section(
             "What it is for",
             _UNSTATED,
             "One of the classes is answered for every image, also for one that shows none of them.",
-            f"Of images like those of its test, {percent(1 - manifest.metrics.score.accuracy)} are answered wrongly.",
+            wrong,
         ),
         _section("Classes", *recall, head=["class", "images", "recall", "most often called"],
-                 rows=_classes(manifest, report)),
+                 rows=_classes(manifest, report))
+        if metrics else _section("Classes", "; ".join(manifest.labels)),
         _section("How it was measured", rows=_measured(manifest, report)),
         _section("Confidence", *_confidence(manifest, report)),
         _section("What it sees of an image", preprocessing(manifest.input)),
@@ -69,7 +76,9 @@ def _model(manifest: Manifest) -> Iterable[list[str]]:
     yield ["name and version", f"{manifest.name} {manifest.version}"]
     yield ["network", str(recipe.get("model", _UNSTATED))]
     yield ["exported", manifest.created]
-    yield ["licence", _UNSTATED]
+    # whoever trains on from others' weights has one to state; who serves them as they are has theirs
+    published = {} if manifest.metrics else _part(manifest.provenance, "weights")
+    yield ["licence", str(published.get("licence", _UNSTATED))]
     yield ["digest", manifest.digest]
 
 
@@ -85,6 +94,10 @@ def _classes(manifest: Manifest, report: Report) -> Iterable[list[str]]:
 
 def _measured(manifest: Manifest, report: Report) -> Iterable[list[str]]:
     metrics = manifest.metrics
+    if not metrics:
+        stated = _part(manifest.provenance, "weights").get("accuracy")
+        yield ["accuracy", f"not measured here; {stated}" if stated else "not measured"]
+        return
     score = metrics.score
     right, interval = round(score.accuracy * score.n), f"95 % interval {score.low:.4f} to {score.high:.4f}"
     yield ["accuracy", f"{score.accuracy:.4f} ({right:,} of {score.n:,}, {interval})"]
@@ -99,6 +112,9 @@ def _measured(manifest: Manifest, report: Report) -> Iterable[list[str]]:
 
 def _confidence(manifest: Manifest, report: Report) -> Iterable[str]:
     judged = report.evaluation.calibration if report.evaluation else None
+    if not manifest.metrics:
+        yield "Probabilities are the network's own, with temperature 1: without labelled images nothing was fitted."
+        return
     yield (
         f"Probabilities have temperature {manifest.temperature:.3f}; "
         f"expected calibration error {manifest.metrics.ece:.4f}{f', {judged.verdict}' if judged else ''}."
@@ -152,7 +168,7 @@ def _variants(manifest: Manifest, report: Report) -> Iterable[list[str]]:
     for name, variant in manifest.variants.items():
         kept = "kept, default" if name == manifest.default_variant else "kept"
         speed = f"{min(variant.cpu_ms_per_image.values()):.2f}" if variant.cpu_ms_per_image else ""
-        accuracy = f"{variant.score.accuracy:.4f}"
+        accuracy = f"{variant.score.accuracy:.4f}" if variant.score else "not measured"
         yield [name, accuracy, percent(variant.agreement), speed, verdicts.get(name, kept)]
 
 
@@ -167,6 +183,10 @@ def _data(manifest: Manifest) -> Iterable[list[str]]:
 def _training(manifest: Manifest) -> Iterable[list[str]]:
     provenance = manifest.provenance
     trained, recipe = _part(provenance, "trained"), _part(provenance, "recipe")
+    if not manifest.metrics:
+        origin = _part(provenance, "weights")
+        yield ["as published", f"{origin.get('name')}, {origin.get('source')}, licence {origin.get('licence')}"]
+        return
     chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed", "weights")
     yield ["recipe", ", ".join(f"{key} {recipe[key]}" for key in chosen if recipe.get(key) not in (None, ""))]
     if origin := _part(provenance, "weights"):

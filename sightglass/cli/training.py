@@ -26,7 +26,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would happen and how long it takes; write nothing.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps (Apple).")] = "auto",
     offline: Annotated[bool, typer.Option(help="Download no weights: what is not here is an error.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
@@ -70,30 +70,41 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="A new folder for evaluation.json, predictions.csv, suspects.csv and plots.")
     ] = None,
+    robust: Annotated[
+        bool,
+        typer.Option("--robust", help="Also blurred, noisy, compressed, brighter, darker, flatter, turned images."),
+    ] = False,
+    robust_images: Annotated[int, typer.Option(min=1, help="Of --robust: so many, of every class its share.")] = 500,
     min_accuracy: Annotated[float, typer.Option(min=0, max=1, help="Exit with 3 below this fraction.")] = 0.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every class, not only the worst 20.")] = False,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration."""
+    """Score a run or an artifact: accuracy with its interval, F1 per class, confusions, calibration; with --robust also
+    of images as they come to be on their way, in five severities each."""
     from training import atomic
     from training import evaluate as scoring
     from training.errors import Refused
-    from training.report import evaluation
+    from training.report import evaluation, robustness
 
     talk = talk_of(quiet, no_progress)
     if out:
         atomic.require_new(out)
-    predictions = scoring.evaluate(target, data, split, variant, talk)
+    predictions = scoring.evaluate(target, data, split, variant, talk, robust=robust_images if robust else 0)
     talk.fact("scored", f"{predictions.split} of {predictions.data}: {count(len(predictions.pixels), 'image')}")
     if as_json:
         print_json(predictions.as_json())
     else:
         echo(*evaluation.table(predictions, columns(sys.stdout), every=verbose))
+        if predictions.robustness:
+            echo("", *robustness.table(predictions.robustness, columns(sys.stdout)))
+    if predictions.robustness:
+        talk.fact("robust", robustness.about(predictions.robustness))
     if out:
         evaluation.write(predictions, target, out)
-        talk.fact("saved", f"{out}: evaluation.json predictions.csv suspects.csv and plots")
+        files = f"{' '.join(robustness.FILES)} " if robust else ""
+        talk.fact("saved", f"{out}: {files}evaluation.json predictions.csv suspects.csv and plots")
     talk.fact("trust", str(predictions.evaluation.calibration))
     talk.fact("look", evaluation.look(predictions, out))
     if (target / "meta.json").exists():
@@ -105,9 +116,12 @@ def evaluate(
 
 
 def export(
-    run: Annotated[Path, typer.Argument()],
+    target: Annotated[str, typer.Argument(metavar="RUN|timm/NAME|torchvision/NAME")],
     out: Annotated[Path, typer.Option(help="exports/NAME/VERSION; must not exist.")],
-    data: Annotated[str | None, typer.Option(help="Where the run's images are now, if they moved.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where the run's images are now, if they moved; of a NAME, a folder of photographs."),
+    ] = None,
     coverage: Annotated[
         float,
         typer.Option(min=0.5, max=0.999, help="The share of images whose label is to be in their prediction set."),
@@ -119,12 +133,20 @@ def export(
     no_progress: NoProgress = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a run into an artifact: TorchScript, ONNX and INT8, each proven against the checkpoint."""
+    """Turn a run into an artifact: TorchScript, ONNX and INT8, each proven against the checkpoint.
+
+    A NAME is a network as its makers publish it, with their weights and for their own classes: nothing is trained.
+    """
     from training import export as exporting
+    from training.models import registry
     from training.runs.checkpoint import Run
 
     talk = talk_of(quiet, no_progress)
-    manifest = exporting.export(Run.open(run), out, data, talk, coverage=coverage, images=not no_images)
+    if registry.zoo_of(target) and not Path(target).exists():
+        manifest = exporting.export_published(target, out, data, talk, images=not no_images)
+    else:
+        run = Run.open(Path(target))
+        manifest = exporting.export(run, out, data, talk, coverage=coverage, images=not no_images)
     say_next(talk, "serve", "--model", str(out))
     if quiet and not as_json:
         echo(f"{out}: {', '.join(manifest.variants)}; default {manifest.default_variant}")

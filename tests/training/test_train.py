@@ -172,10 +172,23 @@ def test_cuda_where_there_is_none_is_a_plain_error(colours_data: Path, sightglas
     assert "error: there is no CUDA device here" in said.err
 
 
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an MPS device here")
+def test_mps_where_there_is_none_is_an_error_that_says_what_there_is(
+    colours_data: Path, sightglass: Sightglass, tmp_path: Path
+) -> None:
+    said = sightglass("train", colours_data, "--out", tmp_path / "run", "--device", "mps")
+    assert said.code == 1
+    found = "cuda, cpu" if torch.cuda.is_available() else "cpu"
+    assert f"error: there is no MPS device here (torch {torch.__version__}, {found})" in said.err
+    assert "hint: --device cpu" in said.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_device_is_a_plain_error(colours_data: Path, sightglass: Sightglass, tmp_path: Path) -> None:
     said = sightglass("train", colours_data, "--out", tmp_path / "run", "--device", "gpu")
     assert said.code == 1
     assert 'there is no device "gpu"' in said.err
+    assert "known: auto, cpu, cuda, mps" in said.err
     assert not (tmp_path / "run").exists()
 
 

@@ -58,7 +58,9 @@ def within_memory(recipe: Recipe) -> Iterator[None]:
     """Raises TrainingError where the GPU's memory does not hold a batch."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "MPS backend out of memory" not in str(error):
+            raise
         hint = f"--set batch_size={max(2, recipe.batch_size // 2)}"
         raise TrainingError(f"the GPU's memory is too small for batches of {recipe.batch_size}", hint) from error
 

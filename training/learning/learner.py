@@ -17,13 +17,12 @@ from training.console.progress import Report
 from training.data.loader import batches, epoch_seed
 from training.data.pixels import Pixels
 from training.errors import Stopped
+from training.learning import device as devices
 from training.learning import optim
 from training.models import freezing
 from training.models.heads import Network
 from training.models.servable import Normalise
 from training.recipes.recipe import Recipe
-
-_EVALUATED_BYTES = {"cpu": 2**20, "cuda": 2**22}  # of pixels at once: what a cache holds, what keeps a GPU busy
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,11 @@ class Learner:
         use_cores()
         self.device = torch.device(device)
         self.precision = recipe.precision
-        if recipe.precision == "auto":  # bfloat16 where the hardware multiplies it
-            cuda = device == "cuda"
-            native = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else machine.multiplies_bfloat16()
-            self.precision = "bfloat16" if native else "float32"
+        if recipe.precision == "auto":
+            self.precision = devices.precision(device)
         self.normalise = normalise.to(self.device)
-        # channels-last is what oneDNN and cuDNN want: 1.5x per step on a CPU against the default layout
-        self.network: Network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = devices.memory_format(device)
+        self.network: Network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
         self.steps_per_epoch = max(1, images // recipe.batch_size)
         self.steps = 0
@@ -129,8 +126,8 @@ class Learner:
 
         self.network.eval()
         started, parts, done = time.perf_counter(), [], 0
-        for batch in pixels.batches(_EVALUATED_BYTES[self.device.type]):
-            x = self.normalise(torch.from_numpy(batch).to(self.device))
+        for batch in pixels.batches(devices.EVALUATED_BYTES[self.device.type]):
+            x = devices.laid_out(self.normalise(torch.from_numpy(batch).to(self.device)))
             parts.append(self.network.embed(x).float().cpu().numpy())
             done += len(batch)
             progress(done)
@@ -159,7 +156,7 @@ class Learner:
         return n / min(seconds)
 
     def _ahead(self, pixels: Pixels) -> bool:
-        return self.device.type == "cuda" or not pixels.in_memory
+        return self.device.type != "cpu" or not pixels.in_memory
 
     def _train_mode(self) -> None:
         unfrozen = self.spans[self.phase].phase.unfrozen_stages
@@ -167,9 +164,9 @@ class Learner:
 
     def _step(self, x: Tensor, targets: Tensor) -> Tensor:
         """float32[N, H, W, 3] 0..255 and float32[N, K] -> the batch's mean loss, after one optimiser step."""
-        x, targets = x.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+        x, targets = devices.moved(x, self.device), devices.moved(targets, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = self.network(self.normalise(x))
+            logits = self.network(devices.laid_out(self.normalise(x)))
         # The targets hold class weights, smoothing and mixing, in this order, so that a mixed image is weighed as what
         # it is of: training.data.loader, class_weights, smooth and mix.
         loss = F.cross_entropy(logits.float(), targets)
@@ -202,8 +199,10 @@ def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: 
     """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
     network.eval()
     normalise = normalise.to(device)
-    batches = pixels.batches(_EVALUATED_BYTES[device.type])
-    return torch.cat([network(normalise(torch.from_numpy(batch).to(device))).cpu() for batch in batches])
+    batches = pixels.batches(devices.EVALUATED_BYTES[device.type])
+    return torch.cat(
+        [network(devices.laid_out(normalise(torch.from_numpy(batch).to(device)))).cpu() for batch in batches]
+    )
 
 
 def use_cores() -> int:

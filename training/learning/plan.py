@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from training import locks
 from training.data import splits
 from training.data.dataset import Data
 from training.data.source import index
 from training.errors import TrainingError
+from training.learning import device as devices
 from training.learning import optim
 from training.learning.recipe_choice import Choice, choose
 from training.recipes import recipe
@@ -23,9 +22,9 @@ from training.runs.pretrained import Weights
 
 @dataclass(frozen=True)
 class Plan:
-    """`asked` is the recipe before its weights had their say, `choice` its name and why it is that one; `device` is cpu
-    or cuda; `weights` is where the network starts (None: from scratch); `resumed` is the run to go on with; `force`:
-    a run that is there is replaced."""
+    """`asked` is the recipe before its weights had their say, `choice` its name and why it is that one; `device` is
+    cpu, cuda or mps; `weights` is where the network starts (None: from scratch); `resumed` is the run to go on with;
+    `force`: a run that is there is replaced."""
 
     data: Data
     out: Path
@@ -54,12 +53,7 @@ def make(
 
     Raises TrainingError, with `offline` also for weights that would have to be downloaded.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise TrainingError(f'there is no device "{device}"', "known: auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"there is no CUDA device here (torch {torch.__version__})", "leave --device out")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = devices.choose(device)
     locks.require_free(out)
     if resume:
         return resumption(source, out, name, overrides, weights, device)

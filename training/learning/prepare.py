@@ -16,6 +16,7 @@ from training.data.pixels import Pixels
 from training.data.quality import Copies
 from training.data.statistics import Summary
 from training.errors import TrainingError
+from training.learning import device
 from training.learning.learner import Learner, use_cores
 from training.learning.plan import Plan
 from training.models.servable import Normalise
@@ -91,7 +92,7 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
         talk.fact("expect", plan.choice.expect)
     fit = "" if recipe.fit == "crop" else f" (fit {recipe.fit})"
     talk.fact("model", f"{recipe.model} at {recipe.input_size} px{fit}, {parameters:.2f} M parameters, {start}")
-    where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
+    where = f"{threads} ({machine.cores().reason})" if plan.device == "cpu" else device.described(plan.device)
     how = f"{made.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
     talk.fact("machine", f"{plan.device}, {where}, {how}")
     return made

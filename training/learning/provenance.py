@@ -14,6 +14,7 @@ from app.artifact.decoder.decode import InputSpec
 from training import atomic
 from training.data import near_duplicates
 from training.data.pixels import Pixels
+from training.learning import device
 from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.learning.prepare import RunData
@@ -57,7 +58,7 @@ def describe(plan: Plan, sets: dict[str, Pixels], spec: InputSpec, precision: st
             cpu=machine.cpu_model(),
             instruction_set=machine.instruction_set(),
             threads=torch.get_num_threads(),
-            device=torch.cuda.get_device_name() if plan.device == "cuda" else "cpu",
+            device=device.described(plan.device),
             precision=precision,
         ),
         commit=commit(),

@@ -8,11 +8,13 @@ from typing import Any
 from training.data.pixels import Pixels
 from training.metrics import label_errors
 from training.metrics.classification import Evaluation, Floats
+from training.metrics.robustness import Robustness
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """float32[N, K] for the samples of `pixels`, what gave them, with which temperature, and what they are worth."""
+    """float32[N, K] for the samples of `pixels`, what gave them, with which temperature, and what they are worth;
+    `robustness` where it was asked for."""
 
     variant: str
     data: str
@@ -21,6 +23,7 @@ class Predictions:
     probabilities: Floats
     evaluation: Evaluation
     temperature: float = 1.0
+    robustness: Robustness | None = None
 
     def suspects(self) -> list[label_errors.Mistake]:
         """Probable wrong labels, the most confident contradiction first."""
@@ -29,7 +32,8 @@ class Predictions:
     def as_json(self) -> dict[str, Any]:
         """One document with every score."""
         where = {"variant": self.variant, "data": self.data, "split": self.split}
-        return where | {"suspects": len(self.suspects())} | self.evaluation.as_json()
+        robust = {"robustness": self.robustness.as_json()} if self.robustness else {}
+        return where | {"suspects": len(self.suspects())} | self.evaluation.as_json() | robust
 
     def as_csv(self) -> str:
         """Columns path, label, prediction, confidence and the probability of each label, in full precision."""

@@ -1,9 +1,14 @@
 """The two ways in which a network ends; every network here is one of them."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
 from training.errors import TrainingError
+
+State = Mapping[str, Tensor]
+_SAME = 1e-4  # of logits, and of the largest: sums in another order
 
 
 class Network(nn.Module):
@@ -61,3 +66,26 @@ def flat_width(features: nn.Module, channels: int, size: int) -> int:
         ) from error
     finally:
         features.train(training)
+
+
+@torch.no_grad()
+def with_own_head(net: nn.Module, last: nn.Module, split: Callable[[], Network], size: int) -> Network:
+    """`split` takes `net`, in evaluation mode, apart; here its last layer comes back as the head, with its weights.
+
+    Raises TrainingError where the two together are not what the whole was.
+    """
+    image = torch.linspace(-2, 2, 3 * size * size).reshape(1, 3, size, size)
+    expected: Tensor = net(image)
+    if isinstance(last, nn.Linear):
+        weight, bias = last.weight.clone(), torch.zeros(last.out_features) if last.bias is None else last.bias.clone()
+        network = split().eval()
+        head = network.head
+        if isinstance(head, nn.Linear) and head.weight.shape == weight.shape:
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+            if torch.allclose(network(image), expected, rtol=_SAME, atol=_SAME * float(expected.abs().max())):
+                return network
+    raise TrainingError(
+        "its last layer is not one linear layer behind all else, so it cannot be exported as it is",
+        "train a head of your own on it: sightglass train DATA --recipe fine-tuning --set model=NAME --out RUN",
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from training.errors import TrainingError, nearest
 
 if TYPE_CHECKING:
-    from training.models.heads import Network
+    from training.models.heads import Network, State
 
 
 class Model(NamedTuple):
@@ -157,4 +157,17 @@ def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 
         network = getattr(_module(module), function)(channels, classes, size)
     if head_hidden:
         network.replace_head(classes, head_hidden)
+    return network
+
+
+def published(name: str, classes: int, size: int, state: "State") -> "Network":
+    """A zoo's network for its own classes, with `state`, all of its weights in the zoo's names.
+
+    Raises TrainingError where its last layer cannot be told from the rest.
+    """
+    prefix = zoo_of(name)
+    try:
+        network: Network = _module(_ZOOS[prefix]).published(name.removeprefix(prefix), classes, size, state)
+    except TrainingError as error:
+        raise TrainingError(f"{name}: {error}", error.hint.replace("=NAME", f"={name}")) from error
     return network

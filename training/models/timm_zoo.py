@@ -1,16 +1,18 @@
 """timm's classification networks by name, as features and a head."""
 
-from collections import OrderedDict
+import re
+from collections import Counter, OrderedDict
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import timm
 import torch
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from training.errors import TrainingError
-from training.models.heads import Network, Pooled
+from training.models.heads import Network, Pooled, State, with_own_head
 
 
 @cache
@@ -29,16 +31,54 @@ def build(name: str, channels: int, classes: int, size: int) -> Network:
     """The network that timm calls `name`. Raises TrainingError where it does not fit."""
     if channels != 3:
         raise TrainingError(f"timm/{name} takes colour images", "--set channels=3")
-    config = timm.get_pretrained_cfg(name)
-    arguments: dict[str, Any] = {"img_size": size} if config and config.fixed_input_size else {}
     try:
-        net = timm.create_model(name, pretrained=False, **arguments)
-        return split(net, classes, size)
+        return split(_whole(name, size), classes, size)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:  # patches that do not divide the size, or so
         why = str(error).partition("\n")[0]
         raise TrainingError(
             f"timm/{name} cannot be made for {size} pixels: {why}", "--set input_size=224, or another model"
         ) from error
+
+
+def published(name: str, classes: int, size: int, state: State) -> Network:
+    """The network with all of its weights, the last layer's too, in timm's names. Raises TrainingError."""
+    net = _whole(name, size).eval()
+    net.load_state_dict(state)
+    return with_own_head(net, net.get_classifier(), lambda: split(net, classes, size), size)  # type: ignore[operator]
+
+
+def labels(name: str, classes: int) -> tuple[str, ...]:
+    """Of a network's own classes, in its order, where they are ImageNet's 1,000 or one of its larger sets: WordNet's
+    first name of each, and where two things have one name (crane, maillot), how WordNet explains it.
+
+    Raises TrainingError where timm has no list of so many.
+    """
+    subset = infer_imagenet_subset({"num_classes": classes})
+    if subset is None:
+        raise TrainingError(
+            f"nothing says what the {classes:,} classes of timm/{name} are called", "a network of ImageNet's classes"
+        )
+    info = ImageNetInfo(subset)
+    synsets: list[str] = info.label_names()  # type: ignore[no-untyped-call]
+    details = info.label_descriptions(detailed=True)
+    first = [description.partition(",")[0] for description in info.label_descriptions()]
+    often = Counter(first)
+    found = []
+    for lemma, detail in zip(first, details, strict=True):
+        meant = re.split(r"; | of ", detail.partition(": ")[2])[0]
+        found.append(lemma if often[lemma] == 1 else f"{lemma} ({meant})")
+    again = Counter(found)
+    return tuple(
+        label if again[label] == 1 else f"{label} {synset}" for label, synset in zip(found, synsets, strict=True)
+    )
+
+
+def _whole(name: str, size: int) -> nn.Module:
+    """As timm makes it, for its own classes, with fresh weights."""
+    config = timm.get_pretrained_cfg(name)
+    arguments: dict[str, Any] = {"img_size": size} if config and config.fixed_input_size else {}
+    net: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    return net
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from training.errors import TrainingError
-from training.models.heads import Network, Pooled, flat_width
+from training.models.heads import Network, Pooled, State, flat_width, with_own_head
 
 _OF_SIZE = 224  # what they were published for; where an image may be too small for them is not looked at above it
 
@@ -26,17 +26,31 @@ def build(name: str, channels: int, classes: int, size: int) -> Network:
     """The network that torchvision calls `name`. Raises TrainingError where it does not fit."""
     if channels != 3:
         raise TrainingError(f"torchvision/{name} takes colour images", "--set channels=3")
+    network = split(name, _whole(name, size), classes)
+    if size < _OF_SIZE:
+        flat_width(network.features, channels, size)
+    return network
+
+
+def published(name: str, classes: int, size: int, state: State) -> Network:
+    """The network with all of its weights, the last layer's too, in torchvision's names. Raises TrainingError."""
+    net = _whole(name, size).eval()
+    found = net.load_state_dict(state, strict=False)  # some have side outputs besides, which nothing here has
+    if found.missing_keys:
+        raise TrainingError(f"its weights have no {found.missing_keys[0]}")
+    return with_own_head(net, list(net.modules())[-1], lambda: split(name, net, classes), size)
+
+
+def _whole(name: str, size: int) -> nn.Module:
+    """As torchvision makes it, for its own classes, with fresh weights. Raises TrainingError where it does not fit."""
     arguments = {"image_size": size} if name.startswith("vit_") else _ARGUMENTS.get(name, {})
     try:
-        net = torchvision.models.get_model(name, weights=None, **arguments)
+        net: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
     except (AssertionError, ValueError) as error:  # a transformer whose patches do not divide the size
         raise TrainingError(
             f"torchvision/{name} cannot be made for {size} pixels: {error}", "--set input_size=224"
         ) from error
-    network = split(name, net, classes)
-    if size < _OF_SIZE:
-        flat_width(network.features, channels, size)
-    return network
+    return net
 
 
 def split(name: str, net: nn.Module, classes: int) -> Network:

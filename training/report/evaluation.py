@@ -11,6 +11,7 @@ from training.console import terminal
 from training.metrics import label_errors, plots
 from training.metrics.classification import ClassScore
 from training.metrics.predictions import Predictions
+from training.report import robustness
 from training.runs.checkpoint import Run
 from training.runs.trained_model import is_artifact
 
@@ -75,3 +76,5 @@ def write(predictions: Predictions, target: Path, out: Path) -> None:
         atomic.write(folder / SUSPECTS, suspects)
         for name, figure in plots.draw(predictions.evaluation, run).items():
             plots.save(figure, folder / f"{name}.png", "png")
+        if predictions.robustness:
+            robustness.write(folder, predictions, predictions.robustness)

@@ -25,10 +25,11 @@ def verdict(rows: Sequence[Verdict], manifest: Manifest) -> list[str]:
     for row in rows:
         proof, file = row.proof, manifest.files.get(row.file)
         size = f"{file.size_bytes / 1e6:.1f}" if file else "-"
-        top1 = f"{row.test.value if row.test else proof.accuracy:.4f}"
+        score = row.test.value if row.test else proof.accuracy
+        top1 = "-" if score is None else f"{score:.4f}"
         compared = f"{proof.agreement:.2%}", f"{proof.difference:.1e}"
         speed = f"{proof.cpu_ms[1]:.2f}", f"{onnx.cpu_ms[1] / proof.cpu_ms[1]:.1f}x"
-        end = word(row, manifest).partition(":")[0] + ("" if row.test else " (top-1 on val)")
+        end = word(row, manifest).partition(":")[0] + ("" if row.test or score is None else " (top-1 on val)")
         lines.append([row.name, size, top1, *compared, *speed, end])
     return table(lines, "<>>>>>><")
 
@@ -37,7 +38,8 @@ def reasons(rows: Sequence[Verdict], manifest: Manifest) -> list[tuple[str, str]
     """What the table's last column rests on: (name, sentence)."""
     refused = [("refused", f"{row.name}: {row.objection}") for row in rows if row.objection]
     proof = rows[0].proof
-    images = count(proof.images, "val image") + (f" and {proof.judges} of train for agreement" if proof.judges else "")
+    images = proof.compared if proof.accuracy is None else count(proof.images, "val image")
+    images += f" and {proof.judges} of train for agreement" if proof.judges else ""
     where = f"({images}, 1 thread, {manifest.machine.instruction_set})"
     return [*refused, ("gates", gate_sentence()), ("", where), *chance(rows)]
 
@@ -46,7 +48,7 @@ def chance(rows: Sequence[Verdict]) -> list[tuple[str, str]]:
     """Of a kept INT8 whose accuracy on val is further below the checkpoint's than the limit: why it is kept."""
     sentences = []
     for row in rows:
-        drop = rows[0].proof.accuracy - row.proof.accuracy
+        drop = (rows[0].proof.accuracy or 0) - (row.proof.accuracy or 0)
         if drop > gates.INT8_DROP and not row.objection:
             sentence = f"{row.name}'s drop of {100 * drop:.1f} pt on val is within chance"
             counts = f"{row.proof.lost} of {row.proof.images} lost, {row.proof.won} won"

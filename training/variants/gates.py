@@ -46,12 +46,15 @@ class Verdict:
     doubt: Doubted | None = None
 
 
-def judge(engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None, golden: Golden) -> list[Verdict]:
-    """One row per engine, the checkpoint first. A refused INT8 is only left out.
+def judge(
+    engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None, golden: Golden, *, labelled: bool = True
+) -> list[Verdict]:
+    """One row per engine, the checkpoint first. A refused INT8 is only left out. Of images that are not `labelled` no
+    accuracy is asked for, but all else.
 
     Raises Refused for an fp32 variant that is not the checkpoint.
     """
-    proofs = measure(engines, val, judging)
+    proofs = measure(engines, val, judging, labelled=labelled)
     rows = []
     for name, engine in engines.items():
         difference = float(np.abs(engine.run(golden.pixels).probabilities - golden.probabilities).max())
@@ -97,8 +100,9 @@ def objection(name: str, proofs: Mapping[str, Proof], golden_difference: float) 
         # train, which the network knows by heart, may look easier
         return f"differs from the checkpoint on {proof.differ} of {count(proof.images, 'image')} of val alone"
     by_chance = int8 and proof.drop_by_chance >= CHANCE
-    if not (checkpoint.accuracy - proof.accuracy <= drop or by_chance):
-        return f"top-1 {proof.accuracy:.4f} against {checkpoint.accuracy:.4f} on val (limit {drop:.3f} lower)"
+    top1, before = proof.accuracy, checkpoint.accuracy
+    if top1 is not None and before is not None and not (before - top1 <= drop or by_chance):
+        return f"top-1 {top1:.4f} against {before:.4f} on val (limit {drop:.3f} lower)"
     if not int8 and not proof.difference <= FP32_DIFFERENCE:
         return f"a probability differs by {proof.difference:.1e} on {proof.compared} (limit {FP32_DIFFERENCE:.0e})"
     if not golden_difference <= golden:

@@ -19,17 +19,19 @@ from training.runs.checkpoint import Run
 from training.variants import gates
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
+from training.variants.unlabelled import Unlabelled
 
 
-def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -> Manifest:
+def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence | Unlabelled) -> Manifest:
     """The manifest, but for the files' checksums."""
-    model, evaluation, split = evidence.checkpoint, evidence.evaluation, evidence.split
-    kept = {row.name: (row, row.test) for row in rows if row.test and row.file}
+    model, measured = evidence.checkpoint, None if isinstance(evidence, Unlabelled) else evidence
+    split, doubt = (measured.split, measured.doubt) if measured else ("", None)
+    kept = {row.name: row for row in rows if row.file and not row.objection}
     heatmap = model.run(np.zeros((1, model.input.height, model.input.width, 3), np.uint8)).heatmap
     size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
     int8 = [variant for variant in kept if VARIANTS[variant].precision == "int8"]
     return Manifest(
-        schema_version=manifest.schema_of(model.input, evidence.doubt),
+        schema_version=manifest.schema_of(model.input, doubt, measured=measured is not None),
         name=name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -37,7 +39,7 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -
         input=model.input,
         temperature=model.temperature,
         heatmap=size,
-        doubt=evidence.doubt,
+        doubt=doubt,
         heatmap_box=size and heatmap_box(model.network.features, model.input, size),
         variants={
             variant: Variant(
@@ -46,20 +48,15 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -
                 max_probability_difference=row.proof.difference,
                 tolerance=gates.tolerance(row.golden_difference, int8=variant in int8),
                 cpu_ms_per_image={str(batch): ms for batch, ms in row.proof.cpu_ms.items()},
-                score=_score(test, split),
+                score=row.test and _score(row.test, split),
                 doubt=row.doubt,
             )
-            for variant, (row, test) in kept.items()
+            for variant, row in kept.items()
         },
         default_variant=int8[0] if int8 else BASELINE,
-        metrics=Metrics(
-            score=_score(evaluation.accuracy, split),
-            macro_f1=evaluation.macro_f1,
-            ece=evaluation.ece,
-            majority=evaluation.majority,
-        ),
+        metrics=measured and _metrics(measured),
         machine=Machine(cpu=machine.cpu_model(), instruction_set=machine.instruction_set()),
-        provenance=_provenance(evidence.run),
+        provenance=evidence.provenance if isinstance(evidence, Unlabelled) else _provenance(evidence.run),
         files={},
     )
 
@@ -88,6 +85,16 @@ def _provenance(run: Run) -> dict[str, Any]:
         "best_epoch": run.best()["epoch"],
         "seconds": round(sum(row["seconds"] for row in run.history())),
     }
+
+
+def _metrics(evidence: Evidence) -> Metrics:
+    evaluation = evidence.evaluation
+    return Metrics(
+        score=_score(evaluation.accuracy, evidence.split),
+        macro_f1=evaluation.macro_f1,
+        ece=evaluation.ece,
+        majority=evaluation.majority,
+    )
 
 
 def _score(result: Accuracy, split: str) -> Score:

@@ -23,11 +23,12 @@ BATCHES = (1, 8)  # one waiting client, and a filled queue
 class Proof:
     """Measured on `images` of val and, for what needs no labels, on `judges` of train: `agreement` with the eager
     checkpoint, `difference`: largest of a probability to its, `row_sum`: largest distance of a row's sum to 1. Of val:
-    `accuracy`, `differ`: how many are called something else than by the checkpoint, `lost`: of these, right there and
-    wrong here, `won`: the reverse. `cpu_ms`: batch size -> CPU ms per image on one thread."""
+    `accuracy` (None where it has no labels), `differ`: how many are called something else than by the checkpoint,
+    `lost`: of these, right there and wrong here, `won`: the reverse. `cpu_ms`: batch size -> CPU ms per image on one
+    thread."""
 
     images: int
-    accuracy: float
+    accuracy: float | None
     agreement: float
     difference: float
     row_sum: float
@@ -44,6 +45,8 @@ class Proof:
     @property
     def compared(self) -> str:
         """The images that `agreement` is of, in words."""
+        if self.accuracy is None:
+            return count(self.images, "photograph or piece of one", "photographs and pieces of them")
         return f"val and {count(self.judges, 'image')} of train" if self.judges else "val"
 
     @property
@@ -78,8 +81,13 @@ def answers_of(engine: Runs, pixels: Pixels) -> Answers:
     return Answers(*(np.concatenate(part) for part in zip(*batches, strict=True)))
 
 
-def measure(engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None = None) -> dict[str, Proof]:
-    """Every engine against the one called `checkpoint`, on the same pixels: val, and others that judge agreement."""
+def measure(
+    engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None = None, *, labelled: bool = True
+) -> dict[str, Proof]:
+    """Every engine against the one called `checkpoint`, on the same pixels: val, and others that judge agreement.
+
+    Not `labelled`: nobody knows of val what is right.
+    """
     speed = cpu_ms(engines, val)
     sets = [val] if judging is None else [val, judging]
 
@@ -88,15 +96,15 @@ def measure(engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None = N
 
     reference, n = ask(engines[CHECKPOINT]), len(val)
     expected = reference.argmax(axis=1)
-    was_right = expected[:n] == val.labels
+    was_right = (expected[:n] == val.labels) & labelled
     proofs = {}
     for name, engine in engines.items():
         answers = reference if name == CHECKPOINT else ask(engine)
         top1 = answers.argmax(axis=1)
-        right = top1[:n] == val.labels
+        right = (top1[:n] == val.labels) & labelled
         proofs[name] = Proof(
             images=n,
-            accuracy=float(right.mean()),
+            accuracy=float(right.mean()) if labelled else None,
             agreement=float((top1 == expected).mean()),
             difference=float(np.abs(answers - reference).max()),
             row_sum=float(np.abs(answers.sum(axis=1) - 1).max()),

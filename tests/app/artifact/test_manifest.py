@@ -202,6 +202,19 @@ def test_doubt_that_makes_no_sense_is_refused(tmp_path: Path, change: Callable[[
     assert words in refusal(tmp_path / "1")
 
 
+def unmeasured(content: Content, schema: int) -> None:
+    """As of a network that was exported as its makers published it."""
+    content.update(metrics=None, schema_version=schema)
+    for variant in content["variants"].values():
+        variant["score"] = None
+
+
+def test_a_network_that_nothing_here_has_measured_is_schema_3(tmp_path: Path) -> None:
+    small_artifact(tmp_path / "1")
+    rewrite(tmp_path / "1", lambda content: unmeasured(content, 3))
+    assert manifest.load(tmp_path / "1").metrics is None
+
+
 NAN, INFINITY = float("nan"), float("inf")
 INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
     "unknown field": (put("extra", 1), "extra"),
@@ -217,6 +230,9 @@ INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
     "label twice": (put("labels", ["a", "b", "a"]), "twice"),
     "one label": (put("labels", ["a"]), "labels"),
     "default missing": (put("default_variant", "torchscript"), "torchscript"),
+    "metrics gone": (put("metrics", None), "both or neither"),
+    "a score gone": (put("variants", "onnx", "score", None), "both or neither"),
+    "unmeasured in an old schema": (lambda content: unmeasured(content, 2), "needs schema 3"),
     "mean too short": (put("input", "mean", [0.5]), "per channel"),
     "std zero": (put("input", "std", [0.0, 0.1, 0.1]), "std"),
     "crop beyond": (put("input", "crop_fraction", 1.5), "crop_fraction"),
