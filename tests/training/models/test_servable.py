@@ -21,7 +21,7 @@ def servable(temperature: float = 1.0) -> Servable:
         if isinstance(each, nn.BatchNorm2d):
             nn.init.uniform_(each.weight, 0.5, 1.5)
             nn.init.normal_(each.running_mean, 0, 0.1)
-    return Servable(network, MEAN, STD, temperature)
+    return Servable(network, Normalise(MEAN, STD), temperature)
 
 
 def test_normalise_is_pixels_to_unit_minus_mean_over_std() -> None:
@@ -72,7 +72,7 @@ def test_probabilities_are_the_softmax_of_logits_over_temperature(temperature: f
 
 
 def test_a_network_without_pooled_head_has_no_heat_map() -> None:
-    graph = Servable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)), MEAN, STD)
+    graph = Servable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)), Normalise(MEAN, STD))
     values = graph(pixels())
     assert values.heatmap is None
     assert values.probabilities.shape == (4, 5)
@@ -80,7 +80,7 @@ def test_a_network_without_pooled_head_has_no_heat_map() -> None:
 
 def test_the_network_is_copied_and_in_evaluation_mode() -> None:
     network = registry.build("deep-residual-cnn", 3, 5, 32).train()
-    graph = Servable(network, MEAN, STD)
+    graph = Servable(network, Normalise(MEAN, STD))
     before = graph(pixels()).logits
     nn.init.zeros_(network.head.weight)
     assert torch.equal(graph(pixels()).logits, before), "neither dropout nor the original's fate changes answers"
