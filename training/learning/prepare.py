@@ -92,7 +92,9 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
         talk.fact("expect", plan.choice.expect)
     enlarged = f" enlarged to {recipe.enlarge}" if recipe.enlarge else ""
     fit = "" if recipe.fit == "crop" else f" (fit {recipe.fit})"
-    talk.fact("model", f"{recipe.model} at {recipe.input_size} px{fit}{enlarged}, {parameters:.2f} M parameters, {start}")
+    talk.fact(
+        "model", f"{recipe.model} at {recipe.input_size} px{fit}{enlarged}, {parameters:.2f} M parameters, {start}"
+    )
     where = torch.cuda.get_device_name() if plan.device == "cuda" else f"{threads} ({machine.cores().reason})"
     how = f"{made.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
     talk.fact("machine", f"{plan.device}, {where}, {how}")

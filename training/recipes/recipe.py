@@ -92,7 +92,7 @@ class Recipe(BaseModel):
     resized_crop: Fraction = 0.0
     """Smallest share of the image's area that a random crop, resized to the whole, may keep."""
     resized_crop_to: Annotated[float, Field(ge=1, le=4)] = 1.0
-    """Largest share: beyond 1 a crop holds all of the image and more, its surroundings mirrored."""
+    """Largest share: beyond 1 a crop holds more than the image, whose surroundings are its mirror image."""
     trivial_augment: bool = False
     """One of 14 operations per image, at a random strength."""
     sharpness: Fraction = 0.0

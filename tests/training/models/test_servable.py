@@ -1,7 +1,9 @@
 """The served graph: normalisation, temperature, softmax and activation maps around a network."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from training.models import registry
@@ -85,3 +87,12 @@ def test_the_network_is_copied_and_in_evaluation_mode() -> None:
     nn.init.zeros_(network.head.weight)
     assert torch.equal(graph(pixels()).logits, before), "neither dropout nor the original's fate changes answers"
     assert network.training
+
+
+def test_an_image_is_enlarged_between_its_pixels_as_pillow_does() -> None:
+    x = pixels(1, 8)
+    found = Normalise(MEAN, STD, 24)(x)
+    larger = Image.fromarray(x[0].numpy()).resize((24, 24), Image.Resampling.BILINEAR)
+    wanted = Normalise(MEAN, STD)(torch.from_numpy(np.array(larger))[None])
+    assert found.shape == (1, 3, 24, 24)
+    assert (found - wanted).abs().max() < 1 / 255 / min(STD), "within the level to which Pillow rounds"
