@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.artifact import manifest
 from app.engines import Outputs
 from benchmarks.baselines.naive_model import network
-from training.models.servable import Servable
+from training.models.servable import Normalise, Servable
 
 
 class CannotCompile(Exception):
@@ -31,7 +31,7 @@ class CompiledEngine:
         torch.set_num_threads(1)
         described = manifest.load(artifact)
         spec = described.input
-        servable = Servable(network(artifact), spec.mean, spec.std, described.temperature)
+        servable = Servable(network(artifact), Normalise(spec.mean, spec.std), described.temperature)
         self._module = torch.compile(servable, dynamic=False, options={"freezing": True})
         try:
             for batch in batches:

@@ -76,7 +76,7 @@ def layers_of(target: str, input_size: int | None) -> "list[Layer]":
 
     if Path(target).is_dir():
         loaded = TrainedModel.load(Path(target))
-        return layer_table.table(loaded.network, loaded.input.channels, input_size or loaded.input.width)
+        return layer_table.table(loaded.network, loaded.input.channels, input_size or loaded.recipe.network_size)
     if "," in target:
         return layer_table.table_of(layer_table.parse(target), input_size or SIZE)
     if "/" in target and not registry.zoo_of(target):

@@ -84,14 +84,17 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
         kept = plan.weights.copy_into(network, plan.data.labels, recipe.model)
         licence = f" ({plan.weights.origin.licence})" if plan.weights.origin else ""
         start = f"from {plan.weights.name}{licence}" + ("" if kept else ", with a new head")
-    made = Learner(network, Normalise(data.input.mean, data.input.std), recipe, len(data.sets["train"]), plan.device)
+    normalise = Normalise(data.input.mean, data.input.std, recipe.enlarge)
+    made = Learner(network, normalise, recipe, len(data.sets["train"]), plan.device)
     threads = count(use_cores(), "thread")
     parameters = sum(p.numel() for p in made.network.parameters()) / 1e6
     talk.fact("recipe", f"{plan.choice.recipe}: {plan.choice.why}")
     if plan.choice.expect:
         talk.fact("expect", plan.choice.expect)
+    enlarged = f" enlarged to {recipe.enlarge}" if recipe.enlarge else ""
     fit = "" if recipe.fit == "crop" else f" (fit {recipe.fit})"
-    talk.fact("model", f"{recipe.model} at {recipe.input_size} px{fit}, {parameters:.2f} M parameters, {start}")
+    size = f"{recipe.input_size} px{fit}{enlarged}"
+    talk.fact("model", f"{recipe.model} at {size}, {parameters:.2f} M parameters, {start}")
     where = f"{threads} ({machine.cores().reason})" if plan.device == "cpu" else device.described(plan.device)
     how = f"{made.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
     talk.fact("machine", f"{plan.device}, {where}, {how}")

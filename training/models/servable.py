@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.models.heads import Pooled
 
@@ -21,10 +22,12 @@ class Outputs(NamedTuple):
 
 
 class Normalise(nn.Module):
-    """RGB 0..255, [N, H, W, 3] -> float32[N, C, H, W], channel by channel (x / 255 - mean) / std."""
+    """RGB 0..255, [N, H, W, 3] -> float32[N, C, H, W], channel by channel (x / 255 - mean) / std; with `enlarge` made
+    so many pixels wide and high, bilinearly."""
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], enlarge: int = 0) -> None:
         super().__init__()
+        self.enlarge = enlarge
         self.grey = len(mean) == 1
         self.luma: Tensor
         self.scale: Tensor
@@ -38,7 +41,10 @@ class Normalise(nn.Module):
         x = pixels.float()
         if self.grey:
             x = (x * self.luma).sum(dim=-1, keepdim=True)
-        return (x * self.scale - self.offset).permute(0, 3, 1, 2)
+        x = (x * self.scale - self.offset).permute(0, 3, 1, 2)
+        if self.enlarge:
+            x = F.interpolate(x, (self.enlarge, self.enlarge), mode="bilinear", align_corners=False)
+        return x
 
 
 class Servable(nn.Module):
@@ -49,11 +55,9 @@ class Servable(nn.Module):
     here with the bias, so that the mean over h, w of a class's map is its logit.
     """
 
-    def __init__(
-        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], temperature: float = 1.0
-    ) -> None:
+    def __init__(self, network: nn.Module, normalise: Normalise, temperature: float = 1.0) -> None:
         super().__init__()
-        self.normalise = Normalise(mean, std)
+        self.normalise = copy.deepcopy(normalise).to("cpu")
         self.network = copy.deepcopy(network).float().to("cpu").eval().requires_grad_(False)
         self.temperature = temperature
         self.eval()

@@ -40,6 +40,9 @@ class Recipe(BaseModel):
     model: Annotated[str, AfterValidator(registry.require)]
     input_size: Annotated[int, Field(ge=4, le=1024)]
     channels: Literal[1, 3] = 3
+    enlarge: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Side to which the graph enlarges the image before the network, 0: not at all. For thumbnails and networks made
+    for large images: a photograph that is reduced to the same few pixels looks like one."""
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     fit: Fit = "crop"
@@ -88,8 +91,12 @@ class Recipe(BaseModel):
     """In degrees, drawn from -rotation .. rotation; the corners turn black."""
     resized_crop: Fraction = 0.0
     """Smallest share of the image's area that a random crop, resized to the whole, may keep."""
+    resized_crop_to: Annotated[float, Field(ge=1, le=4)] = 1.0
+    """Largest share: beyond 1 a crop holds more than the image, whose surroundings are its mirror image."""
     trivial_augment: bool = False
     """One of 14 operations per image, at a random strength."""
+    sharpness: Fraction = 0.0
+    """A factor drawn from 1 - s .. 1 + s: below 1 an image is blurred, above it is sharpened."""
     noise: Fraction = 0.0
     """Standard deviation of Gaussian noise, where 1 is from black to white."""
     erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -129,6 +136,11 @@ class Recipe(BaseModel):
                     f"--set {key}={self.input_size // (2 if key == 'cutout' else 8)}",
                 )
         return self
+
+    @property
+    def network_size(self) -> int:
+        """Side in pixels of what the network itself is given."""
+        return self.enlarge or self.input_size
 
     def input_spec(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> InputSpec:
         """What the network expects of an image. Without `mean` and `std`, which are of the data: with such as change

@@ -108,7 +108,7 @@ def resolve(
         found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input, learnt.origin)
         like = learnt.recipe
         # pooled networks take images of another size as well, and a new run may want no mirror images
-        free = {key: getattr(like, key) for key in ("input_size", "flip") if key not in asked}
+        free = {key: getattr(like, key) for key in ("input_size", "enlarge", "flip") if key not in asked}
         own = {"model": like.model, "weights": "", **free}
     elif source != "DEFAULT" and not Path(source).is_file():
         hint = "the folder of a run or an artifact, a .pth, .pt or .safetensors file, or DEFAULT"
@@ -120,6 +120,8 @@ def resolve(
         own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
         if "fit" in recipe.model_fields_set and recipe.fit != found.input.fit:
             del own["fit"], own["crop_fraction"]  # how much of an image is seen; weights stand another shape
+        elif recipe.enlarge:
+            del own["crop_fraction"]  # of thumbnails the border counts as much as the middle
     for key in asked:
         if key in own and key != "weights" and own[key] != getattr(recipe, key):
             raise TrainingError(f"{key} follows the weights of {source or recipe.weights}: {own[key]}", "leave it out")

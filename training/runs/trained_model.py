@@ -66,12 +66,12 @@ class TrainedModel:
     @cached_property
     def normalise(self) -> Normalise:
         """RGB 0..255, [N, H, W, 3] -> the network's input."""
-        return Normalise(self.input.mean, self.input.std)
+        return Normalise(self.input.mean, self.input.std, self.recipe.enlarge)
 
     @cached_property
     def servable(self) -> Servable:
         """The graph that is exported; its network is a copy."""
-        return Servable(self.network, self.input.mean, self.input.std, self.temperature)
+        return Servable(self.network, self.normalise, self.temperature)
 
     def probabilities(self, x: Tensor) -> Tensor:
         """float32[N, K] of the network's input, as they are served."""
@@ -88,8 +88,8 @@ class TrainedModel:
 
 
 def untrained(recipe: Recipe, classes: int) -> Network:
-    """The recipe's model with fresh weights: normalised float[N, channels, input_size, input_size] -> logits."""
-    return registry.build(recipe.model, recipe.channels, classes, recipe.input_size, recipe.head_hidden)
+    """The recipe's model with fresh weights: normalised float[N, channels, network_size, network_size] -> logits."""
+    return registry.build(recipe.model, recipe.channels, classes, recipe.network_size, recipe.head_hidden)
 
 
 def is_artifact(folder: Path) -> bool:

@@ -40,7 +40,7 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence | 
         temperature=model.temperature,
         heatmap=size,
         doubt=doubt,
-        heatmap_box=size and heatmap_box(model.network.features, model.input, size),
+        heatmap_box=size and heatmap_box(model.network.features, model.input, size, model.recipe.enlarge),
         variants={
             variant: Variant(
                 file=row.file,
@@ -61,18 +61,20 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence | 
     )
 
 
-def heatmap_box(features: nn.Module, spec: InputSpec, size: tuple[int, int]) -> Box | None:
+def heatmap_box(features: nn.Module, spec: InputSpec, size: tuple[int, int], enlarge: int = 0) -> Box | None:
     """Where the grid float[h, w] of the last features lies in the model's pixels, each place in the middle of what it
     sees. None where a place sees everything.
 
     With padded strides that is not where h x w even tiles would be: three of 2, with kernels of 3 and padding of 1,
     shift a grid of 8-pixel places by 3.5 pixels.
     """
-    field = field_of(features, spec.channels, spec.height, spec.width)
+    given = (enlarge, enlarge) if enlarge else (spec.height, spec.width)
+    field = field_of(features, spec.channels, *given)
     if field is None:
         return None
     (top, bottom), (left, right) = field.rows.extent(size[0]), field.columns.extent(size[1])
-    return left, top, right, bottom
+    tall, wide = spec.height / given[0], spec.width / given[1]
+    return left * wide, top * tall, right * wide, bottom * tall
 
 
 def _provenance(run: Run) -> dict[str, Any]:

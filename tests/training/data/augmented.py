@@ -13,6 +13,8 @@ EVERYTHING: dict[str, object] = {
     "hue": 0.1,
     "rotation": 15,
     "resized_crop": 0.5,
+    "resized_crop_to": 1.5,
+    "sharpness": 0.5,
     "trivial_augment": True,
     "noise": 0.02,
     "erasing": 0.5,

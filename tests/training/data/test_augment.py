@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
 from tests.training.data.augmented import EVERYTHING, batch, marker, planes, run
-from training.data.augment import resample
+from training.data.augment import resample, sharpen
 
 
 def crops(image: NDArray[np.uint8], padding: int, flip: bool) -> dict[tuple[int, int, bool], NDArray[np.uint8]]:
@@ -116,6 +117,29 @@ def test_rotation_stays_within_its_degrees_and_uses_them() -> None:
     assert np.abs(angles).max() < 25.5
     assert angles.min() < -22
     assert angles.max() > 22
+
+
+def test_a_crop_may_be_larger_than_the_image_whose_surroundings_are_its_mirror_image() -> None:
+    pixels = marker(40, 40, row=19, column=19, n=500)
+    cropped = run(pixels, resized_crop=0.9, resized_crop_to=1.5)
+    lit = (cropped[..., 0] / 250).sum(dim=(1, 2)).numpy()  # the 4 pixels of the marker, by how much they shrank
+    assert 2.4 < lit.min() < 3
+    assert 4 < lit.max() < 4.8
+    bright = run(torch.full((50, 8, 8, 3), 77, dtype=torch.uint8), resized_crop=0.9, resized_crop_to=3)
+    assert torch.allclose(bright, torch.tensor(77.0), atol=0.01), "nothing black comes in"
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.4, 1.0, 1.7])
+def test_sharpness_is_pillows(factor: float) -> None:
+    image = batch(1, 12, 15)
+    wanted = np.asarray(ImageEnhance.Sharpness(Image.fromarray(image[0].numpy())).enhance(factor), np.float32)
+    found = sharpen(planes(image), torch.tensor([factor]))[0].permute(1, 2, 0)
+    assert np.abs(found.numpy() - wanted).max() < 2
+
+
+def test_each_image_has_a_sharpness_of_its_own() -> None:
+    x = run(marker(9, 9, row=4, column=4, n=200), sharpness=0.6)
+    assert x[:, 4, 4, 0].std() > 10
 
 
 def test_a_resized_crop_keeps_at_least_its_share_of_the_area() -> None:

@@ -21,7 +21,7 @@ def test_behind_pooling_and_a_linear_head_it_is_the_heat_map_without_its_bias() 
     """ReLU(heat map - bias) / (h w) of every class, on the trained network."""
     loaded = TrainedModel.load(EMBEDDED)
     pixels = torch.from_numpy(decode(encode(drawing(40, 32, seed=3)), loaded.input).pixels)[None]
-    heatmap = Servable(loaded.network, loaded.input.mean, loaded.input.std)(pixels).heatmap
+    heatmap = Servable(loaded.network, loaded.normalise)(pixels).heatmap
     assert heatmap is not None
     bias = loaded.network.head.bias
     assert (heatmap[0] - bias[:, None, None]).max() > 1, "there is something to compare"

@@ -61,3 +61,10 @@ def test_the_maps_of_the_embedded_network_are_shifted_by_its_strides() -> None:
 def test_what_sees_everything_has_no_box_of_its_own() -> None:
     everything = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 16), nn.Unflatten(1, (1, 4, 4)))
     assert heatmap_box(everything, _spec(32), (4, 4)) is None
+
+
+def test_the_maps_of_an_enlarged_image_lie_in_the_image_that_was_enlarged() -> None:
+    features = registry.build("residual-cnn", 3, 10, 96).get_submodule("features")
+    assert heatmap_box(features, _spec(32), (12, 12), enlarge=96) == pytest.approx(
+        [e / 3 for e in (-3.5, -3.5, 92.5, 92.5)]
+    )

@@ -1,7 +1,9 @@
 """The served graph: normalisation, temperature, softmax and activation maps around a network."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from training.models import registry
@@ -21,7 +23,7 @@ def servable(temperature: float = 1.0) -> Servable:
         if isinstance(each, nn.BatchNorm2d):
             nn.init.uniform_(each.weight, 0.5, 1.5)
             nn.init.normal_(each.running_mean, 0, 0.1)
-    return Servable(network, MEAN, STD, temperature)
+    return Servable(network, Normalise(MEAN, STD), temperature)
 
 
 def test_normalise_is_pixels_to_unit_minus_mean_over_std() -> None:
@@ -72,7 +74,7 @@ def test_probabilities_are_the_softmax_of_logits_over_temperature(temperature: f
 
 
 def test_a_network_without_pooled_head_has_no_heat_map() -> None:
-    graph = Servable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)), MEAN, STD)
+    graph = Servable(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)), Normalise(MEAN, STD))
     values = graph(pixels())
     assert values.heatmap is None
     assert values.probabilities.shape == (4, 5)
@@ -80,8 +82,17 @@ def test_a_network_without_pooled_head_has_no_heat_map() -> None:
 
 def test_the_network_is_copied_and_in_evaluation_mode() -> None:
     network = registry.build("deep-residual-cnn", 3, 5, 32).train()
-    graph = Servable(network, MEAN, STD)
+    graph = Servable(network, Normalise(MEAN, STD))
     before = graph(pixels()).logits
     nn.init.zeros_(network.head.weight)
     assert torch.equal(graph(pixels()).logits, before), "neither dropout nor the original's fate changes answers"
     assert network.training
+
+
+def test_an_image_is_enlarged_between_its_pixels_as_pillow_does() -> None:
+    x = pixels(1, 8)
+    found = Normalise(MEAN, STD, 24)(x)
+    larger = Image.fromarray(x[0].numpy()).resize((24, 24), Image.Resampling.BILINEAR)
+    wanted = Normalise(MEAN, STD)(torch.from_numpy(np.array(larger))[None])
+    assert found.shape == (1, 3, 24, 24)
+    assert (found - wanted).abs().max() < 1 / 255 / min(STD), "within the level to which Pillow rounds"
