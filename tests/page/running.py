@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import settings
-from app.artifact.doubt import Doubt
+from app.artifact.doubt import Doubt, Doubted
 from app.engines import Outputs, Runs
 from app.inference import loading
 from app.main import create_app
 from app.settings import DEFAULT_MODEL
 
 _PATIENCE_SECONDS = 30
+_DOUBTED = Doubted(
+    split="test", n=5000, unfamiliar=0.06, accepted=0.5, right=0.99, coverage=0.95, set_size=1.25, tolerance=0.1
+)
 
 
 class Moody:
@@ -63,7 +66,11 @@ def running(prefix: str = "", doubt: Doubt | None = None, **chosen: Any) -> Iter
     """The default model behind a real socket on a free port, below the path `prefix`; with thresholds of our own."""
     served = loading.start(DEFAULT_MODEL, "onnx", "cpu")
     if doubt is not None:
-        served = dataclasses.replace(served, manifest=served.manifest.model_copy(update={"doubt": doubt}))
+        variants = {
+            name: each.model_copy(update={"doubt": _DOUBTED}) for name, each in served.manifest.variants.items()
+        }
+        described = served.manifest.model_copy(update={"doubt": doubt, "variants": variants})
+        served = dataclasses.replace(served, manifest=described)
     engine = Moody(served.engine)
     app = create_app(settings.load(threads=1, **chosen), dataclasses.replace(served, engine=engine))
     config = uvicorn.Config(
