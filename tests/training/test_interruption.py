@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Sightglass
 from tests.training import colours
+from tests.training.exports import copied
 from training import interruption
 from training.console.progress import Talk
 from training.errors import Stopped
@@ -21,6 +23,7 @@ from training.learning import plan
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.train import train
+from training.variants.writers import WRITERS
 
 
 def start(*words: object) -> "subprocess.Popen[str]":
@@ -111,13 +114,29 @@ def test_a_stop_that_comes_where_python_drops_it_comes_again() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_export_that_is_stopped_leaves_nothing(number: int, code: int, colours_run: Path, tmp_path: Path) -> None:
+def test_an_export_that_is_stopped_leaves_nothing(
+    number: int,
+    code: int,
+    colours_run: Path,
+    colours_artifact: Path,
+    tmp_path: Path,
+    sightglass: Sightglass,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGTERM from outside, in the middle of whatever it does; SIGINT in this process, behind the second file."""
     out, run = tmp_path / "exports" / "colours" / "1", shutil.copytree(colours_run, tmp_path / "run")
-    process = start("export", run, "--out", out)
-    wait(process, lambda: any(out.parent.glob(".1-*/model.onnx")))
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
+    if number == signal.SIGTERM:
+        process = start("export", run, "--out", out)
+        wait(process, lambda: any(out.parent.glob(".1-*/model.onnx")))
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+        ended = process.returncode
+    else:
+        monkeypatch.delitem(WRITERS, "model.torchscript.pt")
+        monkeypatch.setitem(WRITERS, "model.onnx", copied(colours_artifact))
+        monkeypatch.setitem(WRITERS, "model.int8.onnx", lambda *_: signal.raise_signal(number))
+        ended, _, said = sightglass("export", run, "--out", out)
+    assert ended == code, said
     assert said.splitlines()[-1] == ("stopped by SIGTERM" if number == signal.SIGTERM else "stopped")
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == [run]
@@ -132,7 +151,8 @@ def test_the_first_process_of_a_container_hears_sigterm(tmp_path: Path) -> None:
         pytest.skip("no namespaces here")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*unshare, *inside], stderr=subprocess.PIPE, text=True, env=environment)
-    wait(process, (tmp_path / "run" / "metrics.jsonl").exists)
+    rows = tmp_path / "run" / "metrics.jsonl"  # there and empty a moment before a stop is one that can be resumed
+    wait(process, lambda: rows.exists() and rows.stat().st_size > 0)
     first = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
     os.kill(first, signal.SIGTERM)
     _, said = process.communicate(timeout=60)

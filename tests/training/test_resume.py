@@ -1,5 +1,6 @@
 """A kill or an interrupt costs nothing but the current epoch."""
 
+import itertools
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tests.commands import QUIET, Sightglass
 from tests.training import colours
@@ -62,6 +64,18 @@ def interrupted(data: Path, out: Path, kind: signal.Signals) -> tuple[int, str]:
     return process.returncode, said
 
 
+def interrupted_here(sightglass: Sightglass, data: Path, out: Path, kind: signal.Signals) -> tuple[int, str]:
+    """The same in this process."""
+    steps = itertools.count(1)
+    settings = [word for each in colours.SETTINGS for word in ("--set", each)]
+    hook = register_optimizer_step_post_hook(lambda *_: next(steps) == 5 and signal.raise_signal(kind))
+    try:
+        said = sightglass("train", data, "--recipe", "digits", *settings, "--no-progress", "--out", out)
+    finally:
+        hook.remove()
+    return said.code, said.err
+
+
 def test_a_killed_run_resumes_to_bit_identical_weights(
     colours_run: Path, colours_data: Path, tmp_path: Path, sightglass: Sightglass
 ) -> None:
@@ -78,18 +92,27 @@ def test_a_killed_run_resumes_to_bit_identical_weights(
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "stopping"),
+    ("kind", "code", "stopping", "alone"),
     [
-        (signal.SIGINT, 130, "stopping after this batch; Ctrl-C again stops now"),
-        (signal.SIGTERM, 143, "stopping by SIGTERM after this batch"),
-        (signal.SIGHUP, 129, "stopping by SIGHUP after this batch"),
+        (signal.SIGINT, 130, "stopping after this batch; Ctrl-C again stops now", True),
+        (signal.SIGTERM, 143, "stopping by SIGTERM after this batch", False),
+        (signal.SIGHUP, 129, "stopping by SIGHUP after this batch", False),
     ],
 )
 def test_an_interrupt_leaves_a_valid_run_and_prints_the_command_that_resumes_it(
-    kind: signal.Signals, code: int, stopping: str, colours_data: Path, sightglass: Sightglass, tmp_path: Path
+    kind: signal.Signals,
+    code: int,
+    stopping: str,
+    alone: bool,
+    colours_data: Path,
+    sightglass: Sightglass,
+    tmp_path: Path,
 ) -> None:
+    """`alone`: in a process of its own. SIGTERM to one that is: test_interruption.py."""
     out = tmp_path / "interrupted"
-    ended, said = interrupted(colours_data, out, kind)
+    ended, said = (
+        interrupted(colours_data, out, kind) if alone else interrupted_here(sightglass, colours_data, out, kind)
+    )
     assert ended == code, said
     assert stopping in said.splitlines()
     assert "Traceback" not in said

@@ -10,6 +10,7 @@ from training.metrics.classification import (
     Calibration,
     Evaluation,
     expected_calibration_error,
+    macro_f1,
     reliability,
     shown,
 )
@@ -36,6 +37,11 @@ def test_accuracy_and_macro_f1_are_scikit_learns() -> None:
     assert EVALUATION.accuracy.value == pytest.approx(metrics.accuracy_score(LABELS, PREDICTED))
     assert EVALUATION.accuracy.correct == (LABELS == PREDICTED).sum()
     assert EVALUATION.macro_f1 == pytest.approx(metrics.f1_score(LABELS, PREDICTED, average="macro", zero_division=0))
+
+
+def test_a_class_that_nobody_has_or_is_called_is_not_in_the_macro_f1() -> None:
+    labels, predicted = np.array([0, 0, 3, 3, 1]), np.array([0, 3, 3, 3, 1])
+    assert macro_f1(labels, predicted) == pytest.approx(metrics.f1_score(labels, predicted, average="macro"))
 
 
 def test_every_class_has_scikit_learns_precision_recall_and_f1() -> None:
