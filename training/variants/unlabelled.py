@@ -63,15 +63,15 @@ class Unlabelled:
         """Of the manifest."""
         found, (count, _) = self.published, photographs.count(self.data)
         stated = {"accuracy": found.accuracy} if found.accuracy else {}
-        used = {"train": len(self.data.splits["train"]), "val": self.shown}
+        judged = len(self.judging)
+        used = {
+            "calibrated": len(self.data.splits["train"]),
+            "judged": judged,
+            "near_ties_left_out": self.shown - judged,
+        }
         return {
             "recipe": self.checkpoint.recipe.model_dump(mode="json"),
             "data": {"source": f"what {found.source} was trained on"},
             "weights": {"name": found.file, "source": found.source, "licence": found.licence, **stated},
-            "photographs": {
-                "source": self.source,
-                "n": count,
-                "calibrated": used["train"],
-                "judged": used["val"],
-            },
+            "photographs": {"source": self.source, "n": count, **used},
         }

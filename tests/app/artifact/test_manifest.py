@@ -230,7 +230,7 @@ INVALID: dict[str, tuple[Callable[[Content], Any], str]] = {
     "label twice": (put("labels", ["a", "b", "a"]), "twice"),
     "one label": (put("labels", ["a"]), "labels"),
     "default missing": (put("default_variant", "torchscript"), "torchscript"),
-    "metrics gone": (put("metrics", None), "both or neither"),
+    "metrics gone": (lambda content: content.update(metrics=None, schema_version=3), "both or neither"),
     "a score gone": (put("variants", "onnx", "score", None), "both or neither"),
     "unmeasured in an old schema": (lambda content: unmeasured(content, 2), "needs schema 3"),
     "mean too short": (put("input", "mean", [0.5]), "per channel"),

@@ -42,7 +42,7 @@ def test_an_artifacts_robustness_is_measured_and_written(
             level["n"] == 12 and level["low"] <= level["value"] <= level["high"] + 1e-9 for level in row["levels"]
         )
     assert json.loads((out / "evaluation.json").read_text()) == document
-    rows = list(csv.DictReader((out / "robustness.csv").open()))
+    rows = list(csv.DictReader((out / "robustness.csv").read_text().splitlines()))
     assert len(rows) == 35
     assert rows[0]["corruption"] == found["corruptions"][0]["corruption"]
     page = (out / "report.html").read_text()
