@@ -32,16 +32,20 @@ class Normalise(nn.Module):
         self.luma: Tensor
         self.scale: Tensor
         self.offset: Tensor
-        self.register_buffer("luma", torch.tensor(LUMA), persistent=False)
-        self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
-        self.register_buffer("offset", torch.tensor(mean) / torch.tensor(std), persistent=False)
+        for name, values in (
+            ("luma", torch.tensor(LUMA)),
+            ("scale", 1 / (255 * torch.tensor(std))),
+            ("offset", torch.tensor(mean) / torch.tensor(std)),
+        ):
+            self.register_buffer(name, values[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Any dtype with values 0..255; the result is channels-last in memory."""
-        x = pixels.float()
+        # permuted first: with its three channels last, ONNX Runtime takes 15 times as long to normalise an image
+        x = pixels.permute(0, 3, 1, 2).float()
         if self.grey:
-            x = (x * self.luma).sum(dim=-1, keepdim=True)
-        x = (x * self.scale - self.offset).permute(0, 3, 1, 2)
+            x = (x * self.luma).sum(dim=1, keepdim=True)
+        x = x * self.scale - self.offset
         if self.enlarge:
             x = F.interpolate(x, (self.enlarge, self.enlarge), mode="bilinear", align_corners=False)
         return x
