@@ -76,8 +76,9 @@ def make(
         raise TrainingError(
             f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"
         )
+    minutes = choice.minutes if minutes is None else minutes
     splits.require_shares(data, chosen.val_fraction, chosen.test_fraction)
-    return Plan(data, out, chosen, asked, choice, device, start, None, force, minutes or choice.minutes)
+    return Plan(data, out, chosen, asked, choice, device, start, None, force, minutes)
 
 
 def resumption(
