@@ -160,7 +160,9 @@ def test_a_machine_that_becomes_slow_stops_in_time_and_leaves_a_run_that_goes_on
     started = time.monotonic()
     said = Said()
     train(made, said)
-    assert time.monotonic() - started < 60 * minutes + 30, "a batch, a validation and a checkpoint more, not 2,000 epochs"
+    assert time.monotonic() - started < 60 * minutes + 30, (
+        "a batch, a validation and a checkpoint more, not 2,000 epochs"
+    )
     done = len(metrics(out))
     assert 1 <= done < 2000
     assert f"stop     the minutes are over, in epoch {done + 1} of 2000; --resume goes on" in said.lines
