@@ -2,7 +2,8 @@
 
 import copy
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from training import interruption, locks
 from training.console.progress import Talk
 from training.errors import Stopped
-from training.learning import epochs, prepare, provenance
+from training.learning import budget, epochs, prepare, provenance
+from training.learning.learner import Learner
 from training.learning.plan import Plan
+from training.learning.prepare import RunData
 from training.metrics.classification import Accuracy
 from training.recipes.recipe import Recipe
 from training.runs import checkpoint, mlflow
@@ -34,6 +37,7 @@ def train(plan: Plan, talk: Talk) -> Result:
     Raises TrainingError for unusable data or where another process writes the run, Stopped when interrupted (the run
     stays resumable).
     """
+    started = time.monotonic()
     with ExitStack() as stack:
         if not stack.enter_context(locks.writing(plan.out)):
             where = f"{plan.out} lies on a filesystem without locks"
@@ -44,6 +48,7 @@ def train(plan: Plan, talk: Talk) -> Result:
             checkpoint.require_new(plan.out, force=plan.force)
         tracker = mlflow.connect(plan.out, talk, resumed=plan.resumed is not None)
         data = prepare.read(plan, talk)
+        plan = budget.within(plan, data, started, talk)
         learner = prepare.learner(plan, data, talk)
         if not plan.resumed:
             provenance.begin(plan, data, learner)
@@ -58,28 +63,53 @@ def train(plan: Plan, talk: Talk) -> Result:
             talk.fact("resume", progress(history, plan))
         stack.enter_context(mlflow.following(tracker))
         stopping = stack.enter_context(interruption.after_this_batch(talk.line))
+        over = budget.over(plan, started)
         if not complete(history, plan.recipe):
             talk.line(epochs.HEADER)
-        while not complete(history, plan.recipe):
-            epoch = len(history) + 1
-            row = epochs.run(learner, data.sets, epoch, talk, stopping)
+        for row in following_epochs(plan, learner, data, history, talk, stopping, over):
             history.append(row)
             improved = row is max(history, key=checkpoint.rank(plan.recipe))
             if improved:
-                state["best"] = {"network": copy.deepcopy(learner.validated.state_dict()), "epoch": epoch}
+                state["best"] = {"network": copy.deepcopy(learner.validated.state_dict()), "epoch": row["epoch"]}
             state["learner"] = learner.state_dict()
             checkpoint.save_state(plan.out, state)
             talk.line(epochs.line(row, improved))
             tracker.send("RUNNING")
-        if len(history) < plan.recipe.epochs:
-            talk.fact("stop", f"no epoch of the last {plan.recipe.early_stop} was better")
         if stopping():  # since the last batch: what is left is too little to throw an epoch away for
             talk.fact("stop", "it came after the last batch: the run is complete")
+        if plan.recipe.head_fit == "logistic" and len(history) > 1:
+            kept = epochs.kept(history, checkpoint.rank(plan.recipe), len(data.sets["val"]))
+            checkpoint.Run.open(plan.out).meta.model_copy(update={"kept": kept}).save(plan.out)
+            talk.fact("kept", kept)
     best, n = max(history, key=checkpoint.rank(plan.recipe)), len(data.sets["val"])
     score, seconds = Accuracy.of(round(best["val_accuracy"] * n), n), sum(row["seconds"] for row in history)
     by = "" if plan.recipe.balance == "none" else " by macro F1"
     talk.fact("done", f"best epoch{by} {best['epoch']}: val accuracy {score} in {epochs.clock(seconds)}")
     return Result(best["epoch"], score, seconds)
+
+
+def following_epochs(
+    plan: Plan,
+    learner: Learner,
+    data: RunData,
+    history: History,
+    talk: Talk,
+    stopping: Callable[[], bool],
+    over: Callable[[], bool],
+) -> Iterator[dict[str, Any]]:
+    """The rows of the epochs that are left, each to be appended to `history`; fewer where no better one is hoped for or
+    the plan's minutes are over, which the first epoch does not go by: there would be no run. Raises Stopped."""
+    while not complete(history, plan.recipe):
+        epoch = len(history) + 1
+        try:
+            yield epochs.run(learner, data.sets, epoch, talk, lambda: stopping() or (bool(history) and over()))
+        except Stopped:
+            if stopping():
+                raise
+            talk.fact("stop", f"the minutes are over, in epoch {epoch} of {plan.recipe.epochs}; --resume goes on")
+            return
+    if len(history) < plan.recipe.epochs:
+        talk.fact("stop", f"no epoch of the last {plan.recipe.early_stop} was better")
 
 
 @contextmanager
@@ -114,7 +144,9 @@ def rehearse(plan: Plan, talk: Talk) -> float:
 
     Answers that in seconds: 0 where a finished run would be resumed. Raises TrainingError.
     """
+    started = time.monotonic()
     data = prepare.read(plan, talk)
+    plan = budget.within(plan, data, started, talk)
     learner = prepare.learner(plan, data, talk)
     history: History = checkpoint.load_state(plan.out)["history"] if plan.resumed else []
     if plan.resumed:

@@ -26,6 +26,9 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing run.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would happen and how long it takes; write nothing.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="What the run may take: no more epochs than fit into it.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps (Apple).")] = "auto",
     offline: Annotated[bool, typer.Option(help="Download no weights: what is not here is an error.")] = False,
     quiet: Quiet = False,
@@ -41,7 +44,16 @@ def train(
 
     talk = talk_of(quiet, no_progress)
     planned = plan.make(
-        data, out, recipe, set_ or [], weights=weights, resume=resume, force=force, device=device, offline=offline
+        data,
+        out,
+        recipe,
+        set_ or [],
+        weights=weights,
+        resume=resume,
+        force=force,
+        device=device,
+        offline=offline,
+        minutes=minutes,
     )
     if dry_run:
         seconds = training.rehearse(planned, talk)

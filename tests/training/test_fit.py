@@ -183,10 +183,3 @@ def test_a_heat_map_lies_on_the_image(fit: Fit) -> None:
     expected = {"crop": (52, 214), "squash": (52, 315), "pad": (73, 315)}[fit]
     assert rows.mean() == pytest.approx(expected[0], abs=6)  # the lower end of what glows lies outside
     assert columns.mean() == pytest.approx(expected[1], abs=2)
-
-
-def test_of_a_thumbnail_that_is_enlarged_nothing_is_cut_off(file: Path) -> None:
-    settings = ["model=torchvision/resnet18", f"weights={file}", "input_size=32", "enlarge=64"]
-    resolved, _ = pretrained.resolve(recipe.load("fine-tuning", settings), None, recipe.keys(settings))
-    assert (resolved.crop_fraction, resolved.interpolation) == (1.0, "bilinear")
-    assert resolved.network_size == 64

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from training.console.progress import Talk
+from training.console.terminal import count
 from training.data.pixels import Pixels
 from training.errors import TrainingError
 from training.learning.learner import Learner, logits_of
@@ -34,16 +36,21 @@ def run(
         with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
             stats = learner.epoch(sets["train"], epoch, progress, stopping)
         logits = logits_of(learner.validated, learner.normalise, sets["val"], learner.device)
-    val_loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
+    losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="none")
+    val_loss = losses.mean().item()
     if not (math.isfinite(stats.loss) and math.isfinite(val_loss)):  # no use, whatever the next epochs bring
         lower = f"lr={recipe.lr / 10:g}" if not recipe.phases else "'phases=[...]' with a tenth of each lr"
         message = f"the loss is no number in epoch {epoch}: training diverged"
         raise TrainingError(message, f"--set {lower}, or a larger batch_size")
     predicted = logits.argmax(dim=1).numpy()
+    if epoch == 1 and recipe.head_fit == "logistic":
+        learner.head_losses = losses
+    beside_head = {} if learner.head_losses is None else gain(learner.head_losses - losses)
     return {
         "epoch": epoch,
         "train_loss": stats.loss,
         "val_loss": val_loss,
+        **beside_head,
         "val_accuracy": accuracy(labels, predicted).value,
         "val_macro_f1": macro_f1(labels, predicted),
         "lr": stats.lr,
@@ -51,6 +58,25 @@ def run(
         "waiting_for_data": stats.waiting,
         "seconds": time.monotonic() - started,
     }
+
+
+def gain(less: Tensor) -> dict[str, float]:
+    """How much less the loss on val is than an instant head's, of float32[N] image by image, and its standard error."""
+    error = less.std().item() / math.sqrt(len(less)) if len(less) > 1 else 0.0
+    return {"val_gain": less.mean().item(), "val_gain_error": error}
+
+
+def kept(history: list[dict[str, Any]], rank: Callable[[dict[str, Any]], Any], images: int) -> str:
+    """Of a run that went on from an instant head, which of the two is its best, with what both scored on val."""
+    best, last = max(history, key=rank), history[-1]
+    tuned = last if best is history[0] else best
+    head, other = (
+        f"loss on val {row['val_loss']:.3f}, accuracy {row['val_accuracy']:.3f}" for row in (history[0], tuned)
+    )
+    by = f"{count(images, 'image')}; standard error of the difference {tuned['val_gain_error']:.3f}"
+    if best is tuned:
+        return f"the fine-tuned network of epoch {tuned['epoch']}: {other}; the head alone: {head} ({by})"
+    return f"the head alone: {head}; fine-tuned, epoch {tuned['epoch']}: {other} ({by})"
 
 
 @contextmanager

@@ -50,7 +50,10 @@ class Learner:
         self.normalise = normalise.to(self.device)
         layout = devices.memory_format(device)
         self.network: Network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
+        averages = recipe.ema_decay or recipe.head_share
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False) if averages else None
+        self.head: dict[str, Tensor] = {}  # the network with its head as it was fitted, where it has a share
+        self.head_losses: Tensor | None = None  # of an instant head on val, image by image
         self.steps_per_epoch = max(1, images // recipe.batch_size)
         self.steps = 0
         self.spans = optim.spans(recipe)
@@ -58,7 +61,8 @@ class Learner:
 
     @property
     def validated(self) -> nn.Module:
-        """What is validated, and saved where it is the best so far: the averaged weights where the recipe averages."""
+        """What is validated, and saved where it is the best so far: the averaged weights where the recipe averages,
+        over time or with those of the head alone."""
         network: nn.Module = self.network if self.averaged is None else self.averaged
         return network
 
@@ -80,6 +84,8 @@ class Learner:
             "scheduler": self.scheduler.state_dict(),
             "steps": self.steps,
             "phase": self.phase,
+            "head": self.head,
+            "head_losses": self.head_losses,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -91,6 +97,8 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.steps = state["steps"]
+        self.head = state.get("head", {})  # runs of old have neither
+        self.head_losses = state.get("head_losses")
 
     def epoch(
         self, pixels: Pixels, number: int, progress: Report, stopping: Callable[[], bool] = lambda: False
@@ -117,6 +125,10 @@ class Learner:
                 raise Stopped
             waiting = time.perf_counter()
         seconds = time.perf_counter() - started
+        if self.averaged is not None and self.head:
+            # a mean of fine-tuned weights and those they started from: WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903)
+            self.averaged.load_state_dict(self.head)
+            average(self.averaged, self.network, self.recipe.head_share)
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
 
     @torch.no_grad()
@@ -142,6 +154,8 @@ class Learner:
         head.bias.copy_(torch.from_numpy(fitted.bias))
         if self.averaged is not None:
             self.averaged.load_state_dict(self.network.state_dict())
+        if self.recipe.head_share:
+            self.head = copy.deepcopy(self.network.state_dict())
         return EpochStats(fitted.log_loss, rate, 0.0, 0.0)
 
     def images_per_second(self, pixels: Pixels) -> float:
@@ -177,7 +191,7 @@ class Learner:
         self.optimizer.step()
         self.scheduler.step()
         self.steps += 1
-        if self.averaged is not None:
+        if self.averaged is not None and self.recipe.ema_decay:
             # the warm-up of Polyak averaging: early on, 0.999 would mostly remember the random start
             decay = min(self.recipe.ema_decay, (1 + self.steps) / (10 + self.steps))
             average(self.averaged, self.network, decay)

@@ -33,21 +33,26 @@ class Span:
 
 
 def spans(recipe: Recipe) -> list[Span]:
-    """The recipe's phases in order; its own keys are the only one where it has none. Each has an epoch or more."""
-    if not recipe.phases:
-        only = Phase(
-            share=1,
-            lr=recipe.lr,
-            schedule=recipe.schedule,
-            unfrozen_stages=recipe.unfrozen_stages,
-            backbone_lr_factor=recipe.backbone_lr_factor,
-        )
-        return [Span(only, 1, recipe.epochs)]
-    found, last, share = [], 0, 0.0
-    total = sum(phase.share for phase in recipe.phases)
-    for left, phase in zip(range(len(recipe.phases) - 1, -1, -1), recipe.phases, strict=True):
+    """The recipe's phases in order; its own keys are the only one where it has none. Each has an epoch or more.
+
+    Where the head is fitted at once, that is the first epoch, in which nothing else learns; the phases share the rest.
+    """
+    only = Phase(
+        share=1,
+        lr=recipe.lr,
+        schedule=recipe.schedule,
+        unfrozen_stages=recipe.unfrozen_stages,
+        backbone_lr_factor=recipe.backbone_lr_factor,
+    )
+    found, phases = [], recipe.phases or (only,)
+    if at_once := int(recipe.head_fit == "logistic"):
+        head = Phase(share=1, lr=recipe.lr, schedule="constant", unfrozen_stages=0)
+        found, phases = [Span(head, 1, 1)], phases if recipe.epochs > 1 else ()
+    last, share, total = at_once, 0.0, sum(phase.share for phase in phases)
+    for left, phase in zip(range(len(phases) - 1, -1, -1), phases, strict=True):
         share += phase.share / total
-        first, last = last + 1, min(max(last + 1, round(share * recipe.epochs)), recipe.epochs - left)
+        until = at_once + round(share * (recipe.epochs - at_once))
+        first, last = last + 1, min(max(last + 1, until), recipe.epochs - left)
         found.append(Span(phase, first, last))
     return found
 

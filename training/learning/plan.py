@@ -1,7 +1,7 @@
 """What a `train` command will do, decided before anything is read or written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training import locks
@@ -24,7 +24,7 @@ from training.runs.pretrained import Weights
 class Plan:
     """`asked` is the recipe before its weights had their say, `choice` its name and why it is that one; `device` is
     cpu, cuda or mps; `weights` is where the network starts (None: from scratch); `resumed` is the run to go on with;
-    `force`: a run that is there is replaced."""
+    `force`: a run that is there is replaced; `minutes`: what the run may take, None without a bound."""
 
     data: Data
     out: Path
@@ -35,6 +35,7 @@ class Plan:
     weights: Weights | None
     resumed: Run | None
     force: bool = False
+    minutes: float | None = None
 
 
 def make(
@@ -48,6 +49,7 @@ def make(
     force: bool = False,
     device: str = "auto",
     offline: bool = False,
+    minutes: float | None = None,
 ) -> Plan:
     """Index the data, choose or load the recipe, find the `weights`, and check device and run folder.
 
@@ -56,7 +58,7 @@ def make(
     device = devices.choose(device)
     locks.require_free(out)
     if resume:
-        return resumption(source, out, name, overrides, weights, device)
+        return replace(resumption(source, out, name, overrides, weights, device), minutes=minutes)
     checkpoint.require_new(out, force=force)
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise TrainingError(f'"{out}" lies in the data, where it would be taken for a class', "--out runs/NAME")
@@ -68,8 +70,9 @@ def make(
         raise TrainingError(
             f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"
         )
+    minutes = choice.minutes if minutes is None else minutes
     splits.require_shares(data, chosen.val_fraction, chosen.test_fraction)
-    return Plan(data, out, chosen, asked, choice, device, start, None, force)
+    return Plan(data, out, chosen, asked, choice, device, start, None, force, minutes)
 
 
 def resumption(

@@ -82,7 +82,8 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
     start = "resumed" if plan.resumed else "from scratch"
     if plan.weights:
         kept = plan.weights.copy_into(network, plan.data.labels, recipe.model)
-        licence = f" ({plan.weights.origin.licence})" if plan.weights.origin else ""
+        origin = plan.weights.origin
+        licence = f" ({origin.source}, {origin.licence})" if origin else ""
         start = f"from {plan.weights.name}{licence}" + ("" if kept else ", with a new head")
     normalise = Normalise(data.input.mean, data.input.std, recipe.enlarge)
     made = Learner(network, normalise, recipe, len(data.sets["train"]), plan.device)

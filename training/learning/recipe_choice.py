@@ -20,16 +20,20 @@ _IMAGES = 50  # looked at
 _FEW = 200  # images a class: below, what a network has learnt elsewhere is better left as it is
 _ENOUGH = 1280  # images in all: below, an epoch is fewer than ten batches of 128
 _MOST = 20_000  # images in all: up to here an instant head is a matter of minutes on a CPU
+_WHOLE = 256  # px on the shorter side: below, nothing is left over that a crop could leave out
+_MINUTES = 4.0  # for the head and what fine-tuning fits into them, where nobody says how long
 _MANY = 1000  # images a class: from there, a deeper network pays
 _EXPECT = "from scratch, so few images teach shapes and colours but no fine differences; see docs/choose.md"
 
 
 class Choice(NamedTuple):
-    """`why` names what was seen of the data; `expect` what the recipe cannot do, or is empty."""
+    """`why` names what was seen of the data; `expect` what the recipe cannot do, or is empty; `minutes` what it may
+    take where nobody says so, None for all that its epochs take."""
 
     recipe: str
     why: str
     expect: str = ""
+    minutes: float | None = None
 
 
 def choose(data: Data, has_weights: bool) -> Choice:
@@ -45,17 +49,22 @@ def choose(data: Data, has_weights: bool) -> Choice:
         return Choice(transfer, f"there are weights to start from, and {count}")
     side, grey = look(data, samples)
     small = f"the images are small{' and grey' * grey} ({side:.0f} px on the shorter side)"
-    if side <= 40 and grey:
-        return Choice("digits" if side <= 16 else "mnist-cnn", f"{small}: photographs' weights know nothing of such")
-    if side <= 40 and len(samples) >= _ENOUGH:
-        return Choice("residual-cnn-onecycle", small)
+    if side <= 16 and grey:
+        return Choice("digits", f"{small}: photographs' weights know nothing of such")
+    if side <= 40 and grey and each >= _FEW:
+        return Choice("mnist-cnn", f"{small}, and {count} are enough to learn from without photographs' weights")
+    many_small = side <= 40 and len(samples) >= _ENOUGH
     seen = f"{small if side <= 40 else f'the images are photographs ({side:.0f} px on the shorter side)'}, {count}"
-    for name in (*(["instant-head"] if len(samples) <= _MOST else []), transfer):
+    head = "head-then-fine-tuning-small" if side < _WHOLE else "head-then-fine-tuning"
+    for name in (*([head] if len(samples) <= _MOST else []), *([] if many_small else [transfer])):
         weights = published.of(recipe.load(name).model)
         if weights and weights.is_here():
-            return Choice(name, f"{seen}, and pretrained weights are on this machine")
+            minutes = _MINUTES if name == head else None
+            return Choice(name, f"{seen}, and pretrained weights are on this machine", minutes=minutes)
+    if side <= 40 and grey:
+        return Choice("mnist-cnn", seen, _EXPECT)
     if side <= 40:
-        return Choice("few-small", seen, _EXPECT)
+        return Choice("residual-cnn-onecycle", small) if many_small else Choice("few-small", seen, _EXPECT)
     return Choice("photos", seen) if each >= _MANY else Choice("few-photos", seen, _EXPECT)
 
 

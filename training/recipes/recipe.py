@@ -71,7 +71,9 @@ class Recipe(BaseModel):
     head_hidden: Annotated[int, Field(ge=0, le=65536)] = 0
     """Width of a hidden layer in the head; 0 is a linear head, the one that has heat maps."""
     head_fit: Literal["gradient", "logistic"] = "gradient"
-    """`logistic`: in the first epoch the linear head is fitted at once to the features, which nothing else changes."""
+    """`logistic`: in the first epoch the linear head is fitted at once to the features; any others go on from there."""
+    head_share: Fraction = 0.0
+    """Of what is saved in later epochs, the share of the weights as they were with the head that was fitted at once."""
     unfrozen_stages: Stages = None
     """How many stages before the head learn; all where it is left out."""
     backbone_lr_factor: Factor = 1.0
@@ -116,14 +118,19 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _has_an_epoch_for_each_phase(self) -> Self:
-        if self.epochs < len(self.phases):
-            raise TrainingError(f"{len(self.phases)} phases need an epoch each", f"--set epochs={len(self.phases)}")
+        needed = len(self.phases) + (self.head_fit == "logistic" and self.epochs > 1)
+        if self.epochs < needed and not (self.head_fit == "logistic" and self.epochs == 1):
+            raise TrainingError(f"{len(self.phases)} phases need an epoch each", f"--set epochs={needed}")
         return self
 
     @model_validator(mode="after")
     def _has_a_linear_head_to_fit(self) -> Self:
         if self.head_fit == "logistic" and self.head_hidden:
             raise TrainingError("a head with a hidden layer cannot be fitted at once", "--set head_hidden=0")
+        if self.head_share and (self.ema_decay or self.head_fit != "logistic"):
+            raise TrainingError(
+                "head_share is of a head that is fitted at once, without ema_decay", "--set head_share=0"
+            )
         return self
 
     @model_validator(mode="after")

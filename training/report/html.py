@@ -152,7 +152,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
     """Each as SVG, with its numbers as CSV."""
     labels, probabilities = evidence.held_out.labels, evidence.outputs.probabilities
     curve = selective.coverage_curve(labels, probabilities)
-    history = evidence.run.history()
+    history, chosen_by = evidence.run.history(), checkpoint.score(evidence.run.recipe)
     step = -(-len(curve[0]) // CSV_POINTS)
     points = [[f"{value:.6f}" for value in row] for row in zip(*(part[::step] for part in curve), strict=True)]
     return {
@@ -162,8 +162,9 @@ def figures(evidence: Evidence) -> dict[str, Any]:
         "coverage_csv": svg.csv_uri([["confidence", "coverage", "accuracy"], *points]),
         "ood_scores": svg.svg(plots.ood_scores(evidence.familiar, evidence.split)),
         "history": history,
+        "kept": evidence.run.meta.kept,
         "best": evidence.run.best()["epoch"],
-        "chosen_by": checkpoint.SCORES[checkpoint.score(evidence.run.recipe)],
+        "chosen_by": ("lowest " if chosen_by == "val_loss" else "highest ") + checkpoint.SCORES[chosen_by],
         "curves": svg.svg(plots.curves(evidence.run)),
         "history_csv": svg.csv_uri([list(history[0]), *(list(row.values()) for row in history)]),
     }

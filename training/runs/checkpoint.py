@@ -33,7 +33,11 @@ FILES = (
     "dhash.npz",
     "mlflow.json",
 )
-SCORES = {"val_accuracy": "accuracy on val", "val_macro_f1": "macro F1 on val"}  # by which epochs may compare
+SCORES = {
+    "val_accuracy": "accuracy on val",
+    "val_macro_f1": "macro F1 on val",
+    "val_loss": "loss on val",
+}  # by which epochs may compare
 _NEW = ".new"  # in a run's folder: a disk of its own may be mounted there
 
 
@@ -157,13 +161,23 @@ def new_run(run: Path) -> Iterator[Path]:
 
 
 def score(recipe: Recipe) -> str:
-    """Of a row of metrics.jsonl, what epochs compare by: accuracy, or macro F1 where rare classes count as much."""
-    return "val_accuracy" if recipe.balance == "none" else "val_macro_f1"
+    """Of a row of metrics.jsonl, what epochs compare by: accuracy, macro F1 where rare classes count as much, or the
+    loss where the first epoch is an instant head's: of the few images of such a val, it tells more than their number.
+    """
+    if recipe.balance != "none":
+        return "val_macro_f1"
+    return "val_loss" if recipe.head_fit == "logistic" else "val_accuracy"
 
 
 def rank(recipe: Recipe) -> Callable[[dict[str, Any]], tuple[float, float]]:
-    """`max(history, key=rank(recipe))` is the best epoch: by its score, of equals by its loss on val."""
+    """`max(history, key=rank(recipe))` is the best epoch: by its score, of equals by its loss on val.
+
+    After an instant head it is the last epoch, whose rate is the lowest, unless its loss on val is more than a standard
+    error above the head's; then an earlier one or, best known, the head.
+    """
     name = score(recipe)
+    if name == "val_loss":
+        return lambda row: (row["epoch"] if row.get("val_gain", 0) >= -row.get("val_gain_error", 0) else 0, 0)
     return lambda row: (row[name], -row["val_loss"])
 
 

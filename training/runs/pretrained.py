@@ -120,8 +120,8 @@ def resolve(
         own |= {key: getattr(found.input, key) for key in ("channels", "crop_fraction", "interpolation", "fit")}
         if "fit" in recipe.model_fields_set and recipe.fit != found.input.fit:
             del own["fit"], own["crop_fraction"]  # how much of an image is seen; weights stand another shape
-        elif recipe.enlarge:
-            del own["crop_fraction"]  # of thumbnails the border counts as much as the middle
+        if "crop_fraction" in recipe.model_fields_set:
+            own.pop("crop_fraction", None)
     for key in asked:
         if key in own and key != "weights" and own[key] != getattr(recipe, key):
             raise TrainingError(f"{key} follows the weights of {source or recipe.weights}: {own[key]}", "leave it out")

@@ -61,11 +61,12 @@ def _parsed(value: Any) -> Any:
 class Meta(_Part):
     """meta.json: everything needed to repeat the run. `asked`: the recipe before its weights had their say; `weights`:
     where the network started, None from scratch; `origin`: of weights that somebody publishes; `choice`: None in runs
-    of old."""
+    of old; `kept`: of a finished run that went on from an instant head, which of the two, and why."""
 
     command: list[Text]
     created: str
     choice: RecipeChoice | None = None
+    kept: str | None = None
     recipe: Annotated[Recipe, BeforeValidator(_parsed)]
     asked: Annotated[Recipe, BeforeValidator(_parsed)]
     weights: Text | None

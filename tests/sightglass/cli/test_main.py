@@ -235,9 +235,9 @@ def test_cifar10_photographs_choose_their_recipe(sightglass: Sightglass, cifar10
         (tmp_path / "few" / label).mkdir(parents=True)
         for file in sorted((cifar10 / "test" / label).iterdir())[:50]:
             shutil.copy(file, tmp_path / "few" / label)
-    said = sightglass("train", tmp_path / "few", "--out", tmp_path / "run", "--dry-run")
+    said = sightglass("train", tmp_path / "few", "--out", tmp_path / "run", "--dry-run", "--set", "input_size=64")
     assert said.code == 0
-    assert "instant-head: the images are small (32 px on the shorter side)" in said.err
+    assert "head-then-fine-tuning-small: the images are small (32 px on the shorter side)" in said.err
     with Image.open(next((tmp_path / "few").rglob("*.jp*g"))) as photograph:
         assert photograph.size == (32, 32)
 

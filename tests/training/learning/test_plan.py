@@ -23,7 +23,7 @@ def make(data: Path, out: Path, name: str | None = "digits", *settings: str, **h
 def test_a_plan_says_which_recipe_and_why(colours_data: Path, tmp_path: Path) -> None:
     assert make(colours_data, tmp_path / "run").choice == Choice("digits", "as asked")
     chosen = make(colours_data, tmp_path / "run", None).choice
-    assert (chosen.recipe, chosen.why[:14]) == ("instant-head", "the images are")
+    assert (chosen.recipe, chosen.why[:14]) == ("head-then-fine-tuning-small", "the images are")
 
 
 def test_planning_writes_nothing(colours_data: Path, tmp_path: Path) -> None:

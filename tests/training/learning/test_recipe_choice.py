@@ -12,6 +12,7 @@ from training.data.source import index
 from training.errors import TrainingError
 from training.learning.recipe_choice import choose
 from training.models import registry
+from training.recipes import recipe
 
 
 def write(root: Path, width: int, height: int, mode: str = "RGB") -> Path:
@@ -38,7 +39,7 @@ def without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (200, 200, "L", "few-photos", True),
         (32, 32, "RGB", "few-small", True),
         (8, 8, "RGB", "few-small", True),
-        (28, 28, "L", "mnist-cnn", False),
+        (28, 28, "L", "mnist-cnn", True),
         (8, 8, "L", "digits", False),
     ],
 )
@@ -54,10 +55,11 @@ def test_size_and_colour_choose_the_recipe(
 @pytest.mark.parametrize(
     ("width", "height", "mode", "expected"),
     [
-        (640, 41, "RGB", "instant-head"),
-        (200, 200, "L", "instant-head"),
-        (32, 32, "RGB", "instant-head"),
-        (28, 28, "L", "mnist-cnn"),
+        (640, 256, "RGB", "head-then-fine-tuning"),
+        (640, 41, "RGB", "head-then-fine-tuning-small"),
+        (300, 300, "L", "head-then-fine-tuning"),
+        (32, 32, "RGB", "head-then-fine-tuning-small"),
+        (28, 28, "L", "head-then-fine-tuning-small"),
         (8, 8, "L", "digits"),
     ],
 )
@@ -66,12 +68,25 @@ def test_few_images_that_the_weights_know_something_of_start_from_them(
 ) -> None:
     found = choose(index(str(write(tmp_path, width, height, mode))), has_weights=False)
     assert (found.recipe, found.expect) == (expected, "")
+    assert found.minutes == (None if expected == "digits" else 4)
 
 
 def test_an_instant_head_is_for_what_takes_minutes(tmp_path: Path) -> None:
     data = index(str(write(tmp_path, 100, 100)))
-    assert choose(many(data, 2500), has_weights=False).recipe == "instant-head"
-    assert choose(many(data, 2501), has_weights=False).recipe != "instant-head"
+    assert choose(many(data, 2500), has_weights=False).recipe == "head-then-fine-tuning-small"
+    assert choose(many(data, 2501), has_weights=False).recipe not in recipes_from_a_head()
+
+
+def test_small_grey_images_learn_from_scratch_where_they_are_many(tmp_path: Path) -> None:
+    data = index(str(write(tmp_path, 28, 28, "L")))
+    assert choose(many(data, 49), has_weights=False).recipe == "head-then-fine-tuning-small"
+    found = choose(many(data, 50), has_weights=False)
+    assert found.recipe == "mnist-cnn"
+    assert "200 images a class are enough to learn from without" in found.why
+
+
+def recipes_from_a_head() -> list[str]:
+    return [name for name in recipe.names() if recipe.load(name).head_fit == "logistic"]
 
 
 @pytest.mark.usefixtures("without_weights")
