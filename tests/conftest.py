@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # One test process per core, each with one thread; torch reads this when it is first imported. Several multithreaded
 # torch processes on few cores wait for each other at every operation: measured, 50 times slower.
@@ -15,14 +16,11 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)  # the developer's own store is none
 import pytest
 
 from sightglass.cli import main
-from tests.commands import QUIET, Said, Sightglass, hurried
 from tests.sharing import SharedFolders, SharedServers, unmeasured
 from tests.training import colours
-from training.export import export, export_published
-from training.learning import plan
-from training.runs.checkpoint import Run
-from training.train import train
-from training.variants.writers import WRITERS
+
+if TYPE_CHECKING:  # the rest where it is used: it imports torch, 3 s before the first test of the service begins
+    from tests.commands import Sightglass
 
 APP = Path(__file__).parent / "app"
 
@@ -66,6 +64,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]
 @pytest.fixture(scope="session")
 def digits_run(shared: SharedFolders) -> Path:
     """A run of the digits recipe, half as long as the recipe's own. Do not write into it; copy it."""
+    from tests.commands import QUIET
+    from training.learning import plan
+    from training.train import train
+
     return shared.make(
         "runs/digits",
         lambda out: train(plan.make("digits", out, "digits", ["epochs=6"], resume=False, force=False), QUIET),
@@ -75,6 +77,10 @@ def digits_run(shared: SharedFolders) -> Path:
 @pytest.fixture(scope="session")
 def digits_artifact(digits_run: Path, shared: SharedFolders) -> Path:
     """The artifact of `digits_run`. Do not write into it; copy it."""
+    from tests.commands import QUIET
+    from training.export import export
+    from training.runs.checkpoint import Run
+
     return shared.make("exports/digits", lambda out: export(Run.open(digits_run), out / "1", None, QUIET)) / "1"
 
 
@@ -87,6 +93,10 @@ def colours_data(shared: SharedFolders) -> Path:
 @pytest.fixture(scope="session")
 def colours_run(colours_data: Path, shared: SharedFolders) -> Path:
     """A run on `colours_data`. Do not write into it; copy it."""
+    from tests.commands import QUIET
+    from training.learning import plan
+    from training.train import train
+
     return shared.make(
         "runs/colours",
         lambda out: train(
@@ -98,6 +108,10 @@ def colours_run(colours_data: Path, shared: SharedFolders) -> Path:
 @pytest.fixture(scope="session")
 def colours_artifact(colours_run: Path, shared: SharedFolders) -> Path:
     """The artifact of `colours_run`, without TorchScript to save time. Do not write into it; copy it."""
+    from tests.commands import QUIET, hurried
+    from training.export import export
+    from training.runs.checkpoint import Run
+    from training.variants.writers import WRITERS
 
     def write(out: Path) -> None:
         with hurried():
@@ -117,6 +131,10 @@ def imagenet_artifact(shared: SharedFolders) -> Path:
     """EfficientNet-Lite0 for ImageNet's classes, as ONNX alone to save time. Do not write into it; copy it."""
 
     def write(out: Path) -> None:
+        from tests.commands import QUIET, hurried
+        from training.export import export_published
+        from training.variants.writers import WRITERS
+
         with hurried():
             export_published(
                 "timm/tf_efficientnet_lite0", out / "1", None, QUIET, {"model.onnx": WRITERS["model.onnx"]}
@@ -126,8 +144,9 @@ def imagenet_artifact(shared: SharedFolders) -> Path:
 
 
 @pytest.fixture
-def sightglass(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sightglass:
+def sightglass(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Sightglass":
     """The `sightglass` command, run in this process."""
+    from tests.commands import Said
 
     def run(*words: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["sightglass", *map(str, words)])

@@ -7,7 +7,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.app.inference import squares
 from tests.serving import Server
 from tests.sharing import SharedFolders, SharedServers
 
@@ -35,10 +34,14 @@ def copy(digits_artifact: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def squares_artifact(shared: SharedFolders) -> Path:
     """Bright square or nothing, with 4 x 4 heat maps. The run is in `../../run`. Do not write into it."""
+    from tests.app.inference import squares
+
     return shared.make("squares", lambda folder: squares.write_all(folder, "residual-cnn")) / squares.ARTIFACT
 
 
 @pytest.fixture(scope="session")
 def squares_without_maps(shared: SharedFolders) -> Path:
     """The same by a network that flattens its features, so that there are no maps. Do not write into it."""
+    from tests.app.inference import squares
+
     return shared.make("flat-squares", lambda folder: squares.write_all(folder, "mnist-cnn")) / squares.ARTIFACT

@@ -15,8 +15,8 @@ import pytest
 from tests.images import drawing, encode
 from tests.serving import metrics
 from tests.smoke.docker import ROOT, docker
-from tests.test_readme import README
 
+README = (ROOT / "README.md").read_text()
 # its own name, ports that are free, and the image that the other tests have built
 PROJECT = ("compose", "--project-name", "sightglass-smoke")
 
