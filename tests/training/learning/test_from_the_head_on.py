@@ -1,6 +1,8 @@
 """Fine-tuning that begins with an instant head: what follows what, which of the two is kept, and the time it takes."""
 
+import itertools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from tests.training import colours
 from tests.training.quick_runs import differences, metrics, weights
 from tests.training.runs.stores import Hooked
 from training.console.progress import Talk
-from training.learning import optim, plan
+from training.learning import budget, optim, plan
 from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.recipes import recipe
@@ -143,32 +145,32 @@ def test_so_many_epochs_are_planned_as_fit_into_the_minutes(
     assert Run.open(tmp_path / "run").asked.epochs == 5, "what was asked for is another thing"
 
 
-def test_a_machine_that_becomes_slow_stops_in_time_and_leaves_a_run_that_goes_on(
-    data: Path, learnt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_when_the_minutes_are_over_the_run_ends_after_the_batch_and_may_go_on(
+    data: Path, learnt: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of two batches an epoch, the fifth after the head is the first of epoch 4."""
+    lines: list[str] = []
+
     class Said(Talk):
-        def __init__(self) -> None:
-            super().__init__(bars=False)
-            self.lines: list[str] = []
-
         def line(self, text: str) -> None:
-            self.lines.append(text)
+            lines.append(text)
 
-    monkeypatch.setattr(Learner, "images_per_second", lambda *_: 1e9)
-    out, minutes = tmp_path / "run", 0.05
-    made = planned(data, out, learnt, "epochs=2000", minutes=minutes)
-    started = time.monotonic()
-    said = Said()
-    train(made, said)
-    assert time.monotonic() - started < 60 * minutes + 30, (
-        "a batch, a validation and a checkpoint more, not 2,000 epochs"
-    )
-    done = len(metrics(out))
-    assert 1 <= done < 2000
-    assert f"stop     the minutes are over, in epoch {done + 1} of 2000; --resume goes on" in said.lines
-    assert weights(out)["epoch"] == Run.open(out).best()["epoch"]
-    train(plan.make(str(data), out, resume=True, device="cpu", minutes=0.02), QUIET)
-    assert len(metrics(out)) > done
+    batches = itertools.count(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "over", lambda *_: lambda: next(batches) == 5)
+        result = train(planned(data, tmp_path / "run", learnt, "epochs=5"), Said(bars=False))
+    assert len(metrics(tmp_path / "run")) == 3
+    assert "stop     the minutes are over, in epoch 4 of 5; --resume goes on" in lines
+    assert result.epoch == weights(tmp_path / "run")["epoch"] == Run.open(tmp_path / "run").best()["epoch"]
+    train(plan.make(str(data), tmp_path / "run", resume=True, device="cpu"), QUIET)
+    assert differences(tmp_path / "run", whole, "weights.pt") == []
+
+
+def test_the_minutes_count_from_the_beginning(data: Path, learnt: str, tmp_path: Path) -> None:
+    made, now = planned(data, tmp_path / "run", learnt, minutes=2.0), time.monotonic()
+    assert budget.over(made, now - 121)()
+    assert not budget.over(made, now)()
+    assert not budget.over(replace(made, minutes=None), now - 1e6)()
 
 
 def test_small_images_are_seen_whole_larger_ones_as_the_weights_learnt_to() -> None:
