@@ -86,7 +86,7 @@ def test_predict_marks_what_a_service_does_not_accept(sightglass: Sightglass, di
     with neighbour(http(200, model), http(200, doubtful)) as other:
         said = sightglass("predict", "--url", other.url, digit)
     # a long name of the file breaks the line
-    assert said.out.split()[1:] == "cat 0.7500 dog 0.2500 (unfamiliar) (not accepted)".split()
+    assert said.out.split()[1:] == ["cat", "0.7500", "dog", "0.2500", "(unfamiliar)", "(not", "accepted)"]
 
 
 def test_predict_names_a_file_whose_name_is_in_no_known_encoding(
