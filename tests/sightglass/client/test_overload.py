@@ -86,7 +86,7 @@ def count(url: str, outcome: str) -> int:
 
 
 @pytest.mark.parametrize(("ask", "number"), [(ask_sync, FEWER), (ask_async, COUNT)], ids=["sync", "async"])
-def test_a_thousand_files_through_an_overloaded_service_are_all_answered_and_none_twice(
+def test_files_through_an_overloaded_service_are_all_answered_and_none_twice(
     ask: Ask, number: int, files: list[Path], expected: Pixels, tmp_path: Path
 ) -> None:
     with serving(DEFAULT_MODEL, tmp_path, MAX_QUEUE=MAX_QUEUE) as server:
