@@ -27,6 +27,8 @@ def correct(model: onnx.ModelProto, quantised: set[str], images: NDArray[np.uint
         if node.op_type == "Conv" and node.name in quantised and len(node.input) == 3
         if node.input[1] in constants and node.input[2] in constants and uses[node.input[2]] == 1
     ]
+    if not convolutions:
+        return
     means = _means(model, [node.input[0] for node in convolutions], images)
     for node in convolutions:
         weight, bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
