@@ -12,6 +12,7 @@ import argparse
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,8 +146,10 @@ def promises(artifact: Path, folder: Path) -> None:
     described, recorded = manifest.load(artifact), json.loads((artifact / RECORDED).read_text())
     sets = {}
     for split, part in (("val", "train"), ("test", "test")):
-        data = select(index(str(folder / part), described.labels), split, recorded[split])
-        sets[split] = pixels.load(data, split, described.input)
+        data = select(index(str(folder / part)), split, recorded[split])
+        found = pixels.load(data, split, described.input)
+        here = np.array([described.labels.index(label) if label in described.labels else -1 for label in data.labels])
+        sets[split] = replace(found, labels=here[found.labels])  # DATA may have classes that the model does not know
     loaded = {
         name: engines.load(name, artifact / variant.file, "cpu", 1) for name, variant in described.variants.items()
     }
