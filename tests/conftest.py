@@ -18,6 +18,7 @@ from sightglass.cli import main
 from tests.commands import QUIET, Said, Sightglass, hurried
 from tests.sharing import SharedFolders, SharedServers, unmeasured
 from tests.training import colours
+from training.data import photographs
 from training.export import export, export_published
 from training.learning import plan
 from training.runs.checkpoint import Run
@@ -113,10 +114,12 @@ def colours_artifact(colours_run: Path, shared: SharedFolders) -> Path:
 
 @pytest.fixture(scope="session")
 def imagenet_artifact(shared: SharedFolders) -> Path:
-    """EfficientNet-Lite0 for ImageNet's classes, as ONNX alone to save time. Do not write into it; copy it."""
+    """EfficientNet-Lite0 for ImageNet's classes; to save time as ONNX alone, and judged by fewer images. Do not write
+    into it; copy it."""
 
     def write(out: Path) -> None:
-        with hurried():
+        with hurried(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(photographs, "JUDGING", 60)
             export_published(
                 "timm/tf_efficientnet_lite0", out / "1", None, QUIET, {"model.onnx": WRITERS["model.onnx"]}
             )
