@@ -128,14 +128,17 @@ def colours_artifact(colours_run: Path, shared: SharedFolders) -> Path:
 
 @pytest.fixture(scope="session")
 def imagenet_artifact(shared: SharedFolders) -> Path:
-    """EfficientNet-Lite0 for ImageNet's classes, as ONNX alone to save time. Do not write into it; copy it."""
+    """EfficientNet-Lite0 for ImageNet's classes; to save time as ONNX alone, and judged by fewer images. Do not write
+    into it; copy it."""
 
     def write(out: Path) -> None:
         from tests.commands import QUIET, hurried
+        from training.data import photographs
         from training.export import export_published
         from training.variants.writers import WRITERS
 
-        with hurried():
+        with hurried(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(photographs, "JUDGING", 60)
             export_published(
                 "timm/tf_efficientnet_lite0", out / "1", None, QUIET, {"model.onnx": WRITERS["model.onnx"]}
             )
