@@ -86,16 +86,15 @@ def test_what_is_saved_lies_half_way_between_the_head_alone_and_what_was_learnt(
     for name, tensor in averaged.items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor, (head[name] + network[name]) / 2, atol=1e-6), name
-    saved = weights(whole)["network"]
-    assert all(torch.equal(saved[name], tensor) for name, tensor in averaged.items())
 
 
-def test_what_val_does_not_find_worse_is_kept(whole: Path) -> None:
-    assert Run.open(whole).best()["epoch"] == 5
+def test_the_last_epoch_that_val_finds_no_worse_is_kept(whole: Path) -> None:
+    expected = max(row["epoch"] for row in metrics(whole) if row["val_gain"] >= 0)
+    assert Run.open(whole).best()["epoch"] == weights(whole)["epoch"] == expected
     kept = Run.open(whole).meta.kept
     assert kept is not None
-    assert kept.startswith("the fine-tuned network of epoch 5: loss on val ")
-    assert "; the head alone: loss on val " in kept
+    which = "the head alone" if expected == 1 else f"the fine-tuned network of epoch {expected}"
+    assert kept.startswith(f"{which}: loss on val ")
 
 
 def test_what_fine_tuning_spoils_leaves_the_head(
@@ -115,7 +114,7 @@ def test_what_fine_tuning_spoils_leaves_the_head(
     assert f"kept     {kept}" in said.err.splitlines()
 
 
-def test_a_difference_within_its_error_speaks_for_fine_tuning_a_larger_one_for_the_head() -> None:
+def test_no_higher_a_loss_speaks_for_fine_tuning_a_higher_one_for_the_head() -> None:
     rank = checkpoint.rank(recipe.load(RECIPE))
 
     def row(epoch: int, gain: float) -> dict[str, float]:
@@ -125,24 +124,23 @@ def test_a_difference_within_its_error_speaks_for_fine_tuning_a_larger_one_for_t
         return max((row(epoch, gain) for epoch, gain in enumerate(gains, 1)), key=rank)["epoch"]
 
     assert best(0.0, 0.2, 0.1) == 3, "the last, whose rate is the lowest, not the luckiest"
-    assert best(0.0, -0.2, -0.05) == 3
-    assert best(0.0, 0.2, -0.2) == 2
+    assert best(0.0, 0.2, -0.05) == 2
     assert best(0.0, -0.2, -0.3) == 1
 
 
-@pytest.mark.parametrize(("minutes", "epochs"), [(100.0, 5), (2.3, 4), (1.5, 1)])
+@pytest.mark.parametrize(("minutes", "epochs"), [(100.0, 7), (2.9, 5), (1.5, 1)])
 def test_so_many_epochs_are_planned_as_fit_into_the_minutes(
     minutes: float, epochs: int, data: Path, learnt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """36 images learn and 18 are validated in an epoch, of which 1.4 images a second are two in a minute; fewer than
-    three would not end where the head began."""
+    four would not end where the head began."""
     monkeypatch.setattr(Learner, "images_per_second", lambda *_: 1.4)
-    train(planned(data, tmp_path / "run", learnt, "epochs=5", minutes=minutes), QUIET)
+    train(planned(data, tmp_path / "run", learnt, "epochs=7", minutes=minutes), QUIET)
     assert len(metrics(tmp_path / "run")) == Run.open(tmp_path / "run").recipe.epochs == epochs
     state = weights(tmp_path / "run", "last.pt")["learner"]
     rates = [group["lr"] for group in state["optimizer"]["param_groups"]]
     assert max(rates) < 1e-5 or epochs == 1, "the schedule ends at its floor"
-    assert Run.open(tmp_path / "run").asked.epochs == 5, "what was asked for is another thing"
+    assert Run.open(tmp_path / "run").asked.epochs == 7, "what was asked for is another thing"
 
 
 def test_when_the_minutes_are_over_the_run_ends_after_the_batch_and_may_go_on(

@@ -137,7 +137,7 @@ def test_networks_that_normalise_anew_get_what_comes_out_of_that(tmp_path: Path)
 
 
 def test_what_is_set_and_at_odds_with_the_weights_is_an_error(colours_run: Path) -> None:
-    asked = recipe.load("fine-tuning", ["model=residual-cnn", "interpolation=bilinear"])
+    asked = recipe.load("fine-tuning", ["model=residual-cnn", "interpolation=bicubic"])
     with pytest.raises(TrainingError, match="interpolation follows the weights of "):
         pretrained.resolve(asked, str(colours_run), {"interpolation"})
     with pytest.raises(TrainingError, match="model follows the weights"):
