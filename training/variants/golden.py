@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from app.artifact.decoder.decode import decode
+from app.artifact.doubt import ood_scores
 from app.artifact.golden import Golden
-from training.variants.proof import Answers
 
 if TYPE_CHECKING:  # what draws an image needs no torch
     from training.runs.trained_model import TrainedModel
@@ -21,8 +21,9 @@ def golden_of(model: "TrainedModel") -> Golden:
     """The expected answers come from the eager checkpoint, never from an exported graph. Without contract, doubts."""
     files = golden_files()
     pixels = np.stack([decode(file, model.input).pixels for file in files])
-    answers = Answers.of(model.run(pixels))
-    return Golden(files, pixels, answers.probabilities, contract="", ood_scores=answers.ood_scores)
+    answers = model.run(pixels)
+    scores = ood_scores(answers.logits, answers.heatmap)
+    return Golden(files, pixels, answers.probabilities, contract="", ood_scores=scores)
 
 
 def golden_files() -> tuple[bytes, ...]:
