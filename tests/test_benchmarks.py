@@ -30,6 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     return json.loads(out.read_text()), done.stdout
 
 
+@pytest.mark.slow
 def test_every_server_has_its_rows_and_no_errors(run: tuple[dict[str, Any], str]) -> None:
     rows = [row for row in run[0]["rows"] if row["server"] != "ceiling" and "offered" not in row]
     assert {(row["server"], row["form"]) for row in rows} == {
@@ -46,6 +47,7 @@ def test_every_server_has_its_rows_and_no_errors(run: tuple[dict[str, Any], str]
             assert row["cpu_ms"] > 0, row
 
 
+@pytest.mark.slow
 def test_a_ceiling_is_the_whole_loop_and_its_parts_are_less(run: tuple[dict[str, Any], str]) -> None:
     ceilings = {row["variant"]: row for row in run[0]["rows"] if row["server"] == "ceiling"}
     assert ceilings.keys() == {"onnx", "onnx-int8", "torchscript"}
@@ -56,11 +58,13 @@ def test_a_ceiling_is_the_whole_loop_and_its_parts_are_less(run: tuple[dict[str,
         assert 0 < row["engine_ms"] + row["decode_ms"] < row["cpu_ms"] * 4 / 3, row
 
 
+@pytest.mark.slow
 def test_what_cannot_run_here_is_named_with_its_reason(run: tuple[dict[str, Any], str]) -> None:
     assert list(run[0]["not_run"]) == ["ceiling torch.compile"]
     assert "not run: ceiling torch.compile: InductorError: InvalidCxxCompiler" in run[1]
 
 
+@pytest.mark.slow
 def test_share_compares_with_the_ceiling_of_the_same_variant(run: tuple[dict[str, Any], str]) -> None:
     best = {row["variant"]: row["cpu_ms"] for row in run[0]["rows"] if row["server"] == "ceiling"}
     shares = [row for row in run[0]["rows"] if "share" in row]
@@ -69,6 +73,7 @@ def test_share_compares_with_the_ceiling_of_the_same_variant(run: tuple[dict[str
         assert row["share"] == pytest.approx(best[row["variant"]] / row["cpu_ms"])
 
 
+@pytest.mark.slow
 def test_the_open_loop_offers_what_it_was_asked_for(run: tuple[dict[str, Any], str]) -> None:
     rows = [row for row in run[0]["rows"] if "offered" in row]
     assert [row["form"] for row in rows] == ["open 50%", "open 80%", "open 120%"]
@@ -82,6 +87,7 @@ def test_the_open_loop_offers_what_it_was_asked_for(run: tuple[dict[str, Any], s
         assert row["p50_ms"] <= row["p99_ms"], row
 
 
+@pytest.mark.slow
 def test_the_table_fits_a_terminal(run: tuple[dict[str, Any], str]) -> None:
     table = [line for line in run[1].splitlines() if not line.startswith("{")]
     assert all(len(line) <= 120 and line.isascii() for line in table), table

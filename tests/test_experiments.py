@@ -46,6 +46,7 @@ def test_every_run_names_a_folder_a_recipe_and_settings_that_exist() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow  # two commands in processes of their own, which other tests train and evaluate with, too
 def test_a_run_is_trained_scored_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     one = Experiment("digits", "mnist-mlp", "digits", "mnist-mlp", ("epochs=1",))
     first = experiments._score(one, tmp_path)

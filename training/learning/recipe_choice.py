@@ -21,7 +21,7 @@ _FEW = 200  # images a class: below, what a network has learnt elsewhere is bett
 _ENOUGH = 1280  # images in all: below, an epoch is fewer than ten batches of 128
 _MOST = 20_000  # images in all: up to here an instant head is a matter of minutes on a CPU
 _WHOLE = 256  # px on the shorter side: below, nothing is left over that a crop could leave out
-_MINUTES = 4.0  # for the head and what fine-tuning fits into them, where nobody says how long
+MINUTES = 4.0  # for the head and what fine-tuning fits into them, where nobody says how long
 _MANY = 1000  # images a class: from there, a deeper network pays
 _EXPECT = "from scratch, so few images teach shapes and colours but no fine differences; see docs/choose.md"
 
@@ -59,7 +59,7 @@ def choose(data: Data, has_weights: bool) -> Choice:
     for name in (*([head] if len(samples) <= _MOST else []), *([] if many_small else [transfer])):
         weights = published.of(recipe.load(name).model)
         if weights and weights.is_here():
-            minutes = _MINUTES if name == head else None
+            minutes = MINUTES if name == head else None
             return Choice(name, f"{seen}, and pretrained weights are on this machine", minutes=minutes)
     if side <= 40 and grey:
         return Choice("mnist-cnn", seen, _EXPECT)
