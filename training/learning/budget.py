@@ -12,7 +12,7 @@ from training.learning.prepare import RunData
 
 _PLANNED = 0.85  # of what is left: machines are not equally fast all the time, and the last epoch should be reached
 _FORWARD = 0.3  # of a training step's time, without the way back
-_FEWEST = 4  # epochs of fine-tuning: three took cats and dogs from 0.77 to 0.68
+_FEWEST = 4  # epochs of fine-tuning, below which the rate is hardly up before it is down again
 
 
 def within(plan: Plan, data: RunData, started: float, talk: Talk) -> Plan:
