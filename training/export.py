@@ -136,9 +136,10 @@ def _judged(
     loaded: Mapping[str, Runs], val: Pixels, judges: Pixels | None, golden: Golden, *, labelled: bool = True
 ) -> list[Verdict]:
     torch.set_num_threads(1)  # the checkpoint's too, as every engine has: their speeds are compared
-    rows = gates.judge(loaded, val, judges, golden, labelled=labelled)
-    use_cores()
-    return rows
+    try:
+        return gates.judge(loaded, val, judges, golden, labelled=labelled)
+    finally:
+        use_cores()
 
 
 def _say(rows: list[Verdict], described: Manifest, facts: list[tuple[str, str]], talk: Talk) -> None:

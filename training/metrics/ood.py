@@ -38,7 +38,8 @@ class Familiarity:
         return self._above(self.drawings)
 
     def _above(self, scores: NDArray[np.float64]) -> int:
-        return 0 if self.threshold is None else int((scores > self.threshold).sum())
+        # as the service has it: what is no number is unfamiliar
+        return 0 if self.threshold is None else int((~(scores <= self.threshold)).sum())
 
     def __str__(self) -> str:
         images = count(len(self.val), "val image")

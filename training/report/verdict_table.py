@@ -8,6 +8,7 @@ from training.console.terminal import count, table
 from training.variants import gates
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
+from training.variants.proof import CHECKPOINT
 
 
 def gate_sentence() -> str:
@@ -68,7 +69,7 @@ def fitted(evidence: Evidence) -> list[tuple[str, str]]:
 
 def word(row: Verdict, manifest: Manifest) -> str:
     """What became of a variant: reference, kept or refused, and why."""
-    if row.name == "checkpoint":
+    if row.name == CHECKPOINT:
         return "reference"
     if row.objection:
         return f"refused: {row.objection}"

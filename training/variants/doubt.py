@@ -45,7 +45,7 @@ def measure(doubt: Doubt, split: str, labels: Labels, answers: Answers, toleranc
     probabilities = answers.probabilities
     unfamiliar = accepted = right = coverage = size = None
     if doubt.unfamiliar:
-        unfamiliar = float((answers.ood_scores > doubt.unfamiliar.threshold).mean())
+        unfamiliar = float((~(answers.ood_scores <= doubt.unfamiliar.threshold)).mean())
     if doubt.accept:
         inside = probabilities.max(axis=1) >= np.float32(doubt.accept.confidence)
         accepted = float(inside.mean())

@@ -108,9 +108,9 @@ class Evidence:
     @cached_property
     def line(self) -> Rejection:
         """Where to reject, decided on val."""
-        line = self.doubt.accept.confidence if self.doubt.accept else None
+        confidence = self.doubt.accept.confidence if self.doubt.accept else None
         val, held_out = (self.val.labels, self.on_val.probabilities), (self.held_out.labels, self.outputs.probabilities)
-        return selective.at(line, *val, *held_out)
+        return selective.at(confidence, *val, *held_out)
 
     @cached_property
     def sets(self) -> Sets:
