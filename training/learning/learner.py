@@ -181,8 +181,8 @@ class Learner:
         x, targets = devices.moved(x, self.device), devices.moved(targets, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.network(devices.laid_out(self.normalise(x)))
-        # The targets hold class weights, mixing and smoothing, the weights first, so that a mixed image is weighed as what
-        # it is of: training/data/loader.py.
+        # The targets hold class weights, mixing and smoothing, the weights first, so that a mixed image is weighed as
+        # what it is of: training/data/loader.py.
         loss = F.cross_entropy(logits.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
