@@ -19,8 +19,8 @@ def test_a_graph_that_enlarges_its_image_is_written_whole(tmp_path: Path) -> Non
     network = registry.build("residual-cnn", 3, 5, 40)
     graph = Servable(network, Normalise((0.5,) * 3, (0.25,) * 3, enlarge=40))
     pixels = RANDOM.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
-    for file, write in WRITERS.items():
-        write(graph, pixels, tmp_path / file)
+    for variant in VARIANTS.values():
+        WRITERS[variant.file](graph, pixels, tmp_path / variant.file)
     for name, variant in VARIANTS.items():
         engine = engines.load(name, tmp_path / variant.file, "cpu", 1)
         for size in (1, 3):
