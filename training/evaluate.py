@@ -30,6 +30,7 @@ from training.runs.trained_model import RECORDED, TrainedModel, is_artifact
 from training.variants.proof import CHECKPOINT, answers_of
 
 SEED = 0  # of what is drawn and corrupted for --robust
+CORRUPTED = 500  # images, where nobody says how many
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,9 @@ def evaluate(
         bool,
         typer.Option("--robust", help="Also blurred, noisy, compressed, brighter, darker, flatter, turned images."),
     ] = False,
-    robust_images: Annotated[int, typer.Option(min=1, help="Of --robust: so many, of every class its share.")] = 500,
+    robust_images: Annotated[
+        int | None, typer.Option(min=1, help="The same of so many images, of every class its share, in place of 500.")
+    ] = None,
     min_accuracy: Annotated[float, typer.Option(min=0, max=1, help="Exit with 3 below this fraction.")] = 0.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every class, not only the worst 20.")] = False,
     quiet: Quiet = False,
@@ -103,7 +105,8 @@ def evaluate(
     talk = talk_of(quiet, no_progress)
     if out:
         atomic.require_new(out)
-    predictions = scoring.evaluate(target, data, split, variant, talk, robust=robust_images if robust else 0)
+    corrupted = robust_images or (scoring.CORRUPTED if robust else 0)
+    predictions = scoring.evaluate(target, data, split, variant, talk, robust=corrupted)
     talk.fact("scored", f"{predictions.split} of {predictions.data}: {count(len(predictions.pixels), 'image')}")
     if as_json:
         print_json(predictions.as_json())
@@ -115,7 +118,7 @@ def evaluate(
         talk.fact("robust", robustness.about(predictions.robustness))
     if out:
         evaluation.write(predictions, target, out)
-        files = f"{' '.join(robustness.FILES)} " if robust else ""
+        files = f"{' '.join(robustness.FILES)} " if corrupted else ""
         talk.fact("saved", f"{out}: {files}evaluation.json predictions.csv suspects.csv and plots")
     talk.fact("trust", str(predictions.evaluation.calibration))
     talk.fact("look", evaluation.look(predictions, out))
@@ -135,9 +138,11 @@ def export(
         typer.Option(help="Where the run's images are now, if they moved; of a NAME, a folder of photographs."),
     ] = None,
     coverage: Annotated[
-        float,
-        typer.Option(min=0.5, max=0.999, help="The share of images whose label is to be in their prediction set."),
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            min=0.5, max=0.999, help="The share of images whose label is to be in their prediction set: 0.95."
+        ),
+    ] = None,
     no_images: Annotated[
         bool, typer.Option("--no-images", "--no-pictures", help="Leave your images out of report.html.")
     ] = False,
@@ -150,15 +155,22 @@ def export(
     A NAME is a network as its makers publish it, with their weights and for their own classes: nothing is trained.
     """
     from training import export as exporting
+    from training.errors import TrainingError
     from training.models import registry
     from training.runs.checkpoint import Run
+    from training.variants.doubt import COVERAGE
 
     talk = talk_of(quiet, no_progress)
     if registry.zoo_of(target) and not Path(target).exists():
+        if coverage is not None:
+            raise TrainingError(
+                f"{target} is exported without labelled images, which a coverage is fitted on", "leave --coverage out"
+            )
         manifest = exporting.export_published(target, out, data, talk, images=not no_images)
     else:
         run = Run.open(Path(target))
-        manifest = exporting.export(run, out, data, talk, coverage=coverage, images=not no_images)
+        promised = COVERAGE if coverage is None else coverage
+        manifest = exporting.export(run, out, data, talk, coverage=promised, images=not no_images)
     say_next(talk, "serve", "--model", str(out))
     if quiet and not as_json:
         echo(f"{out}: {', '.join(manifest.variants)}; default {manifest.default_variant}")

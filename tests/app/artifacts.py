@@ -121,3 +121,11 @@ def spoil(model: Path, out: Path) -> None:
     values = numpy_helper.to_array(bias)
     bias.CopyFrom(numpy_helper.from_array(values + np.linspace(-4, 4, len(values), dtype=values.dtype), bias.name))
     onnx.save(graph, out)
+
+
+def refusal(folder: Path) -> str:
+    """What `load` says of a folder that it must not accept; one sentence."""
+    with pytest.raises(ArtifactError) as refused:
+        manifest.load(folder)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)

@@ -13,9 +13,8 @@ from training.runs.published import Published
 from training.runs.trained_model import TrainedModel
 from training.variants.proof import answers_of
 
-CLEAR = (
-    0.1  # by how much the first answer leads; INT8 moves a probability by about as much, so below it decides nothing
-)
+# By how much the first answer leads: INT8 moves a probability by about as much, so that below it a flip says nothing.
+CLEAR = 0.1
 
 
 @dataclass(frozen=True)

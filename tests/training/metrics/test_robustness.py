@@ -52,7 +52,7 @@ def test_an_artifacts_robustness_is_measured_and_written(
 
 
 def test_a_run_has_a_table_worst_first(digits_run: Path, sightglass: Sightglass) -> None:
-    said = sightglass("evaluate", digits_run, "--robust", "--robust-images", 10)
+    said = sightglass("evaluate", digits_run, "--robust-images", 10)
     assert said.code == 0, said.err
     lines = said.out.splitlines()
     start = next(place for place, line in enumerate(lines) if line.startswith("corruption "))

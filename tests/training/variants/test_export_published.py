@@ -158,6 +158,13 @@ def test_a_version_that_exists_is_not_touched(imagenet_artifact: Path, sightglas
     assert f"--out {imagenet_artifact.with_name('2')}" in said.err
 
 
+def test_no_coverage_is_promised_where_nothing_shows_it(sightglass: Sightglass, tmp_path: Path) -> None:
+    said = sightglass("export", LITE0, "--out", tmp_path / "some" / "1", "--coverage", 0.9)
+    assert said.code == 1
+    assert "without labelled images" in said.err
+    assert not (tmp_path / "some").exists()
+
+
 def test_a_folder_without_images_is_a_plain_error(sightglass: Sightglass, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("no image")
