@@ -81,7 +81,7 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
     network = untrained(recipe, len(plan.data.labels))
     start = "resumed" if plan.resumed else "from scratch"
     if plan.weights:
-        kept = plan.weights.copy_into(network, plan.data.labels, recipe.model)
+        kept = plan.weights.copy_into(network, plan.data.labels, recipe.model, blocks=recipe.blocks)
         origin = plan.weights.origin
         licence = f" ({origin.source}, {origin.licence})" if origin else ""
         start = f"from {plan.weights.name}{licence}" + ("" if kept else ", with a new head")
@@ -95,7 +95,8 @@ def learner(plan: Plan, data: RunData, talk: Talk) -> Learner:
     enlarged = f" enlarged to {recipe.enlarge}" if recipe.enlarge else ""
     fit = "" if recipe.fit == "crop" else f" (fit {recipe.fit})"
     size = f"{recipe.input_size} px{fit}{enlarged}"
-    talk.fact("model", f"{recipe.model} at {size}, {parameters:.2f} M parameters, {start}")
+    cut = f", its first {count(recipe.blocks, 'block')}" if recipe.blocks else ""
+    talk.fact("model", f"{recipe.model}{cut} at {size}, {parameters:.2f} M parameters, {start}")
     where = f"{threads} ({machine.cores().reason})" if plan.device == "cpu" else device.described(plan.device)
     how = f"{made.precision}, torch {torch.__version__}; {count(recipe.epochs, 'epoch')}"
     talk.fact("machine", f"{plan.device}, {where}, {how}")

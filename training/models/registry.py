@@ -143,11 +143,11 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"training.models.{name}")
 
 
-def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 0) -> "Network":
+def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 0, blocks: int = 0) -> "Network":
     """A freshly initialised network: normalised float[N, channels, size, size] -> logits float[N, classes].
 
-    With `head_hidden` its head has a hidden layer of that width. Raises TrainingError for an unknown name or a size
-    that the network cannot take.
+    With `head_hidden` its head has a hidden layer of that width, with `blocks` it ends after so many residual blocks.
+    Raises TrainingError for an unknown name, a size that the network cannot take, or blocks that it does not have.
     """
     require(name)
     if prefix := zoo_of(name):
@@ -155,6 +155,8 @@ def build(name: str, channels: int, classes: int, size: int, head_hidden: int = 
     else:
         module, _, function = MODELS[name].function.partition(":")
         network = getattr(_module(module), function)(channels, classes, size)
+    if blocks:
+        network = _module("timm_zoo").shortened(name, network, classes, blocks)
     if head_hidden:
         network.replace_head(classes, head_hidden)
     return network

@@ -40,6 +40,33 @@ def build(name: str, channels: int, classes: int, size: int) -> Network:
         ) from error
 
 
+@torch.no_grad()
+def shortened(name: str, network: Network, classes: int, blocks: int) -> Pooled:
+    """`network` up to its `blocks`-th residual block, and a new linear head on what that makes, averaged over all
+    places. The names of the weights stay.
+
+    Raises TrainingError where it is no row of residual blocks, or of fewer.
+    """
+    stages = getattr(network.features, "blocks", None)
+    if not (isinstance(network, Pooled) and isinstance(stages, nn.Sequential)):
+        raise TrainingError(f"{name} is no row of residual blocks", "leave blocks out, or timm/tf_efficientnet_lite0")
+    stages = [stage for stage in stages.children() if isinstance(stage, nn.Sequential)]
+    there = sum(map(len, stages))
+    if blocks > there:
+        raise TrainingError(f"{name} has {there} residual blocks, not {blocks}", "leave blocks out: all")
+    parts = dict(network.features.named_children())
+    kept, left = [], blocks
+    for stage in stages:
+        kept.append(stage[:left])
+        left -= len(kept[-1])
+        if not left:
+            break
+    before = list(parts)[: list(parts).index("blocks")]
+    features = nn.Sequential(OrderedDict([(key, parts[key]) for key in before] + [("blocks", nn.Sequential(*kept))]))
+    width = features.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
+    return Pooled(features.train(), width, classes, network.dropout.p)
+
+
 def published(name: str, classes: int, size: int, state: State) -> Network:
     """The network with all of its weights, the last layer's too, in timm's names. Raises TrainingError."""
     net = _whole(name, size).eval()

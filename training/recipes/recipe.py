@@ -43,6 +43,9 @@ class Recipe(BaseModel):
     enlarge: Annotated[int, Field(ge=0, le=1024)] = 0
     """Side to which the graph enlarges the image before the network, 0: not at all. For thumbnails and networks made
     for large images: a photograph that is reduced to the same few pixels looks like one."""
+    blocks: Annotated[int, Field(ge=0)] = 0
+    """Of a network of residual blocks (timm's EfficientNet and MobileNet families), how many are kept, from the image
+    on; 0: all, and what follows them. The last ones hold most of the weights and say least about small images."""
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     fit: Fit = "crop"

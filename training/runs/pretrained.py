@@ -36,10 +36,10 @@ class Weights:
     input: InputSpec | None = None
     origin: Origin | None = None
 
-    def copy_into(self, network: Network, labels: tuple[str, ...], model: str) -> bool:
+    def copy_into(self, network: Network, labels: tuple[str, ...], model: str, *, blocks: int = 0) -> bool:
         """Fill the features, and the head where it is for the same labels; whether the head was filled.
 
-        Raises TrainingError where they are not those of `model`, which the network is.
+        Raises TrainingError where they are not those of `model`, which the network is, or its first `blocks`.
         """
         wanted = network.state_dict()
         state = self._named_as(wanted)
@@ -52,7 +52,7 @@ class Weights:
                 found = f"is {tuple(state[name].shape)}" if name in state else "is missing"
                 message = f'{self.name} does not fit {model}: "{name}" {found}, {tuple(wanted[name].shape)} is needed'
                 raise TrainingError(message, "name the model and input_size that these weights were made for")
-        if surplus := _surplus(network, state):
+        if not blocks and (surplus := _surplus(network, state)):
             message = f"{self.name} does not fit {model}: these are the weights of another, larger network"
             message += f', which has {count(len(surplus), "tensor")} more, such as "{surplus[0]}"'
             raise TrainingError(message, "name the model that these weights were made for")
@@ -108,7 +108,7 @@ def resolve(
         found = Weights(source, learnt.network.state_dict(), learnt.labels, learnt.input, learnt.origin)
         like = learnt.recipe
         # pooled networks take images of another size as well, and a new run may want no mirror images
-        free = {key: getattr(like, key) for key in ("input_size", "enlarge", "flip") if key not in asked}
+        free = {key: getattr(like, key) for key in ("input_size", "enlarge", "blocks", "flip") if key not in asked}
         own = {"model": like.model, "weights": "", **free}
     elif source != "DEFAULT" and not Path(source).is_file():
         hint = "the folder of a run or an artifact, a .pth, .pt or .safetensors file, or DEFAULT"

@@ -89,7 +89,8 @@ class TrainedModel:
 
 def untrained(recipe: Recipe, classes: int) -> Network:
     """The recipe's model with fresh weights: normalised float[N, channels, network_size, network_size] -> logits."""
-    return registry.build(recipe.model, recipe.channels, classes, recipe.network_size, recipe.head_hidden)
+    size = recipe.network_size
+    return registry.build(recipe.model, recipe.channels, classes, size, recipe.head_hidden, recipe.blocks)
 
 
 def is_artifact(folder: Path) -> bool:

@@ -93,6 +93,29 @@ def test_its_weights_are_what_timms_own_network_has_before_its_last_layer(name: 
         assert torch.allclose(network.embed(image), own.forward_head(own.forward_features(image), pre_logits=True))
 
 
+def test_of_a_row_of_blocks_the_first_are_kept_with_their_weights() -> None:
+    torch.manual_seed(0)
+    own = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    network = registry.build("timm/tf_efficientnet_lite0", 3, 5, 64, blocks=4).eval()
+    pretrained.Weights("w.pth", own.state_dict()).copy_into(network, (), "timm/tf_efficientnet_lite0", blocks=4)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        third = own.blocks[2][0](own.blocks[1](own.blocks[0](own.bn1(own.conv_stem(image)))))  # after 1 + 2 + 1
+        assert torch.equal(network.features(image), third)
+        assert torch.allclose(network.embed(image), third.mean(dim=(2, 3)))
+    assert type(network) is Pooled and network(image).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("timm/tf_efficientnet_lite0", 17), ("timm/vit_tiny_patch16_224", 3), ("residual-cnn", 3), ("timm/resnet18", 2)],
+)
+def test_blocks_that_are_not_there_are_refused(name: str, blocks: int) -> None:
+    with pytest.raises(TrainingError, match="residual blocks") as refusal:
+        registry.build(name, 3, 5, 224, blocks=blocks)
+    assert name in str(refusal.value) and "leave blocks out" in refusal.value.hint
+
+
 def test_a_transformer_is_made_for_the_size() -> None:
     network = registry.build("timm/vit_tiny_patch16_224", 3, 5, 96).eval()
     with torch.inference_mode():
