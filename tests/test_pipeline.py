@@ -11,13 +11,13 @@ import httpx2
 import pytest
 from PIL import Image
 
+from app.settings import DEFAULT_MODEL
 from tests.commands import Sightglass
 from tests.images import drawing, encode
 from tests.serving import serving
 from training.data.source import index
 
 ROOT = Path(__file__).parent.parent
-DEFAULT = ROOT / "exports/cifar10/1"
 
 
 def process(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,21 +82,23 @@ def test_http_equals_evaluate_on_digits(digits_artifact: Path, tmp_path: Path, s
 @pytest.mark.cifar10
 def test_http_equals_evaluate_on_cifar10(cifar10: Path, tmp_path: Path, sightglass: Sightglass) -> None:
     folder = folder_of_files(str(cifar10), 500, tmp_path / "images")
-    require_http_equals_evaluate(sightglass, DEFAULT, folder, tmp_path)
+    require_http_equals_evaluate(sightglass, DEFAULT_MODEL, folder, tmp_path)
 
 
 @pytest.mark.cifar10
 def test_the_default_artifact_is_as_accurate_as_it_says(cifar10: Path, sightglass: Sightglass) -> None:
-    manifest = json.loads((DEFAULT / "manifest.json").read_text())
+    manifest = json.loads((DEFAULT_MODEL / "manifest.json").read_text())
     for variant, described in manifest["variants"].items():
-        scores = json.loads(sightglass("evaluate", DEFAULT, "--data", cifar10, "--variant", variant, "--json").out)
+        scores = json.loads(
+            sightglass("evaluate", DEFAULT_MODEL, "--data", cifar10, "--variant", variant, "--json").out
+        )
         assert scores["n"] == described["score"]["n"] == 5000
         # another CPU may round an INT8 product differently and move a few images
         assert abs(scores["accuracy"] - described["score"]["accuracy"]) <= (0.002 if variant == "onnx-int8" else 0.0004)
 
 
 def test_the_default_artifact_passed_its_gates() -> None:
-    manifest = json.loads((DEFAULT / "manifest.json").read_text())
+    manifest = json.loads((DEFAULT_MODEL / "manifest.json").read_text())
     checkpoint, variants = manifest["metrics"]["score"], manifest["variants"]
     int8, onnx = variants["onnx-int8"], variants["onnx"]
     assert manifest["default_variant"] == "onnx-int8"
@@ -106,7 +108,7 @@ def test_the_default_artifact_passed_its_gates() -> None:
     assert min(onnx["agreement"], variants["torchscript"]["agreement"]) >= 0.999
     for size in ("1", "8"):
         assert onnx["cpu_ms_per_image"][size] / int8["cpu_ms_per_image"][size] >= 1.6
-    assert sum(path.stat().st_size for path in DEFAULT.iterdir()) <= 20e6
+    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) <= 20e6
 
 
 NO_TRAINING_LIBRARIES = """
@@ -128,11 +130,11 @@ def serving_install(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_serving_install_verifies_predicts_and_lists(serving_install: dict[str, str]) -> None:
-    verified = process("verify", DEFAULT, **serving_install)
+    verified = process("verify", DEFAULT_MODEL, **serving_install)
     assert verified.returncode == 0, verified.stderr
     assert "ok           onnx-int8" in verified.stdout
     assert "not checked  torchscript" in verified.stdout
-    predicted = process("predict", DEFAULT, ROOT / "cat.jpg", "--json", **serving_install)
+    predicted = process("predict", DEFAULT_MODEL, ROOT / "cat.jpg", "--json", **serving_install)
     assert json.loads(predicted.stdout)[0]["top_k"][0]["probability"] > 0.1
     assert "residual-cnn" in process("models", **serving_install).stdout
 
@@ -142,7 +144,7 @@ def test_the_serving_install_serves(
 ) -> None:
     for name, value in serving_install.items():
         monkeypatch.setenv(name, value)
-    with serving(DEFAULT, tmp_path) as server:
+    with serving(DEFAULT_MODEL, tmp_path) as server:
         assert httpx2.get(f"{server.url}/health").json()["status"] == "ok"
 
 

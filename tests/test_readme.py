@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.settings import DEFAULT_MODEL
 from tests.commands import Sightglass, hurried
 from tests.serving import Server, serving
 from training.data import photographs
@@ -46,7 +47,7 @@ def test_the_first_curl_gives_the_answer_that_the_readme_shows(tmp_path: Path) -
     serve, curl = commands("**Try it.**")
     assert serve == "docker compose up"  # tests/smoke runs that and the same curl
     shown = shown_after("**Try it.**")
-    with serving(ROOT / "exports/cifar10/1", tmp_path) as server:
+    with serving(DEFAULT_MODEL, tmp_path) as server:
         answer = answer_of(curl, server)
     assert answer["prediction"] == shown["prediction"]
     assert answer["model"] == shown["model"]

@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.artifact.decoder.decode import ImageError, decode
+from app.artifact.decoder.header import kind_of
 from app.artifact.doubt import ood_scores
 from app.artifact.manifest import ArtifactError, Manifest
 from app.artifact.ranking import rank
 
 FILE = "golden.npz"
+# what every browser shows as it is meant; a CMYK JPEG and a 16-bit PNG test the decoder, not the eye
+SHOWN = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P")}
 JPEG_PIXEL_TOLERANCE = 2  # of 255: JPEG libraries may round their inverse DCT differently; PNG is exact
 ROW_SUM_TOLERANCE = 1e-5
 # what numpy and zipfile raise on damaged archives
@@ -81,6 +85,12 @@ class Golden:
                 )
         except DAMAGE as error:
             raise ArtifactError(f"{folder / FILE} cannot be read: {error}") from error
+
+
+def is_shown(file: bytes) -> bool:
+    """Whether every browser shows it as it is meant, by its header alone. Raises ImageError where it is no image."""
+    modes = SHOWN.get(kind_of(file), ())
+    return bool(modes) and Image.open(io.BytesIO(file)).mode in modes
 
 
 def check_decoder(golden: Golden, manifest: Manifest) -> None:

@@ -79,6 +79,17 @@ class Machine(_Part):
     instruction_set: str
 
 
+class Card(_Part):
+    """What the author says of the model, in sentences; empty where nothing was said."""
+
+    purpose: str = ""
+    limits: str = ""
+    data: str = ""
+    licence: str = ""
+    samples: tuple[str, ...] = ()
+    """Whom each of the golden file's last images is of: those that the author gave, for people to try."""
+
+
 class Manifest(_Part):
     """Everything the service and a later fine-tuning need to know about the model."""
 
@@ -102,6 +113,7 @@ class Manifest(_Part):
     """None of a network that was exported as its makers published it: nothing here has measured it."""
     machine: Machine
     provenance: dict[str, Any]
+    card: Annotated[Card | None, Field(exclude_if=lambda card: card is None)] = None
     files: dict[str, File]
     digest: str = ""
 
@@ -119,9 +131,10 @@ class Manifest(_Part):
             raise ValueError("a label occurs twice")
         if self.default_variant not in self.variants:
             raise ValueError(f'the default variant "{self.default_variant}" is not among the variants')
-        needed = schema_of(self.input, self.doubt, measured=self.metrics is not None)
+        needed = schema_of(self.input, self.doubt, self.card, measured=self.metrics is not None)
         if self.schema_version < needed:
-            what = "doubt" if self.doubt else f'fit "{self.input.fit}"' if self.metrics else "what has no metrics"
+            new = "doubt" if self.doubt else "a card" if self.card else ""
+            what = new or (f'fit "{self.input.fit}"' if self.metrics else "what has no metrics")
             raise ValueError(f"{what} needs schema {needed}")
         if any((variant.score is None) != (self.metrics is None) for variant in self.variants.values()):
             raise ValueError("metrics and the variants' scores are of labelled images: there are both or neither")
@@ -161,10 +174,10 @@ class Manifest(_Part):
         (folder / FILE).write_text(_text(content), encoding="utf-8")
 
 
-def schema_of(spec: InputSpec, doubt: Doubt | None = None, *, measured: bool = True) -> int:
-    """The oldest schema that can say this: a service that is older than `fit`, than doubt, or than networks whose
-    accuracy nothing has `measured`, goes on serving the others."""
-    if doubt or not measured:
+def schema_of(spec: InputSpec, doubt: Doubt | None = None, card: Card | None = None, *, measured: bool = True) -> int:
+    """The oldest schema that can say this: a service that is older than `fit`, than doubt, than a card, or than
+    networks whose accuracy nothing has `measured`, goes on serving the others."""
+    if doubt or card or not measured:
         return 3
     return 1 if spec.fit == "crop" else 2
 

@@ -236,12 +236,14 @@ class CardSection(BaseModel):
 
 
 class SampleDocument(BaseModel):
-    """An image to try: `path` below the service's own, and what the checkpoint said of it at the export."""
+    """An image to try: `path` below the service's own, and what the checkpoint said of it at the export; whom it is of,
+    empty of a drawing."""
 
     path: str
     media_type: str
     prediction: str
     probability: float
+    credit: str
 
 
 def served_manifest(served: Served) -> dict[str, Any]:

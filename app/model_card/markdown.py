@@ -40,6 +40,8 @@ def _metadata(manifest: Manifest) -> Iterable[str]:
     metrics, name = manifest.metrics, _quoted(manifest.name)
     yield "---"
     yield "pipeline_tag: image-classification"
+    if manifest.card and manifest.card.licence:
+        yield f"license: {_quoted(manifest.card.licence)}"
     formats = {VARIANTS[name].format if name in VARIANTS else name for name in manifest.variants}
     yield f"tags: [image-classification, sightglass, {', '.join(map(_quoted, sorted(formats)))}]"
     if not metrics:  # an index is of results

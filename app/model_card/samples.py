@@ -1,46 +1,49 @@
-"""Images to try the service with: some of the golden ones, which every artifact carries."""
+"""Images to try the service with: those that the model's author gave, or else drawings; the self-test has both."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from app.artifact.decoder.header import kind_of
-from app.artifact.golden import Golden
+from app.artifact.golden import Golden, is_shown
+from app.artifact.manifest import Manifest
 
 _COUNT = 5
-# what every browser shows as it is meant; a CMYK JPEG and a 16-bit PNG test the decoder, not the eye
-_SHOWN = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P")}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """`data`: the encoded file; `label` and `probability` (0..1) are what the checkpoint said of it at the export."""
+    """`data`: the encoded file; `label` and `probability` (0..1) are what the checkpoint said of it at the export.
+    `credit`: whom it is of; a drawing has none."""
 
     data: bytes
     media_type: str
     label: str
     probability: float
+    credit: str = ""
 
 
-def choose(folder: Path, labels: tuple[str, ...]) -> list[Sample]:
-    """At most five that browsers show, the surest of each label first, so that they differ. Raises ArtifactError."""
+def choose(folder: Path, manifest: Manifest) -> list[Sample]:
+    """Those that the author gave, in that order; else at most five drawings that browsers show, the surest of each
+    label first, so that they differ. Raises ArtifactError."""
     golden = Golden.load(folder)
-    kinds = [kind_of(file) for file in golden.files]
-    modes = [Image.open(io.BytesIO(file)).mode for file in golden.files]  # from the header alone
-    shown = [place for place, kind in enumerate(kinds) if modes[place] in _SHOWN.get(kind, ())]
-    surest = sorted(shown, key=lambda place: -golden.probabilities[place].max())
     answers = golden.probabilities.argmax(axis=1)
-    first = [place for rank, place in enumerate(surest) if answers[place] not in answers[surest[:rank]]]
-    chosen = [*first, *(place for place in surest if place not in first)][:_COUNT]
+    credits_ = manifest.card.samples if manifest.card else ()
+    if credits_:
+        chosen = list(range(len(golden.files) - len(credits_), len(golden.files)))
+    else:
+        shown = [place for place, file in enumerate(golden.files) if is_shown(file)]
+        surest = sorted(shown, key=lambda place: -golden.probabilities[place].max())
+        first = [place for rank, place in enumerate(surest) if answers[place] not in answers[surest[:rank]]]
+        chosen = [*first, *(place for place in surest if place not in first)][:_COUNT]
     return [
         Sample(
             golden.files[place],
-            f"image/{kinds[place].lower()}",
-            labels[answers[place]],
+            f"image/{kind_of(golden.files[place]).lower()}",
+            manifest.labels[answers[place]],
             float(np.round(golden.probabilities[place].max(), 4)),
+            credit,
         )
-        for place in chosen
+        for place, credit in zip(chosen, credits_ or [""] * len(chosen), strict=True)
     ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.artifact.decoder.decode import InputSpec
 from app.artifact.doubt import Doubt, Doubted
-from app.artifact.manifest import Manifest
+from app.artifact.manifest import Card, Manifest
 from app.artifact.report import Report
 from app.http.schemas import CardSection
 from app.inference.loading import Served
@@ -27,11 +27,13 @@ def of(served: Served, report: Report) -> list[CardSection]:
         if metrics
         else "How many are answered rightly was not measured here."
     )
+    card = manifest.card or Card()
     return [
         _section("Model", f"An image classifier of {len(manifest.labels)} classes.", rows=_model(manifest)),
         _section(
             "What it is for",
-            _UNSTATED,
+            card.purpose or _UNSTATED,
+            *([card.limits] if card.limits else []),
             "One of the classes is answered for every image, also for one that shows none of them.",
             wrong,
         ),
@@ -78,7 +80,8 @@ def _model(manifest: Manifest) -> Iterable[list[str]]:
     yield ["exported", manifest.created]
     # whoever trains on from others' weights has one to state; who serves them as they are has theirs
     published = {} if manifest.metrics else _part(manifest.provenance, "weights")
-    yield ["licence", str(published.get("licence", _UNSTATED))]
+    stated = manifest.card.licence if manifest.card else ""
+    yield ["licence", stated or str(published.get("licence", _UNSTATED))]
     yield ["digest", manifest.digest]
 
 
@@ -177,7 +180,7 @@ def _data(manifest: Manifest) -> Iterable[list[str]]:
     yield ["source", str(data.get("source", _UNSTATED))]
     for split, count in _part(data, "images").items():
         yield [split, f"{count:,} images" if isinstance(count, int) else str(count)]
-    yield ["licence", _UNSTATED]
+    yield ["what and whose", (manifest.card and manifest.card.data) or _UNSTATED]
 
 
 def _training(manifest: Manifest) -> Iterable[list[str]]:

@@ -658,8 +658,10 @@ async function listSamples() {
   const response = await fetch("page/samples");
   const samples = response.ok ? await response.json() : [];
   show($("samples"), samples.length > 0);
-  $("sample-list").replaceChildren(...samples.map(({ path, media_type, prediction, probability }, place) => {
-    const label = `Sample ${place + 1}: the checkpoint said ${prediction}, ${percent(probability)}`;
+  const credits = samples.map(({ credit }) => credit).filter(Boolean);
+  if (credits.length) $("samples-of").textContent = `${credits.join("; ")}.`;
+  $("sample-list").replaceChildren(...samples.map(({ path, media_type, prediction, probability, credit }, place) => {
+    const label = `${credit || `Sample ${place + 1}`}: the checkpoint said ${prediction}, ${percent(probability)}`;
     const button = make("button", { type: "button", title: label }, make("img", { src: path, alt: label, width: 72, height: 72 }));
     button.onclick = async () => {
       const bytes = await (await fetch(path)).blob();

@@ -68,7 +68,7 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
         "page.css": _File.of((_FILES / "page.css").read_bytes(), "text/css; charset=utf-8"),
     }
     page = _File.of(_page(served, measured, max_upload_bytes, files).encode(), "text/html; charset=utf-8")
-    images = samples.choose(served.folder, served.manifest.labels)
+    images = samples.choose(served.folder, served.manifest)
 
     @routes.get("/")
     async def root(request: Request) -> Response:
@@ -91,6 +91,7 @@ def router(served: Served, measured: Report, max_upload_bytes: int) -> APIRouter
                 media_type=image.media_type,
                 prediction=image.label,
                 probability=image.probability,
+                credit=image.credit,
             )
             for number, image in enumerate(images)
         ]

@@ -10,7 +10,6 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = ROOT / "deploy/lambda"
-DEFAULT = ROOT / "exports/cifar10/1"
 Event = dict[str, Any]
 
 

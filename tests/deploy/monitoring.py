@@ -13,7 +13,6 @@ import yaml
 from tests.images import drawing, encode
 
 ROOT = Path(__file__).parents[2]
-ARTIFACT = ROOT / "exports/cifar10/1"
 PROMETHEUS = ROOT / "deploy/prometheus"
 GRAFANA = ROOT / "deploy/grafana"
 CONFIG = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())

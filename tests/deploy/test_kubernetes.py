@@ -11,11 +11,10 @@ import yaml
 from app.engines.variants import VARIANTS
 from app.http import upload
 from app.limits.memory import Memory
-from app.settings import PREFIX, Settings, SettingsError
+from app.settings import DEFAULT_MODEL, PREFIX, Settings, SettingsError
 from tests.deploy.manifests import (
     NEEDS_KUBECTL,
     OVERLAYS,
-    REPO,
     Document,
     chosen,
     container,
@@ -53,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The default artifact with the cpu overlay's settings, but a free port and no drain."""
     wanted = {name.removeprefix(PREFIX): value for name, value in chosen(overlay("cpu")).items()}
     folder = tmp_path_factory.mktemp("serve")
-    with serving(REPO / "exports/cifar10/1", folder, **wanted | {"PORT": 0, "DRAIN_MS": 0, "THREADS": 2}) as running:
+    with serving(DEFAULT_MODEL, folder, **wanted | {"PORT": 0, "DRAIN_MS": 0, "THREADS": 2}) as running:
         yield running
 
 

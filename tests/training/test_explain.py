@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from app.artifact.decoder.decode import Decoded, decode
 from app.artifact.heat import DIM
+from app.settings import DEFAULT_MODEL
 from tests.commands import Sightglass
 from tests.images import drawing, encode
 from training.interpretation import figures
@@ -23,7 +24,6 @@ from training.interpretation.gradcam import grad_cam
 from training.models import layer_table, registry
 from training.runs.trained_model import TrainedModel
 
-EMBEDDED = Path(__file__).parents[2] / "exports/cifar10/1"
 FILES = {"filters.png", "maximised.png", "layers.csv", "activations.csv", "explain.json"}
 
 
@@ -37,7 +37,7 @@ def test_what_the_model_gets_is_shown_in_its_colours_and_the_rest_dimmed(
     orientation: int, size: tuple[int, int]
 ) -> None:
     content = encode(drawing(*size, seed=2), orientation=orientation)
-    spec = TrainedModel.load(EMBEDDED).input.model_copy(update={"crop_fraction": 0.8})
+    spec = TrainedModel.load(DEFAULT_MODEL).input.model_copy(update={"crop_fraction": 0.8})
     decoded = decode(content, spec)
     shown, at = overlaid(content, decoded, np.zeros((4, 4), np.float32)), decoded.geometry
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
@@ -75,7 +75,7 @@ def test_heat_lies_on_the_displayed_image_where_the_model_looked(colours_run: Pa
 
 def test_a_hot_place_glows_in_its_own_cell_of_the_box_and_nowhere_else() -> None:
     content = encode(Image.new("RGB", (360, 120), (90, 90, 90)))
-    decoded = decode(content, TrainedModel.load(EMBEDDED).input)
+    decoded = decode(content, TrainedModel.load(DEFAULT_MODEL).input)
     heat = np.zeros((4, 4), np.float32)
     plain = overlaid(content, decoded, heat)
     heat[1, 3] = 2

@@ -1,4 +1,4 @@
-"""The golden files: drawn, not photographed, so that an artifact carries nobody's images (docs/adr/0004)."""
+"""The golden files: drawn, not photographed, so that an artifact carries no image that nobody gave (docs/adr/0004)."""
 
 import io
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ if TYPE_CHECKING:  # what draws an image needs no torch
 _ORIENTATION = 0x0112
 
 
-def golden_of(model: "TrainedModel") -> Golden:
-    """The expected answers come from the eager checkpoint, never from an exported graph. Without contract, doubts."""
-    files = golden_files()
+def golden_of(model: "TrainedModel", samples: tuple[bytes, ...] = ()) -> Golden:
+    """Of drawings and, last, the author's samples. The expected answers come from the eager checkpoint, never from an
+    exported graph. Without contract, doubts."""
+    files = (*golden_files(), *samples)
     pixels = np.stack([decode(file, model.input).pixels for file in files])
     answers = model.run(pixels)
     scores = ood_scores(answers.logits, answers.heatmap)

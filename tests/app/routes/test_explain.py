@@ -14,18 +14,18 @@ from PIL import Image
 
 from app.errors import Problem
 from app.routes import explain
+from app.settings import DEFAULT_MODEL
 from tests.images import drawing, encode
 from tests.serving import Server, metrics, problem, serving
 
-EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
-CAT = (EMBEDDED.parents[2] / "cat.jpg").read_bytes()
+CAT = (DEFAULT_MODEL.parents[2] / "cat.jpg").read_bytes()
 PNG = {"Accept": "image/png"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded artifact as it is served by default: INT8."""
-    with serving(EMBEDDED, tmp_path_factory.mktemp("server"), MAX_PIXELS=64_000_000) as running:
+    with serving(DEFAULT_MODEL, tmp_path_factory.mktemp("server"), MAX_PIXELS=64_000_000) as running:
         yield running
 
 
@@ -195,7 +195,7 @@ def test_large_images_come_out_at_1024_pixels(
 
 def test_stages_and_the_log_line(tmp_path: Path) -> None:
     with (
-        serving(EMBEDDED, tmp_path, LOG_FORMAT="json") as server,
+        serving(DEFAULT_MODEL, tmp_path, LOG_FORMAT="json") as server,
         httpx2.Client(base_url=server.url) as client,
     ):
         answer = client.post("/explain?class=dog", content=CAT, headers=PNG)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from app.artifact.decoder.decode import Preview, decode
 from app.artifact.heat import DIM, opacity, palette
+from app.settings import DEFAULT_MODEL
 from tests.app.artifact.decoder.test_orientation import BACK, TURN, turned
 from tests.app.inference.squares import Scene
 from tests.images import encode
@@ -21,8 +22,7 @@ from tests.serving import serving
 from training.interpretation.gradcam import grad_cam
 from training.runs.trained_model import TrainedModel
 
-EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
-CAT = (EMBEDDED.parents[2] / "cat.jpg").read_bytes()
+CAT = (DEFAULT_MODEL.parents[2] / "cat.jpg").read_bytes()
 SHAPES = ((200, 200), (360, 120), (100, 330))
 STEP = 4
 PLACES = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75), (0.5, 0.5))
@@ -113,11 +113,11 @@ def test_what_speaks_against_a_class_does_not_glow(explained: Explained) -> None
 
 def test_the_numbers_served_are_autograds_grad_cam(tmp_path: Path) -> None:
     """ReLU(heat map - bias) / (h w) of every class, through HTTP, the decoder and the fp32 ONNX graph."""
-    loaded = TrainedModel.load(EMBEDDED)
+    loaded = TrainedModel.load(DEFAULT_MODEL)
     x = loaded.normalise(torch.from_numpy(decode(CAT, loaded.input).pixels)[None])
     bias = loaded.network.head.bias
     with (
-        serving(EMBEDDED, tmp_path, VARIANT="onnx") as server,
+        serving(DEFAULT_MODEL, tmp_path, VARIANT="onnx") as server,
         httpx2.Client(base_url=server.url, timeout=60) as client,
     ):
         answers = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from app.settings import DEFAULT_MODEL
 from tests.serving import environment, wait_until_listening
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +27,7 @@ def path_of(project: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(project), str(ROOT)])}
 
 
-@pytest.mark.parametrize("words", [["--version"], ["models"], ["recipes"], ["verify", ROOT / "exports/cifar10/1"]])
+@pytest.mark.parametrize("words", [["--version"], ["models"], ["recipes"], ["verify", DEFAULT_MODEL]])
 def test_the_command_runs_in_a_project_with_the_same_names(project: Path, words: list[object]) -> None:
     command = [sys.executable, "-m", "sightglass", *map(str, words)]
     done = subprocess.run(command, cwd=project, env=os.environ | path_of(project), capture_output=True, check=False)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from app.settings import DEFAULT_MODEL
 from training.interpretation.activation_maximization import maximise
 from training.runs.trained_model import TrainedModel
 
-EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
 STEPS = 25
 
 
@@ -19,7 +19,7 @@ def logits(loaded: TrainedModel, pixels: np.ndarray) -> torch.Tensor:
 
 
 def test_the_logit_rises_and_the_network_calls_the_image_that_class() -> None:
-    loaded = TrainedModel.load(EMBEDDED)
+    loaded = TrainedModel.load(DEFAULT_MODEL)
     labels = [3, 8]
     found = maximise(loaded, labels, steps=STEPS)
     assert (found.pixels.shape, found.pixels.dtype) == ((2, 32, 32, 3), np.uint8)
@@ -31,7 +31,7 @@ def test_the_logit_rises_and_the_network_calls_the_image_that_class() -> None:
 
 
 def test_it_is_the_same_every_time_and_another_with_another_seed() -> None:
-    loaded = TrainedModel.load(EMBEDDED)
+    loaded = TrainedModel.load(DEFAULT_MODEL)
     one, again, other = (maximise(loaded, [5], steps=3, seed=seed).pixels for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)

@@ -8,12 +8,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from app.settings import DEFAULT_MODEL
 from training.interpretation import filters
 from training.models import registry
 from training.runs.checkpoint import Run
 from training.runs.trained_model import TrainedModel
-
-EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
 
 
 def first(network: nn.Module) -> tuple[str, Tensor]:
@@ -23,7 +22,7 @@ def first(network: nn.Module) -> tuple[str, Tensor]:
 
 
 def test_the_filters_of_the_trained_network_have_structure() -> None:
-    found = filters.describe(*first(TrainedModel.load(EMBEDDED).network))
+    found = filters.describe(*first(TrainedModel.load(DEFAULT_MODEL).network))
     assert (found.layer, found.shape, found.verdict) == ("features.0", (32, 3, 3, 3), filters.STRUCTURE)
     assert found.smoothness > 5 * found.noise_smoothness
 

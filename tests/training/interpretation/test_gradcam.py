@@ -1,25 +1,22 @@
 """Grad-CAM is the heat map of the served graph where that exists, and works for any layer with maps elsewhere."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torchvision
 from torch import nn
 
 from app.artifact.decoder.decode import decode
+from app.settings import DEFAULT_MODEL
 from tests.images import drawing, encode
 from training.errors import TrainingError
 from training.interpretation.gradcam import grad_cam
 from training.models.servable import Servable
 from training.runs.trained_model import TrainedModel
 
-EMBEDDED = Path(__file__).parents[3] / "exports/cifar10/1"
-
 
 def test_behind_pooling_and_a_linear_head_it_is_the_heat_map_without_its_bias() -> None:
     """ReLU(heat map - bias) / (h w) of every class, on the trained network."""
-    loaded = TrainedModel.load(EMBEDDED)
+    loaded = TrainedModel.load(DEFAULT_MODEL)
     pixels = torch.from_numpy(decode(encode(drawing(40, 32, seed=3)), loaded.input).pixels)[None]
     heatmap = Servable(loaded.network, loaded.normalise)(pixels).heatmap
     assert heatmap is not None
@@ -70,6 +67,6 @@ def test_any_layer_and_class_of_torchvisions_networks(name: str, layer: str, pla
 
 @pytest.mark.parametrize("layer", ["head", "dropout"])
 def test_a_layer_without_maps_is_refused(layer: str) -> None:
-    loaded = TrainedModel.load(EMBEDDED)
+    loaded = TrainedModel.load(DEFAULT_MODEL)
     with pytest.raises(TrainingError, match=f'layer "{layer}" gives .* no maps'):
         grad_cam(loaded.network, layer, torch.zeros(1, 3, 32, 32), 0)
