@@ -28,11 +28,11 @@ from training.data import photographs, pixels
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.errors import Refused, TrainingError
-from training.learning.learner import use_cores
 from training.models.servable import Servable
-from training.runs import as_published, mlflow
+from training.runs import mlflow
 from training.runs.checkpoint import Run
 from training.runs.trained_model import RECORDED, WEIGHTS, TrainedModel
+from training.threads import use_cores
 from training.variants import calibration, gates
 from training.variants.doubt import COVERAGE
 from training.variants.evidence import Evidence
@@ -42,6 +42,7 @@ from training.variants.manifest import describe
 from training.variants.proof import CHECKPOINT, answers_of
 from training.variants.unlabelled import Unlabelled
 from training.variants.writers import WRITERS, Writer
+from training.weights import published_network
 
 CALIBRATION_IMAGES = 256
 Writers = Mapping[str, Writer]
@@ -107,7 +108,7 @@ def export_published(
     name, version = _name_and_version(out)
     use_cores()
     data = photographs.find(source)
-    plain, published = as_published.load(model)
+    plain, published = published_network.load(model)
     parameters = sum(each.numel() for each in plain.network.parameters()) / 1e6
     of = f"{parameters:.2f} M parameters, {count(len(plain.labels), 'class', 'classes')}"
     talk.fact("model", f"{model} at {plain.input.width} px, {of}, from {published.source} ({published.licence})")

@@ -17,10 +17,11 @@ from training.data.quality import Copies
 from training.data.statistics import Summary
 from training.errors import TrainingError
 from training.learning import device
-from training.learning.learner import Learner, use_cores
+from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.models.servable import Normalise
 from training.runs.trained_model import untrained
+from training.threads import use_cores
 
 Sets = dict[str, Pixels]
 Summaries = dict[str, Summary]

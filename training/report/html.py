@@ -23,7 +23,7 @@ from training.metrics import label_errors, plots, selective
 from training.metrics.label_errors import Mistake
 from training.report import confusions, contact_sheet, data_section, svg
 from training.report.verdict_table import chance, fitted, gate_sentence, word
-from training.runs import checkpoint
+from training.runs.history import SCORES, scored_by
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
 
@@ -152,7 +152,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
     """Each as SVG, with its numbers as CSV."""
     labels, probabilities = evidence.held_out.labels, evidence.outputs.probabilities
     curve = selective.coverage_curve(labels, probabilities)
-    history, chosen_by = evidence.run.history(), checkpoint.score(evidence.run.recipe)
+    history, chosen_by = evidence.run.history(), scored_by(evidence.run.recipe)
     step = -(-len(curve[0]) // CSV_POINTS)
     points = [[f"{value:.6f}" for value in row] for row in zip(*(part[::step] for part in curve), strict=True)]
     return {
@@ -164,7 +164,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
         "history": history,
         "kept": evidence.run.meta.kept,
         "best": evidence.run.best()["epoch"],
-        "chosen_by": ("lowest " if chosen_by == "val_loss" else "highest ") + checkpoint.SCORES[chosen_by],
+        "chosen_by": ("lowest " if chosen_by == "val_loss" else "highest ") + SCORES[chosen_by],
         "curves": svg.svg(plots.curves(evidence.run)),
         "history_csv": svg.csv_uri([list(history[0]), *(list(row.values()) for row in history)]),
     }

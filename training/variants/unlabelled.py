@@ -9,9 +9,9 @@ from training.data import photographs
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.metrics.classification import Floats
-from training.runs.published import Published
 from training.runs.trained_model import TrainedModel
 from training.variants.proof import answers_of
+from training.weights.published import Published
 
 # By how much the first answer leads: INT8 moves a probability by about as much, so that below it a flip says nothing.
 CLEAR = 0.1
