@@ -11,7 +11,7 @@ from app.artifact.decoder.decode import InputSpec
 from training.console.progress import Talk
 from training.console.terminal import count
 from training.data import pixels, quality, splits
-from training.data.fingerprint import Hashes
+from training.data.copies.fingerprint import Hashes
 from training.data.pixels import Pixels
 from training.data.quality import Copies
 from training.data.statistics import Summary

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from training.data import near_duplicates
+from training.data.copies import near_duplicates
+from training.data.copies.near_duplicates import Twins
 from training.data.dataset import Sample
-from training.data.near_duplicates import Twins
 from training.report.thumbnails import Thumbnail, shown, thumbnails
 from training.variants.labelled import Labelled
 

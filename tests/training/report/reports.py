@@ -15,7 +15,8 @@ from app.artifact import manifest
 from app.artifact.golden import Golden
 from app.artifact.manifest import Manifest
 from app.engines import Outputs
-from training.data import near_duplicates, pixels
+from training.data import pixels
+from training.data.copies import near_duplicates
 from training.data.dataset import Data, Sample
 from training.data.statistics import Summary
 from training.metrics.classification import Evaluation
