@@ -21,12 +21,12 @@ from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.data.source import index, select
 from training.errors import TrainingError
-from training.learning.learner import use_cores
 from training.metrics.classification import Accuracy, Evaluation, accuracy
 from training.metrics.predictions import Predictions
 from training.metrics.robustness import Robustness, Row, sample
 from training.runs.checkpoint import Run
 from training.runs.trained_model import RECORDED, TrainedModel, is_artifact
+from training.threads import use_cores
 from training.variants.proof import CHECKPOINT, answers_of
 
 SEED = 0  # of what is drawn and corrupted for --robust

@@ -21,9 +21,9 @@ from training.interpretation.figures import Floats, InputImage
 from training.interpretation.filters import Filters
 from training.interpretation.gradcam import grad_cam
 from training.interpretation.hooks import layer as layer_of
-from training.learning.learner import use_cores
 from training.models.layer_table import Layer, table
 from training.runs.trained_model import TrainedModel
+from training.threads import use_cores
 
 CLASSES = 10  # that are maximised at once
 

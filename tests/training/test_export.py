@@ -22,10 +22,11 @@ from tests.commands import QUIET, Sightglass, hurried
 from tests.training.exports import checkpoint, copied, only, proven, row
 from training.data.source import index, select
 from training.errors import TrainingError
-from training.export import export, load_splits
+from training.export import export
 from training.runs.checkpoint import Run
 from training.runs.trained_model import TrainedModel
 from training.variants.doubt import measure
+from training.variants.labelled import read
 from training.variants.proof import Answers
 from training.variants.writers import WRITERS
 
@@ -102,12 +103,12 @@ def test_an_artifact_does_not_say_in_which_folder_its_weights_lay(
 def test_what_calibrates_int8_does_not_judge_it(colours_run: Path, digits_run: Path) -> None:
     """54 images of val are too few to judge by, so half of train joins them; 179 are enough."""
     run = Run.open(colours_run)
-    splits = load_splits(run, run.data(), QUIET)
+    splits = read(run, run.data(), QUIET)
     calibrating, judging = ({each.path for each in splits[name].samples} for name in ("train", "judges"))
     assert (len(splits["val"]), len(calibrating), len(judging)) == (54, 54, 54)
     assert calibrating | judging == {each.path for each in run.data().splits["train"]}
     digits = Run.open(digits_run)
-    assert "judges" not in load_splits(digits, digits.data(), QUIET)
+    assert "judges" not in read(digits, digits.data(), QUIET)
 
 
 def test_a_small_val_is_no_reason_to_refuse_int8(colours_artifact: Path) -> None:

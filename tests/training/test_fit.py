@@ -24,11 +24,11 @@ from training.interpretation.figures import InputImage
 from training.learning import plan
 from training.recipes import recipe
 from training.report.thumbnails import thumbnails
-from training.runs import pretrained
 from training.runs.checkpoint import Run
 from training.runs.schema import Meta
 from training.train import train
 from training.variants.writers import WRITERS
+from training.weights import pretrained
 
 SETTINGS = ["channels=3", "epochs=6", "batch_size=16", "val_fraction=0.3", "input_size=16"]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app import machine
 from app.artifact.decoder.decode import ImageError, InputSpec, decode
 from app.artifact.decoder.geometry import Geometry
-from training.console.progress import Report
+from training.console.progress import Report, Talk
 from training.data.dataset import Data, Sample
 from training.data.folders.layouts import SHAPE
 from training.data.statistics import Part, Summary
@@ -107,6 +107,18 @@ def load(
         partial(decode_now, data, chosen, spec) if pixels is None else pixels.__getitem__,
         in_memory=pixels is not None,
     )
+
+
+def load_all(
+    data: Data, spec: InputSpec, talk: Talk, recorded: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Pixels]:
+    """Every split that has files; see `load`."""
+    splits = {}
+    for name, samples in data.splits.items():
+        if samples:
+            with talk.step(f"reading {name}", len(samples)) as progress:
+                splits[name] = load(data, name, spec, recorded[name] if recorded else None, progress=progress)
+    return splits
 
 
 def decode_now(data: Data, samples: Sequence[Sample], spec: InputSpec, indices: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from training.console.progress import Talk
 from training.console.terminal import count, shortened
-from training.data import near_duplicates
+from training.data.copies import near_duplicates
+from training.data.copies.fingerprint import Hashes
+from training.data.copies.near_duplicates import Places
 from training.data.dataset import Data, Sample
-from training.data.fingerprint import Hashes
-from training.data.near_duplicates import Places
 from training.data.pixels import Pixels
 
 _HALF = 0.5

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact.decoder.geometry import Geometry, margins
-from training.data.fingerprint import Hashes, fingerprint
+from training.data.copies.fingerprint import Hashes, fingerprint
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 _Sums = NDArray[np.float64]

@@ -29,7 +29,7 @@ def within(plan: Plan, data: RunData, started: float, talk: Talk) -> Plan:
     with epochs.within_memory(recipe):
         rate = learner.images_per_second(train)
     each = (len(train) + _FORWARD * len(data.sets["val"])) / rate
-    head = recipe.head_fit == "logistic"
+    head = learner.spans[0].instant_head
     left = 60 * plan.minutes + started - time.monotonic()
     fit = int(_PLANNED * left / each - _FORWARD * head)
     fewest, most = max(1, len(recipe.phases)), recipe.epochs - head

@@ -4,25 +4,50 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.console.progress import Talk
-from training.console.terminal import count
 from training.data.pixels import Pixels
-from training.errors import TrainingError
-from training.learning.learner import Learner, logits_of
+from training.errors import Stopped, TrainingError
+from training.learning import device as devices
+from training.learning.learner import Learner
 from training.metrics.classification import accuracy, macro_f1
+from training.models.servable import Normalise
 from training.recipes.recipe import Recipe
+from training.runs.history import History, Row
 
 HEADER = "epoch  train loss  val loss  val acc  val F1       lr  img/s  waits   time"  # waits: for data
 
 
-def run(
-    learner: Learner, sets: dict[str, Pixels], epoch: int, talk: Talk, stopping: Callable[[], bool]
-) -> dict[str, Any]:
+def following(
+    learner: Learner,
+    sets: dict[str, Pixels],
+    history: History,
+    talk: Talk,
+    stopping: Callable[[], bool],
+    over: Callable[[], bool],
+) -> Iterator[Row]:
+    """The rows of the epochs that are left, each to be appended to `history`; fewer where no better one is hoped for or
+    the run's minutes are `over`, which the first epoch does not go by: there would be no run. Raises Stopped."""
+    rows, of = history.rows, history.recipe.epochs
+    if not history.complete:
+        talk.line(HEADER)
+    while not history.complete:
+        epoch = len(rows) + 1
+        try:
+            yield run(learner, sets, epoch, talk, lambda: stopping() or (bool(rows) and over()))
+        except Stopped:
+            if stopping():
+                raise
+            talk.fact("stop", f"the minutes are over, in epoch {epoch} of {of}; --resume goes on")
+            return
+    if len(rows) < of:
+        talk.fact("stop", f"no epoch of the last {history.recipe.early_stop} was better")
+
+
+def run(learner: Learner, sets: dict[str, Pixels], epoch: int, talk: Talk, stopping: Callable[[], bool]) -> Row:
     """Train and validate once; one row of metrics.jsonl.
 
     Raises TrainingError where the GPU's memory is too small or training diverged, Stopped once `stopping()` is true.
@@ -30,8 +55,7 @@ def run(
     started, recipe, labels = time.monotonic(), learner.recipe, sets["val"].labels
     for span in learner.spans:  # what learns, where that is not simply everything, or changes
         if span.first == epoch and (len(learner.spans) > 1 or span.phase.unfrozen_stages is not None):
-            at_once = epoch == 1 and recipe.head_fit == "logistic"
-            talk.line(f"       {'the head alone is fitted, at once' if at_once else span}")
+            talk.line(f"       {span}")
     with within_memory(recipe):
         with talk.step(f"epoch {epoch}", len(sets["train"])) as progress:
             stats = learner.epoch(sets["train"], epoch, progress, stopping)
@@ -43,9 +67,9 @@ def run(
         message = f"the loss is no number in epoch {epoch}: training diverged"
         raise TrainingError(message, f"--set {lower}, or a larger batch_size")
     predicted = logits.argmax(dim=1).numpy()
-    if epoch == 1 and recipe.head_fit == "logistic":
-        learner.head_losses = losses
-    beside_head = {} if learner.head_losses is None else gain(learner.head_losses - losses)
+    if learner.span.instant_head:
+        learner.untuned_losses = losses
+    beside_head = {} if learner.untuned_losses is None else gain(learner.untuned_losses - losses)
     return {
         "epoch": epoch,
         "train_loss": stats.loss,
@@ -66,17 +90,15 @@ def gain(less: Tensor) -> dict[str, float]:
     return {"val_gain": less.mean().item(), "val_gain_error": error}
 
 
-def kept(history: list[dict[str, Any]], rank: Callable[[dict[str, Any]], Any], images: int) -> str:
-    """Of a run that went on from an instant head, which of the two is its best, with what both scored on val."""
-    best, last = max(history, key=rank), history[-1]
-    tuned = last if best is history[0] else best
-    head, other = (
-        f"loss on val {row['val_loss']:.3f}, accuracy {row['val_accuracy']:.3f}" for row in (history[0], tuned)
+@torch.inference_mode()
+def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: torch.device) -> Tensor:
+    """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
+    network.eval()
+    normalise = normalise.to(device)
+    batches = pixels.batches(devices.EVALUATED_BYTES[device.type])
+    return torch.cat(
+        [network(devices.laid_out(normalise(torch.from_numpy(batch).to(device)))).cpu() for batch in batches]
     )
-    by = f"{count(images, 'image')}; standard error of the difference {tuned['val_gain_error']:.3f}"
-    if best is tuned:
-        return f"the fine-tuned network of epoch {tuned['epoch']}: {other}; the head alone: {head} ({by})"
-    return f"the head alone: {head}; fine-tuned, epoch {tuned['epoch']}: {other} ({by})"
 
 
 @contextmanager
@@ -91,7 +113,7 @@ def within_memory(recipe: Recipe) -> Iterator[None]:
         raise TrainingError(f"the GPU's memory is too small for batches of {recipe.batch_size}", hint) from error
 
 
-def line(row: dict[str, Any], best: bool) -> str:
+def line(row: Row, best: bool) -> str:
     """A row of metrics.jsonl below HEADER."""
     return (
         f"{row['epoch']:5d}  {row['train_loss']:10.3f}  {row['val_loss']:8.3f}  {row['val_accuracy']:7.4f}"

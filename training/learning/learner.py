@@ -1,7 +1,6 @@
 """The training loop: one epoch at a time, on batches of pixels, with everything a resume needs in one state."""
 
 import copy
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app import machine
 from training.console.progress import Report
 from training.data.loader import batches, epoch_seed
 from training.data.pixels import Pixels
@@ -23,6 +21,8 @@ from training.models import freezing
 from training.models.heads import Network
 from training.models.servable import Normalise
 from training.recipes.recipe import Recipe
+from training.recipes.spans import Span, spans
+from training.threads import use_cores
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ class Learner:
         self.network: Network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         averages = recipe.ema_decay or recipe.head_share
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if averages else None
-        self.head: dict[str, Tensor] = {}  # the network with its head as it was fitted, where it has a share
-        self.head_losses: Tensor | None = None  # of an instant head on val, image by image
+        # the network as it was once an instant head was fitted, where it has a share, and its losses on val by image
+        self.untuned: dict[str, Tensor] = {}
+        self.untuned_losses: Tensor | None = None
         self.steps_per_epoch = max(1, images // recipe.batch_size)
         self.steps = 0
-        self.spans = optim.spans(recipe)
+        self.spans = spans(recipe)
         self.enter(0)
 
     @property
@@ -66,10 +67,14 @@ class Learner:
         network: nn.Module = self.network if self.averaged is None else self.averaged
         return network
 
+    @property
+    def span(self) -> Span:
+        """The phase that is learnt in, with its epochs."""
+        return self.spans[self.span_number]
+
     def enter(self, number: int) -> None:
         """Begin a phase, with an optimiser and a schedule of its own."""
-        self.phase = number
-        span = self.spans[number]
+        self.span_number, span = number, self.spans[number]
         self.network.zero_grad(set_to_none=True)  # or what is frozen now would count when gradients are clipped
         freezing.freeze(self.network, span.phase.unfrozen_stages)
         self.optimizer = optim.optimizer(self.network, self.recipe, span.phase)
@@ -83,9 +88,9 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "steps": self.steps,
-            "phase": self.phase,
-            "head": self.head,
-            "head_losses": self.head_losses,
+            "phase": self.span_number,
+            "head": self.untuned,
+            "head_losses": self.untuned_losses,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -97,8 +102,8 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.steps = state["steps"]
-        self.head = state.get("head", {})  # runs of old have neither
-        self.head_losses = state.get("head_losses")
+        self.untuned = state.get("head", {})  # runs of old have neither
+        self.untuned_losses = state.get("head_losses")
 
     def epoch(
         self, pixels: Pixels, number: int, progress: Report, stopping: Callable[[], bool] = lambda: False
@@ -107,11 +112,11 @@ class Learner:
 
         Raises Stopped after the current batch once `stopping()` is true.
         """
-        if number == 1 and self.recipe.head_fit == "logistic":
+        if number > self.span.last:
+            self.enter(self.span_number + 1)
+        if self.span.instant_head:
             return self._fit_head(pixels, progress, stopping)
         torch.manual_seed(epoch_seed(self.recipe.seed, number))
-        if number > self.spans[self.phase].last:
-            self.enter(self.phase + 1)
         self._train_mode()
         total, waited, done = torch.zeros((), device=self.device), 0.0, 0
         lr = self.optimizer.param_groups[0]["lr"]
@@ -125,9 +130,9 @@ class Learner:
                 raise Stopped
             waiting = time.perf_counter()
         seconds = time.perf_counter() - started
-        if self.averaged is not None and self.head:
+        if self.averaged is not None and self.untuned:
             # a mean of fine-tuned weights and those they started from: WiSE-FT (Wortsman et al. 2021, arXiv:2109.01903)
-            self.averaged.load_state_dict(self.head)
+            self.averaged.load_state_dict(self.untuned)
             average(self.averaged, self.network, self.recipe.head_share)
         return EpochStats(total.item() / done, done / seconds, waited / seconds, lr)
 
@@ -155,7 +160,7 @@ class Learner:
         if self.averaged is not None:
             self.averaged.load_state_dict(self.network.state_dict())
         if self.recipe.head_share:
-            self.head = copy.deepcopy(self.network.state_dict())
+            self.untuned = copy.deepcopy(self.network.state_dict())
         return EpochStats(fitted.log_loss, rate, 0.0, 0.0)
 
     def images_per_second(self, pixels: Pixels) -> float:
@@ -173,7 +178,7 @@ class Learner:
         return self.device.type != "cpu" or not pixels.in_memory
 
     def _train_mode(self) -> None:
-        unfrozen = self.spans[self.phase].phase.unfrozen_stages
+        unfrozen = self.span.phase.unfrozen_stages
         freezing.train_mode(self.network, unfrozen, self.recipe.freeze_batch_norm)
 
     def _step(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -206,21 +211,3 @@ def average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             old.lerp_(new, 1 - decay)
         else:
             old.copy_(new)
-
-
-@torch.inference_mode()
-def logits_of(network: nn.Module, normalise: Normalise, pixels: Pixels, device: torch.device) -> Tensor:
-    """float32[N, K] of a whole split, in order, in evaluation mode and float32."""
-    network.eval()
-    normalise = normalise.to(device)
-    batches = pixels.batches(devices.EVALUATED_BYTES[device.type])
-    return torch.cat(
-        [network(devices.laid_out(normalise(torch.from_numpy(batch).to(device)))).cpu() for batch in batches]
-    )
-
-
-def use_cores() -> int:
-    """Let torch use the cores of the cgroup and the affinity, not the host's; OMP_NUM_THREADS goes first."""
-    if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(machine.cores().usable)
-    return torch.get_num_threads()

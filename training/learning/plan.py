@@ -10,14 +10,14 @@ from training.data.dataset import Data
 from training.data.source import index
 from training.errors import TrainingError
 from training.learning import device as devices
-from training.learning import optim
 from training.learning.recipe_choice import Choice, choose
 from training.recipes import recipe
 from training.recipes.recipe import Recipe
+from training.recipes.spans import spans
 from training.runs import checkpoint
-from training.runs import pretrained as starting
 from training.runs.checkpoint import Run
-from training.runs.pretrained import Weights
+from training.weights import pretrained
+from training.weights.pretrained import Weights
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def make(
     data = index(source)
     choice = Choice(name, "as asked") if name else choose(data, weights is not None)
     asked = recipe.load(choice.recipe, overrides)
-    chosen, start = starting.resolve(asked, weights, recipe.keys(overrides), offline=offline)
-    if start is None and any(span.phase.unfrozen_stages is not None for span in optim.spans(chosen)):
+    chosen, start = pretrained.resolve(asked, weights, recipe.keys(overrides), offline=offline)
+    if start is None and any(span.phase.unfrozen_stages is not None for span in spans(chosen)):
         raise TrainingError(
             f"{choice.recipe} freezes stages, which without weights have learnt nothing", "--from RUN|ARTIFACT|WEIGHTS"
         )

@@ -11,16 +11,17 @@ from app.artifact.decoder.decode import InputSpec
 from training.console.progress import Talk
 from training.console.terminal import count
 from training.data import pixels, quality, splits
-from training.data.fingerprint import Hashes
+from training.data.copies.fingerprint import Hashes
 from training.data.pixels import Pixels
 from training.data.quality import Copies
 from training.data.statistics import Summary
 from training.errors import TrainingError
 from training.learning import device
-from training.learning.learner import Learner, use_cores
+from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.models.servable import Normalise
 from training.runs.trained_model import untrained
+from training.threads import use_cores
 
 Sets = dict[str, Pixels]
 Summaries = dict[str, Summary]

@@ -12,7 +12,7 @@ import torch
 from app import DISTRIBUTION, machine
 from app.artifact.decoder.decode import InputSpec
 from training import atomic
-from training.data import near_duplicates
+from training.data.copies import near_duplicates
 from training.data.pixels import Pixels
 from training.learning import device
 from training.learning.learner import Learner

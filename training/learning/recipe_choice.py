@@ -10,7 +10,7 @@ from training.console import terminal
 from training.data.dataset import Data, Sample
 from training.errors import TrainingError
 from training.recipes import recipe
-from training.runs import published
+from training.weights import published
 
 # Any decode will do to learn an image's size and whether it is grey.
 _PROBE = InputSpec(

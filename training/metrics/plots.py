@@ -15,8 +15,8 @@ from training.metrics.classification import Evaluation, Floats
 from training.metrics.lettering import Lettering
 from training.metrics.ood import Familiarity
 from training.metrics.selective import Rejection
-from training.runs import checkpoint
 from training.runs.checkpoint import Run
+from training.runs.history import SCORES, scored_by
 
 _NAMED = 30  # classes: of more, nobody could read the names
 _NAME = 19  # columns of one
@@ -76,7 +76,7 @@ def reliability(evaluation: Evaluation) -> Figure:
 
 def curves(run: Run) -> Figure:
     """Loss of train and val, the score on val that epochs compare by, learning rate; the best epoch is marked."""
-    history, best, name = run.history(), run.best(), checkpoint.score(run.recipe)
+    history, best, name = run.history(), run.best(), scored_by(run.recipe)
     epochs = [row["epoch"] for row in history]
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     loss, score, rate = figure.subplots(1, 3)
@@ -86,7 +86,7 @@ def curves(run: Run) -> Figure:
     loss.set(xlabel="epoch", ylabel="loss")
     score.plot(epochs, [row[name] for row in history])
     score.plot(best["epoch"], best[name], "o", color="black")
-    score.set(xlabel="epoch", ylabel=checkpoint.SCORES[name], title=f"best: epoch {best['epoch']}, {best[name]:.4f}")
+    score.set(xlabel="epoch", ylabel=SCORES[name], title=f"best: epoch {best['epoch']}, {best[name]:.4f}")
     rate.plot(epochs, [row["lr"] for row in history])
     rate.set(xlabel="epoch", ylabel="learning rate")
     for axes in (loss, score, rate):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from training.metrics import label_errors
 from training.metrics.label_errors import Mistake
 from training.report.thumbnails import Thumbnail, heatmaps, thumbnails
-from training.variants.evidence import Evidence
+from training.variants.labelled import Labelled
 
 IMAGES = 200
 
@@ -34,7 +34,7 @@ class Sheet:
         return sorted({card.mistake.pair for card in (*self.suspects, *self.others)})
 
 
-def make(found: Sequence[Mistake], evidence: Evidence) -> Sheet:
+def make(found: Sequence[Mistake], evidence: Labelled) -> Sheet:
     """Read, shrink and explain the chosen ones; nothing at all where the report holds no images."""
     chosen = label_errors.choose(found, IMAGES) if evidence.images else []
     small = thumbnails([each.path for each in chosen], evidence.data.read, evidence.run.input)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from training.data import near_duplicates
+from training.data.copies import near_duplicates
+from training.data.copies.near_duplicates import Twins
 from training.data.dataset import Sample
-from training.data.near_duplicates import Twins
 from training.report.thumbnails import Thumbnail, shown, thumbnails
-from training.variants.evidence import Evidence
+from training.variants.labelled import Labelled
 
 MEASURED = 1000  # files whose headers are read for their size
 SEEN = 8
@@ -44,7 +44,7 @@ class Samples:
     seen: list[tuple[str, Thumbnail, Thumbnail]]
 
 
-def make(evidence: Evidence) -> Samples:
+def make(evidence: Labelled) -> Samples:
     """Counts and copies come from what the run recorded; only the images that are shown are decoded."""
     splits = evidence.data.splits
     sums = evidence.run.checksums()
@@ -65,7 +65,7 @@ def make(evidence: Evidence) -> Samples:
     )
 
 
-def closest(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence: Evidence) -> list[TwinImages]:
+def closest(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence: Labelled) -> list[TwinImages]:
     """The nearest pairs of all splits together."""
     rows = [(bits, each.here, here, each.there, there) for each in twins for here, there, bits in each.near or ()]
     chosen = [(splits[h][i], splits[t][j], bits) for bits, h, i, t, j in sorted(rows)[:PAIRS_SHOWN]]
@@ -77,7 +77,7 @@ def closest(twins: list[Twins], splits: dict[str, tuple[Sample, ...]], evidence:
     ]
 
 
-def _lines(evidence: Evidence, name: str) -> list[str]:
+def _lines(evidence: Labelled, name: str) -> list[str]:
     """Of a file of the run that is there only where there was something to say."""
     try:
         text = (evidence.run.folder / name).read_text("utf-8", errors="surrogateescape")
@@ -86,7 +86,7 @@ def _lines(evidence: Evidence, name: str) -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def shorter_sides(evidence: Evidence) -> list[int]:
+def shorter_sides(evidence: Labelled) -> list[int]:
     """By the files' headers; every n-th file, so that all classes have their share. EXIF does not change this side."""
     samples = evidence.held_out.samples
     chosen = samples[:: -(-len(samples) // MEASURED)]
@@ -97,7 +97,7 @@ def shorter_sides(evidence: Evidence) -> list[int]:
     return sides
 
 
-def as_seen(evidence: Evidence) -> list[tuple[str, Thumbnail, Thumbnail]]:
+def as_seen(evidence: Labelled) -> list[tuple[str, Thumbnail, Thumbnail]]:
     """8 images spread evenly over the held-out split, which lies in the order of its classes."""
     samples = evidence.held_out.samples
     places = np.unique(np.linspace(0, len(samples) - 1, SEEN).astype(np.int64))

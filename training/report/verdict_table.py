@@ -6,7 +6,6 @@ from app.artifact.manifest import Manifest
 from app.engines.variants import BASELINE
 from training.console.terminal import count, table
 from training.variants import gates
-from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
 from training.variants.proof import CHECKPOINT
 
@@ -55,16 +54,6 @@ def chance(rows: Sequence[Verdict]) -> list[tuple[str, str]]:
             counts = f"{row.proof.lost} of {row.proof.images} lost, {row.proof.won} won"
             sentences.append(("", f"({sentence}: {counts}, exact McNemar p = {row.proof.drop_by_chance:.2f})"))
     return sentences
-
-
-def fitted(evidence: Evidence) -> list[tuple[str, str]]:
-    """What was fitted on val, and whether val was large enough for it: (name, sentence)."""
-    return [
-        ("fitted", str(evidence.temperature)),
-        ("", f"reject line: {evidence.line}"),
-        ("", f"unfamiliar: {evidence.familiar}"),
-        ("", f"sets: {evidence.sets}"),
-    ]
 
 
 def word(row: Verdict, manifest: Manifest) -> str:

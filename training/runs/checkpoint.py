@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from training.data.source import origin, reader
 from training.errors import TrainingError
 from training.recipes.recipe import Recipe
 from training.runs import schema
+from training.runs.history import rank
 from training.runs.schema import Meta
 
 FILES = (
@@ -33,11 +34,6 @@ FILES = (
     "dhash.npz",
     "mlflow.json",
 )
-SCORES = {
-    "val_accuracy": "accuracy on val",
-    "val_macro_f1": "macro F1 on val",
-    "val_loss": "loss on val",
-}  # by which epochs may compare
 _NEW = ".new"  # in a run's folder: a disk of its own may be mounted there
 
 
@@ -158,27 +154,6 @@ def new_run(run: Path) -> Iterator[Path]:
     for path in new:
         path.replace(run / path.name)
     folder.rmdir()
-
-
-def score(recipe: Recipe) -> str:
-    """Of a row of metrics.jsonl, what epochs compare by: accuracy, macro F1 where rare classes count as much, or the
-    loss where the first epoch is an instant head's: of the few images of such a val, it tells more than their number.
-    """
-    if recipe.balance != "none":
-        return "val_macro_f1"
-    return "val_loss" if recipe.head_fit == "logistic" else "val_accuracy"
-
-
-def rank(recipe: Recipe) -> Callable[[dict[str, Any]], tuple[float, float]]:
-    """`max(history, key=rank(recipe))` is the best epoch: by its score, of equals by its loss on val.
-
-    After an instant head it is the last epoch whose loss on val is no higher than the head's, or the head: not the one
-    with the lowest loss, which of a small val is the luckiest.
-    """
-    name = score(recipe)
-    if name == "val_loss":
-        return lambda row: (row["epoch"] if row.get("val_gain", 0) >= 0 else 0, 0)
-    return lambda row: (row[name], -row["val_loss"])
 
 
 def write_splits(

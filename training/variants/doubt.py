@@ -10,9 +10,6 @@ from training.metrics.classification import Labels
 from training.variants.proof import Answers
 
 COVERAGE = 0.95
-# Of the deviation of val's out-of-distribution scores: by so much the self-test lets one differ, at least. Kernels of
-# another instruction set round differently; a golden image's score may also differ half as much again as it did here.
-_FP32_TOLERANCE, _INT8_TOLERANCE = 1e-3, 0.1
 
 
 def fit(labels: Labels, answers: Sequence[Answers], score: Score, coverage: float = COVERAGE) -> Doubt:
@@ -63,9 +60,3 @@ def measure(doubt: Doubt, split: str, labels: Labels, answers: Answers, toleranc
         set_size=size,
         tolerance=tolerance,
     )
-
-
-def tolerance(difference: float, val: Answers, *, int8: bool) -> float:
-    """What the self-test allows of a score that differed by `difference` from the checkpoint's, on golden images."""
-    spread = float(val.ood_scores.std())
-    return max(1.5 * difference, (_INT8_TOLERANCE if int8 else _FP32_TOLERANCE) * max(spread, 0.1))

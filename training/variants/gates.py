@@ -47,14 +47,14 @@ class Verdict:
 
 
 def judge(
-    engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None, golden: Golden, *, labelled: bool = True
+    engines: Mapping[str, Runs], val: Pixels, judges: Pixels | None, golden: Golden, *, labelled: bool = True
 ) -> list[Verdict]:
-    """One row per engine, the checkpoint first. A refused INT8 is only left out. Of images that are not `labelled` no
-    accuracy is asked for, but all else.
+    """One row per engine, the checkpoint first; `judges`: see `measure`. A refused INT8 is only left out. Of images
+    that are not `labelled` no accuracy is asked for, but all else.
 
     Raises Refused for an fp32 variant that is not the checkpoint.
     """
-    proofs = measure(engines, val, judging, labelled=labelled)
+    proofs = measure(engines, val, judges, labelled=labelled)
     rows = []
     for name, engine in engines.items():
         difference = float(np.abs(engine.run(golden.pixels).probabilities - golden.probabilities).max())
@@ -67,7 +67,7 @@ def judge(
     return rows
 
 
-def judges(val: int, train: int) -> int:
+def judges_needed(val: int, train: int) -> int:
     """How many images of train join so many of val, so that INT8 can be judged: half, or what it takes at least.
 
     Agreement needs no labels, but what has calibrated a variant cannot judge it.
@@ -110,11 +110,3 @@ def objection(name: str, proofs: Mapping[str, Proof], golden_difference: float) 
     if int8 and not proof.speedup_over(proofs[BASELINE]) >= INT8_SPEEDUP:
         return f"{proof.speedup_over(proofs[BASELINE]):.2f}x the speed of {BASELINE} (limit {INT8_SPEEDUP}x)"
     return ""
-
-
-def tolerance(golden_difference: float, int8: bool) -> float:
-    """What the self-test will allow: for fp32 a constant, for INT8 half as much again as was measured here.
-
-    INT8 kernels of other instruction sets may round differently; below 0.02 that would be refused for nothing.
-    """
-    return max(1.5 * golden_difference, 0.02) if int8 else 2 * FP32_GOLDEN_DIFFERENCE

@@ -1,8 +1,6 @@
 """What an artifact's manifest says: the model's input and output, what was measured, and where it comes from."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -11,27 +9,24 @@ from app import machine
 from app.artifact import manifest
 from app.artifact.decoder.decode import InputSpec
 from app.artifact.decoder.geometry import Box
-from app.artifact.manifest import Machine, Manifest, Metrics, Score, Variant
+from app.artifact.manifest import Machine, Manifest, Score, Variant
 from app.engines.variants import BASELINE, VARIANTS
 from training.metrics.classification import Accuracy
 from training.models.layer_table import field_of
-from training.runs.checkpoint import Run
-from training.variants import gates
+from training.variants import tolerance
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
-from training.variants.unlabelled import Unlabelled
 
 
-def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence | Unlabelled) -> Manifest:
+def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -> Manifest:
     """The manifest, but for the files' checksums."""
-    model, measured = evidence.checkpoint, None if isinstance(evidence, Unlabelled) else evidence
-    split, doubt = (measured.split, measured.doubt) if measured else ("", None)
+    model, metrics, doubt = evidence.checkpoint, evidence.metrics, evidence.doubt
     kept = {row.name: row for row in rows if row.file and not row.objection}
     heatmap = model.run(np.zeros((1, model.input.height, model.input.width, 3), np.uint8)).heatmap
     size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
     int8 = [variant for variant in kept if VARIANTS[variant].precision == "int8"]
     return Manifest(
-        schema_version=manifest.schema_of(model.input, doubt, measured=measured is not None),
+        schema_version=manifest.schema_of(model.input, doubt, measured=metrics is not None),
         name=name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,17 +41,17 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence | 
                 file=row.file,
                 agreement=row.proof.agreement,
                 max_probability_difference=row.proof.difference,
-                tolerance=gates.tolerance(row.golden_difference, int8=variant in int8),
+                tolerance=tolerance.of_probability(row.golden_difference, int8=variant in int8),
                 cpu_ms_per_image={str(batch): ms for batch, ms in row.proof.cpu_ms.items()},
-                score=row.test and _score(row.test, split),
+                score=row.test and score(row.test, evidence.split),
                 doubt=row.doubt,
             )
             for variant, row in kept.items()
         },
         default_variant=int8[0] if int8 else BASELINE,
-        metrics=measured and _metrics(measured),
+        metrics=metrics,
         machine=Machine(cpu=machine.cpu_model(), instruction_set=machine.instruction_set()),
-        provenance=evidence.provenance if isinstance(evidence, Unlabelled) else _provenance(evidence.run),
+        provenance=evidence.provenance,
         files={},
     )
 
@@ -77,27 +72,6 @@ def heatmap_box(features: nn.Module, spec: InputSpec, size: tuple[int, int], enl
     return left * wide, top * tall, right * wide, bottom * tall
 
 
-def _provenance(run: Run) -> dict[str, Any]:
-    meta = run.meta
-    return {
-        "recipe": run.recipe.model_dump(mode="json") | {"weights": Path(run.recipe.weights).name},
-        "data": {"source": Path(meta.data.source).name, "images": meta.data.images},
-        **({"weights": {"name": Path(meta.weights or "").name, **meta.origin.model_dump()}} if meta.origin else {}),
-        "trained": meta.model_dump(include={"created", "versions", "hardware", "commit"}),
-        "best_epoch": run.best()["epoch"],
-        "seconds": round(sum(row["seconds"] for row in run.history())),
-    }
-
-
-def _metrics(evidence: Evidence) -> Metrics:
-    evaluation = evidence.evaluation
-    return Metrics(
-        score=_score(evaluation.accuracy, evidence.split),
-        macro_f1=evaluation.macro_f1,
-        ece=evaluation.ece,
-        majority=evaluation.majority,
-    )
-
-
-def _score(result: Accuracy, split: str) -> Score:
+def score(result: Accuracy, split: str) -> Score:
+    """As manifests say it."""
     return Score(split=split, n=result.n, accuracy=result.value, low=result.low, high=result.high)

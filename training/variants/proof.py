@@ -82,14 +82,14 @@ def answers_of(engine: Runs, pixels: Pixels) -> Answers:
 
 
 def measure(
-    engines: Mapping[str, Runs], val: Pixels, judging: Pixels | None = None, *, labelled: bool = True
+    engines: Mapping[str, Runs], val: Pixels, judges: Pixels | None = None, *, labelled: bool = True
 ) -> dict[str, Proof]:
-    """Every engine against the one called `checkpoint`, on the same pixels: val, and others that judge agreement.
+    """Every engine against the one called `checkpoint`, on the same pixels: val, and `judges` besides, as to agreement.
 
     Not `labelled`: nobody knows of val what is right.
     """
     speed = cpu_ms(engines, val)
-    sets = [val] if judging is None else [val, judging]
+    sets = [val] if judges is None else [val, judges]
 
     def ask(engine: Runs) -> Floats:
         return np.concatenate([answers_of(engine, pixels).probabilities for pixels in sets])

@@ -1,5 +1,6 @@
-"""What an export of a network as its makers published it hands to its report: answers, right or not."""
+"""The evidence of a network as its makers published it: photographs that have answers, right or not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,47 +10,64 @@ from training.data import photographs
 from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.metrics.classification import Floats
-from training.runs.published import Published
 from training.runs.trained_model import TrainedModel
+from training.variants.evidence import Evidence
+from training.variants.golden import golden_of
 from training.variants.proof import answers_of
+from training.weights.published import Published
 
 # By how much the first answer leads: INT8 moves a probability by about as much, so that below it a flip says nothing.
 CLEAR = 0.1
 
 
-@dataclass(frozen=True)
-class Unlabelled:
-    """`judging`: images without labels that the variants are compared on, `probabilities` float32[N, K] the
-    checkpoint's of them; of `shown` images those are the ones with a clear answer. `data` reads their files, `source`
-    says what they are. Without `images` the report has neither images nor file names."""
+@dataclass(frozen=True, kw_only=True)
+class Unlabelled(Evidence):
+    """`val`: of `looked_at` images those with a clear answer, `probabilities` float32[N, K] the checkpoint's of them;
+    `source` says what they are."""
 
-    checkpoint: TrainedModel
     published: Published
-    data: Data
     source: str
-    judging: Pixels
-    shown: int
+    looked_at: int
     probabilities: Floats
-    images: bool
 
     @classmethod
     def of(
-        cls, checkpoint: TrainedModel, published: Published, data: Data, source: str, val: Pixels, *, images: bool
+        cls,
+        checkpoint: TrainedModel,
+        published: Published,
+        data: Data,
+        splits: Mapping[str, Pixels],
+        source: str,
+        *,
+        images: bool,
     ) -> "Unlabelled":
-        """With what the checkpoint answers on `val`. Of near ties none are judged by, unless all images are such."""
+        """Of the `splits` train and val. Of near ties none are judged by, unless all images are such."""
+        val = splits["val"]
         probabilities = answers_of(checkpoint, val).probabilities
         second, first = np.sort(probabilities, axis=1)[:, -2:].T
         clear = np.flatnonzero(first - second >= CLEAR)
         clear = clear if len(clear) else np.arange(len(val))
-        return cls(checkpoint, published, data, source, val.part(clear), len(val), probabilities[clear], images)
+        return cls(
+            checkpoint=checkpoint,
+            golden=golden_of(checkpoint),
+            data=data,
+            train=splits["train"],
+            val=val.part(clear),
+            judges=None,
+            images=images,
+            published=published,
+            source=source,
+            looked_at=len(val),
+            probabilities=probabilities[clear],
+        )
 
     @property
     def judged(self) -> str:
         """What the variants were compared on, in words."""
-        if len(self.judging) == self.shown:
-            return f"{self.shown:,} images"
+        if len(self.val) == self.looked_at:
+            return f"{self.looked_at:,} images"
         return (
-            f"{len(self.judging):,} of {self.shown:,} images: of the others the checkpoint's first two answers "
+            f"{len(self.val):,} of {self.looked_at:,} images: of the others the checkpoint's first two answers "
             f"are within {CLEAR}, so that no difference would mean anything"
         )
 
@@ -60,15 +78,21 @@ class Unlabelled:
         return f"not measured here; {stated}" if stated else "not measured"
 
     @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What there is in place of a measurement."""
+        unfitted = "nothing: temperature 1, no reject line, no threshold of the unfamiliar"
+        return [("judged", self.judged), ("accuracy", self.accuracy), ("fitted", unfitted)]
+
+    @property
     def provenance(self) -> dict[str, Any]:
-        """Of the manifest."""
+        """With what the makers state."""
         found, (count, _) = self.published, photographs.count(self.data)
         stated = {"accuracy": found.accuracy} if found.accuracy else {}
-        judged = len(self.judging)
+        judged = len(self.val)
         used = {
             "calibrated": len(self.data.splits["train"]),
             "judged": judged,
-            "near_ties_left_out": self.shown - judged,
+            "near_ties_left_out": self.looked_at - judged,
         }
         return {
             "recipe": self.checkpoint.recipe.model_dump(mode="json"),

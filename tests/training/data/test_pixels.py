@@ -16,7 +16,7 @@ from app.artifact.decoder.decode import InputSpec
 from app.machine import Cores
 from tests.images import drawing, encode
 from training.data import pixels
-from training.data.fingerprint import fingerprint
+from training.data.copies.fingerprint import fingerprint
 from training.data.pixels import Pixels
 from training.data.source import index
 from training.data.statistics import Summary

@@ -13,13 +13,15 @@ from tests.training import colours
 from tests.training.quick_runs import differences, metrics, weights
 from tests.training.runs.stores import Hooked
 from training.console.progress import Talk
-from training.learning import budget, optim, plan
+from training.learning import budget, plan
 from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.recipes import recipe
-from training.runs import checkpoint, pretrained
+from training.recipes.spans import spans
 from training.runs.checkpoint import Run
+from training.runs.history import rank
 from training.train import train
+from training.weights import pretrained
 
 RECIPE = "head-then-fine-tuning"
 SETTINGS = ["batch_size=16", "val_fraction=0.3", "resized_crop=0.0"]
@@ -50,7 +52,7 @@ def whole(data: Path, colours_run: Path, tmp_path_factory: pytest.TempPathFactor
 
 def test_the_head_is_the_first_epoch_and_the_phases_share_the_rest() -> None:
     def of(*settings: str) -> list[tuple[int, int, int | None]]:
-        found = optim.spans(recipe.load(RECIPE, settings))
+        found = spans(recipe.load(RECIPE, settings))
         return [(span.first, span.last, span.phase.unfrozen_stages) for span in found]
 
     assert of("epochs=1") == [(1, 1, 0)]
@@ -115,13 +117,13 @@ def test_what_fine_tuning_spoils_leaves_the_head(
 
 
 def test_no_higher_a_loss_speaks_for_fine_tuning_a_higher_one_for_the_head() -> None:
-    rank = checkpoint.rank(recipe.load(RECIPE))
+    key = rank(recipe.load(RECIPE))
 
     def row(epoch: int, gain: float) -> dict[str, float]:
         return {"epoch": epoch, "val_loss": 0.5 - gain, "val_gain": gain, "val_gain_error": 0.1 * (epoch > 1)}
 
     def best(*gains: float) -> float:
-        return max((row(epoch, gain) for epoch, gain in enumerate(gains, 1)), key=rank)["epoch"]
+        return max((row(epoch, gain) for epoch, gain in enumerate(gains, 1)), key=key)["epoch"]
 
     assert best(0.0, 0.2, 0.1) == 3, "the last, whose rate is the lowest, not the luckiest"
     assert best(0.0, 0.2, -0.05) == 2

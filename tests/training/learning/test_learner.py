@@ -20,7 +20,8 @@ from tests.images import drawing, encode
 from training.data.dataset import Sample
 from training.data.pixels import Pixels
 from training.errors import Stopped
-from training.learning.learner import Learner, average, logits_of
+from training.learning.epochs import logits_of
+from training.learning.learner import Learner, average
 from training.models.heads import Network
 from training.models.servable import Normalise
 from training.recipes import recipe

@@ -12,9 +12,9 @@ from tests.commands import QUIET, Sightglass
 from tests.training import colours
 from training.learning import linear_head, plan
 from training.recipes import recipe
-from training.runs import pretrained
 from training.runs.checkpoint import Run
 from training.train import train
+from training.weights import pretrained
 
 
 def blobs(classes: int, each: int, noise: float, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from tests.training.learning.test_learner import STILL, pixels
 from training.errors import TrainingError
-from training.learning import optim
 from training.learning.learner import Learner
 from training.models import freezing, registry
 from training.models.heads import Network
 from training.models.servable import Normalise
 from training.recipes import recipe
 from training.recipes.recipe import Phase
+from training.recipes.spans import Span, spans
 
 
 def network() -> Network:
@@ -120,14 +120,14 @@ def test_a_run_in_phases_resumes_bit_by_bit_from_every_epoch() -> None:
 
 @pytest.mark.parametrize(("epochs", "expected"), [(20, [5, 5, 10]), (4, [1, 1, 2]), (3, [1, 1, 1]), (5, [1, 1, 3])])
 def test_every_epoch_is_in_one_phase(epochs: int, expected: list[int]) -> None:
-    found = optim.spans(recipe.load("digits").model_copy(update={"phases": PROGRESSIVE, "epochs": epochs}))
+    found = spans(recipe.load("digits").model_copy(update={"phases": PROGRESSIVE, "epochs": epochs}))
     assert [span.epochs for span in found] == expected
     assert [span.first for span in found] == [1 + sum(expected[:n]) for n in range(len(expected))]
     assert found[-1].last == epochs
 
 
 def test_a_span_says_what_learns() -> None:
-    said = [str(span) for span in optim.spans(recipe.load("progressive-unfreezing"))]
+    said = [str(span) for span in spans(recipe.load("progressive-unfreezing"))]
     assert said == [
         "the head alone learns, at 1.0e-03",
         "the head learns at 1.0e-03, the last stage at 1.0e-04",
@@ -158,4 +158,4 @@ def test_what_is_frozen_later_does_not_count_when_gradients_are_clipped() -> Non
 )
 def test_a_span_names_the_head_among_what_learns(stages: int | None, factor: float, said: str) -> None:
     phase = Phase(share=1, lr=1e-3, unfrozen_stages=stages, backbone_lr_factor=factor, schedule="constant")
-    assert str(optim.Span(phase, 1, 1)) == said
+    assert str(Span(phase, 1, 1)) == said

@@ -18,7 +18,7 @@ from training.errors import TrainingError
 from training.models import registry
 from training.models.heads import Network, Pooled
 from training.models.servable import Normalise
-from training.runs import pretrained, published
+from training.weights import pretrained, published
 
 CAT = Path(__file__).parents[3] / "cat.jpg"
 PHOTOGRAPHS = [

@@ -10,6 +10,7 @@ from tests.training import colours
 from training.learning import optim, plan
 from training.models import freezing, registry
 from training.recipes import recipe
+from training.recipes.spans import spans
 from training.runs.checkpoint import Run
 from training.train import train
 
@@ -30,7 +31,7 @@ def test_every_recipe_builds(name: str) -> None:
     chosen = recipe.load(name)
     size = 32 if registry.zoo_of(chosen.model) else chosen.input_size
     network = registry.build(chosen.model, chosen.channels, 3, size, chosen.head_hidden).eval()
-    for phase in (span.phase for span in optim.spans(chosen)):
+    for phase in (span.phase for span in spans(chosen)):
         freezing.freeze(network, phase.unfrozen_stages)
         optimizer = optim.optimizer(network, chosen, phase)
         optim.scheduler(optimizer, phase, 10)

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifact import manifest
+from app.artifact.golden import Golden
 from app.artifact.manifest import Manifest
 from app.engines import Outputs
-from training import report
-from training.data import near_duplicates, pixels
+from training.data import pixels
+from training.data.copies import near_duplicates
 from training.data.dataset import Data, Sample
 from training.data.statistics import Summary
 from training.metrics.classification import Evaluation
+from training.report import labelled
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
 from training.runs.schema import Meta
@@ -26,6 +28,7 @@ from training.variants import doubt
 from training.variants.calibration import Temperature
 from training.variants.gates import Verdict
 from training.variants.golden import draw
+from training.variants.labelled import Labelled
 from training.variants.proof import Answers, Proof
 
 ROWS = [
@@ -61,11 +64,11 @@ class Made:
 
     folder: Path
     described: Manifest
-    evidence: report.Evidence
+    evidence: Labelled
 
     def page(self, rows: list[Verdict] = ROWS, described: Manifest | None = None, **changes: object) -> str:
         described = (described or self.described).model_copy(update={"labels": self.evidence.run.labels})
-        report.write(self.folder, described, rows, replace(self.evidence, **changes))  # type: ignore[arg-type]
+        labelled.write(self.folder, described, rows, replace(self.evidence, **changes))  # type: ignore[arg-type]
         return (self.folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -90,7 +93,8 @@ def make(
     near_duplicates.save(copied, {name: summary.hashes for name, summary in summaries.items()})
     engine = Guess(len(labels))
     outputs, on_val = (Answers.of(engine.run(sets[name].take(np.arange(len(sets[name]))))) for name in ("test", "val"))
-    evidence = report.Evidence(
+    drawings = Answers.of(engine.run(np.zeros((16, 16, 16, 3), np.uint8)))
+    evidence = Labelled(
         run=opened,
         data=data,
         split="test",
@@ -99,7 +103,9 @@ def make(
         evaluation=Evaluation.of(labels, sets["test"].labels, outputs.probabilities),
         outputs=outputs,
         on_val=on_val,
-        drawings=Answers.of(engine.run(np.zeros((16, 16, 16, 3), np.uint8))),
+        golden=replace(Golden.load(artifact), ood_scores=drawings.ood_scores),
+        train=sets["train"],
+        judges=None,
         doubt=doubt.fit(sets["val"].labels, [on_val], "max-local-logit"),
         coverage=doubt.COVERAGE,
         checkpoint=engine,

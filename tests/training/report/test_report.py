@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.training.report.reports import ROWS, Element, Made, Page, encoded, make
-from training.data import near_duplicates
+from training.data.copies import near_duplicates
 from training.metrics import plots
 from training.metrics.classification import Evaluation
 from training.runs.checkpoint import Run

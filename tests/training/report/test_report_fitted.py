@@ -9,7 +9,7 @@ import pytest
 
 from app.artifact import manifest
 from tests.training.report.reports import ROWS, Made, Page, make
-from training import report
+from training.report import verdict_table
 from training.variants import doubt
 from training.variants.calibration import Temperature
 from training.variants.proof import Answers
@@ -24,7 +24,7 @@ def test_an_int8_that_is_kept_although_it_lost_a_few_images_says_so(drawn: Made,
     kept = replace(ROWS[2], objection="", proof=replace(ROWS[2].proof, accuracy=0.89, lost=2, differ=2))
     sentence = "onnx-int8's drop of 1.0 pt on val is within chance: 2 of 179 lost, 0 won, exact McNemar p = 0.25"
     rows = [*ROWS[:2], replace(kept, file="model.onnx")]
-    assert report.reasons(rows, manifest.load(digits_artifact))[-1][1] == f"({sentence})"
+    assert verdict_table.reasons(rows, manifest.load(digits_artifact))[-1][1] == f"({sentence})"
     assert sentence in Page(drawn.page(rows)).text
     assert "within chance" not in Page(drawn.page()).text
 
@@ -37,7 +37,7 @@ def test_what_is_fitted_on_val_says_how_small_val_is(drawn: Made) -> None:
     assert document["reject_below"] is None
     assert "Suggested line: none: " in page.text
     assert "to show 99 % takes 299 without a mistake" in page.text
-    assert document["fitted"] == [sentence for _, sentence in report.fitted(drawn.evidence)]
+    assert document["fitted"] == [sentence for _, sentence in drawn.evidence.thresholds]
     assert drawn.evidence.evaluation.calibration.verdict in page.text
 
 

@@ -13,6 +13,7 @@ from training.errors import TrainingError
 from training.recipes import recipe
 from training.runs import checkpoint
 from training.runs.checkpoint import Run
+from training.runs.history import rank
 from training.runs.trained_model import TrainedModel
 
 
@@ -102,5 +103,5 @@ def test_epochs_rank_by_what_the_recipe_is_for_then_loss(balance: str, score: st
     common = {"val_accuracy": 0.5, "val_macro_f1": 0.5, "val_loss": 0.1}
     worse = common | {f"val_{score}": 0.4, "val_loss": 0.0}
     calmer = common | {"val_loss": 0.05}
-    key = checkpoint.rank(recipe.load("digits", [f"balance={balance}"]))
+    key = rank(recipe.load("digits", [f"balance={balance}"]))
     assert sorted([calmer, worse, common], key=key) == [worse, common, calmer]

@@ -6,7 +6,8 @@ import pytest
 from app.artifact.doubt import Doubt
 from training.metrics import ood, selective
 from training.metrics.classification import Labels
-from training.variants.doubt import fit, measure, tolerance
+from training.variants import tolerance
+from training.variants.doubt import fit, measure
 from training.variants.proof import Answers
 
 K = 4
@@ -88,6 +89,6 @@ def _listed(drawn: tuple[Labels, Answers]) -> tuple[Labels, list[Answers]]:
 def test_the_tolerance_is_half_as_much_again_as_was_measured_or_a_share_of_how_scores_vary() -> None:
     _, val = answers(500, 4)
     spread = float(val.ood_scores.std())
-    assert tolerance(2.0, val, int8=True) == 3.0
-    assert tolerance(0.0, val, int8=True) == pytest.approx(0.1 * spread)
-    assert tolerance(0.0, val, int8=False) == pytest.approx(0.001 * spread)
+    assert tolerance.of_score(2.0, spread, int8=True) == 3.0
+    assert tolerance.of_score(0.0, spread, int8=True) == pytest.approx(0.1 * spread)
+    assert tolerance.of_score(0.0, spread, int8=False) == pytest.approx(0.001 * spread)

@@ -17,9 +17,9 @@ from tests.commands import Sightglass
 from training.data import photographs, pixels
 from training.models import timm_zoo
 from training.recipes import recipe
-from training.runs import as_published, pretrained
 from training.runs.trained_model import untrained
 from training.variants.proof import answers_of
+from training.weights import pretrained, published_network
 
 ROOT = Path(__file__).parents[3]
 LITE0 = "timm/tf_efficientnet_lite0"
@@ -51,7 +51,7 @@ def test_an_older_service_refuses_it_in_a_sentence(imagenet_artifact: Path, monk
 
 
 def test_its_answers_are_those_of_the_zoos_own_network(imagenet_artifact: Path) -> None:
-    model, _ = as_published.load(LITE0)
+    model, _ = published_network.load(LITE0)
     data = photographs.find(None, seed=7)
     shown = pixels.load(data, "train", model.input).part(np.arange(8))
     engine = engines.load("onnx", imagenet_artifact / "model.onnx", "cpu", 1)

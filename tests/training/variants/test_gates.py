@@ -14,7 +14,7 @@ from training.data import pixels
 from training.data.pixels import Pixels
 from training.runs.checkpoint import Run
 from training.runs.trained_model import TrainedModel
-from training.variants import gates, proof
+from training.variants import gates, proof, tolerance
 from training.variants.proof import Proof
 
 CHECKPOINT = Proof(images=1000, accuracy=0.9, agreement=1.0, difference=0.0, row_sum=1e-7, cpu_ms={1: 10.0, 8: 8.0})
@@ -80,9 +80,9 @@ def test_int8_is_not_decided_on_a_handful_of_images(images: int, judges: int) ->
 
 
 def test_a_small_val_is_joined_by_images_of_train_that_calibrate_nothing() -> None:
-    assert [gates.judges(val, 1000) for val in (5000, 160, 159, 80, 1)] == [0, 0, 1, 80, 159]
-    assert [gates.judges(10, train) for train in (2, 3, 20, 300, 301)] == [0, 1, 10, 150, 150]
-    assert gates.judges(9, 72) + 9 == 59, "half would not do: 22 are left to calibrate with"
+    assert [gates.judges_needed(val, 1000) for val in (5000, 160, 159, 80, 1)] == [0, 0, 1, 80, 159]
+    assert [gates.judges_needed(10, train) for train in (2, 3, 20, 300, 301)] == [0, 1, 10, 150, 150]
+    assert gates.judges_needed(9, 72) + 9 == 59, "half would not do: 22 are left to calibrate with"
 
 
 def test_images_of_train_do_not_outvote_val() -> None:
@@ -217,9 +217,9 @@ def test_one_row_that_is_no_number_is_refused(proofs: dict[str, Proof]) -> None:
 
 
 def test_a_self_test_allows_half_as_much_again_as_was_measured_and_a_floor() -> None:
-    assert gates.tolerance(0.1, int8=True) == pytest.approx(0.15)
-    assert gates.tolerance(1e-6, int8=True) == 0.02
-    assert gates.tolerance(1e-6, int8=False) == 1e-4
+    assert tolerance.of_probability(0.1, int8=True) == pytest.approx(0.15)
+    assert tolerance.of_probability(1e-6, int8=True) == 0.02
+    assert tolerance.of_probability(1e-6, int8=False) == 1e-4
 
 
 @pytest.mark.parametrize(("name", "limit"), [("onnx", 5e-5), ("onnx-int8", 0.1)])

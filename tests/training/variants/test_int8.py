@@ -14,10 +14,10 @@ from sklearn.datasets import load_sample_image
 
 from training.models import registry
 from training.recipes import recipe
-from training.runs import published
 from training.runs.trained_model import TrainedModel
 from training.variants import bias_correction
 from training.variants.writers import write_onnx, write_onnx_int8
+from training.weights import published
 
 SIDE = 96
 FLOAT = {"Conv": 2}  # the first layer and the depthwise one after it

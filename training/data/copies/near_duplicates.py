@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from app.artifact.golden import DAMAGE
 from training.atomic import replacing
-from training.data.fingerprint import HASH_BYTES, Hashes
+from training.data.copies.fingerprint import HASH_BYTES, Hashes
 
 FILE = "dhash.npz"  # of a run: split -> fingerprints
 NEAR_BITS = 7  # of 128; with 4 bands of 32 bits no pair as near as this is missed

@@ -18,9 +18,10 @@ from training.models import registry
 from training.models.heads import Network
 from training.recipes import recipe
 from training.recipes.recipe import Recipe
-from training.runs import checkpoint, pretrained
+from training.runs import checkpoint
 from training.runs.trained_model import TrainedModel, untrained
 from training.train import rehearse, train
+from training.weights import pretrained
 
 LABELS = ("a", "b", "c")
 

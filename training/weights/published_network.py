@@ -3,10 +3,10 @@
 from training.errors import TrainingError
 from training.models import registry
 from training.recipes import recipe
-from training.runs import published
-from training.runs.published import Published
 from training.runs.schema import Origin
 from training.runs.trained_model import TrainedModel
+from training.weights import published
+from training.weights.published import Published
 
 _LIKE = "instant-head"  # the recipe of which it has what it does not say itself; of the size and geometry it says all
 

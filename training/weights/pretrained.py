@@ -16,13 +16,11 @@ from app.artifact.decoder.decode import InputSpec
 from training.console.terminal import count
 from training.errors import TrainingError
 from training.models import registry
-from training.models.heads import Network, Pooled
+from training.models.heads import Network, Pooled, State
 from training.recipes.recipe import Recipe, parse
-from training.runs import published
 from training.runs.schema import Origin
 from training.runs.trained_model import WEIGHTS, TrainedModel
-
-State = Mapping[str, Tensor]
+from training.weights import published
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,14 @@
 """What torchvision publishes: its weights, as it describes them."""
 
-import contextlib
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from app.artifact.decoder.decode import InputSpec
-from training.errors import TrainingError
 from training.models import registry
-
-State = Mapping[str, Tensor]
+from training.models.heads import State
+from training.weights.download import download
 
 
 class Torchvision(NamedTuple):
@@ -80,17 +75,6 @@ class Torchvision(NamedTuple):
 
     def state(self) -> State:
         """Checked by the hash in the file's name."""
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # torch says "Downloading" where one JSON document belongs
-                state: State = self.weights.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError) as error:  # no network, or not the file that its name's hash says
-            raise not_to_be_had(self.model, self.file, error) from error
+        with download(self.model, self.file):
+            state: State = self.weights.get_state_dict(progress=False, check_hash=True)
         return state
-
-
-def not_to_be_had(model: str, file: str, error: Exception) -> TrainingError:
-    """What a zoo's client meets where there is no network."""
-    return TrainingError(
-        f"the weights of {model} are not here and cannot be downloaded: {error}",
-        f"fetch {file} elsewhere and --from {file}; --recipe few-photos or photos train from scratch",
-    )

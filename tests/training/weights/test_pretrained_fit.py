@@ -8,7 +8,7 @@ from torch import nn
 from training.errors import TrainingError
 from training.models import registry
 from training.models.heads import Network
-from training.runs import pretrained
+from training.weights import pretrained
 
 LABELS = ("a", "b", "c")
 LARGER = [

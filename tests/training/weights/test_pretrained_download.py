@@ -10,7 +10,7 @@ import torchvision
 
 from training.errors import TrainingError
 from training.recipes import recipe
-from training.runs import pretrained
+from training.weights import pretrained
 
 
 def test_a_download_leaves_stdout_to_the_result(

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data import near_duplicates
-from training.data.fingerprint import difference_hash, fingerprint
+from training.data.copies import near_duplicates
+from training.data.copies.fingerprint import difference_hash, fingerprint
 from training.data.pixels import load
 from training.runs.checkpoint import Run
 from training.variants.golden import draw

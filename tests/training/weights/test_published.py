@@ -10,7 +10,7 @@ import torch
 from training.errors import TrainingError
 from training.models import registry
 from training.recipes import recipe
-from training.runs import pretrained, published
+from training.weights import pretrained, published
 
 
 @pytest.mark.parametrize(

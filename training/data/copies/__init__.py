@@ -1,0 +1,1 @@
+"""Which images are there twice, as the same file or nearly the same image?"""
