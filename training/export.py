@@ -17,6 +17,7 @@ from training.report import labelled, unlabelled, verdict_table
 from training.runs import mlflow
 from training.runs.checkpoint import Run
 from training.variants import artifact_folder, gates
+from training.variants import card as cards
 from training.variants.doubt import COVERAGE
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
@@ -38,32 +39,41 @@ def export(
     talk: Talk,
     writers: Writers = WRITERS,
     *,
+    card: Path | None = None,
     coverage: float = COVERAGE,
     images: bool = True,
 ) -> Manifest:
     """Write the artifact `out` = .../NAME/VERSION; nothing is left behind where a gate refuses.
 
     Temperature and gates use val, INT8 calibration uses train, as does its gate where val is small, but other images of
-    it; test is only measured, once per kept variant.
+    it; test is only measured, once per kept variant. `card`: what the author says of it, see training.variants.card.
     `coverage`: what prediction sets promise, a share below 1. Without `images` the report holds none of test's.
     Raises TrainingError, also while the run is trained, when weights, curves and report would be of different epochs;
     Refused where an fp32 variant is not the checkpoint.
     """
     require_version(out)
+    authored = cards.read(card)
     with locks.reading(run.folder):
         run.history()  # the report needs it: damage is found before the work
         tracker = mlflow.connect(run.folder, talk, resumed=True)
         data = run.data(source)
         splits = read(run, data, talk)
         threads.use_cores()
-        evidence = Labelled.of(run, data, splits, coverage=coverage, images=images)
+        evidence = Labelled.of(run, data, splits, authored, coverage=coverage, images=images)
         described = proven(out, evidence, labelled.write, writers, talk)
         tracker.register(out, described)
     return described
 
 
 def export_published(
-    model: str, out: Path, source: str | None, talk: Talk, writers: Writers = WRITERS, *, images: bool = True
+    model: str,
+    out: Path,
+    source: str | None,
+    talk: Talk,
+    writers: Writers = WRITERS,
+    *,
+    card: Path | None = None,
+    images: bool = True,
 ) -> Manifest:
     """The same of a network as its makers published it, timm/NAME or torchvision/NAME, for its own classes.
 
@@ -72,6 +82,7 @@ def export_published(
     Raises TrainingError, Refused.
     """
     require_version(out)
+    authored = cards.read(card)
     threads.use_cores()
     data = photographs.find(source)
     checkpoint, published = published_network.load(model)
@@ -83,7 +94,7 @@ def export_published(
     of = f", {pieces} images with pieces of them" if pieces > shown else ""
     told = Path(source).name if source else photographs.CREDIT
     talk.fact("images", f"{count(shown, 'photograph')}{of}, without labels: {told}")
-    evidence = Unlabelled.of(checkpoint, published, data, splits, told, images=images)
+    evidence = Unlabelled.of(checkpoint, published, data, splits, told, authored, images=images)
     return proven(out, evidence, unlabelled.write, writers, talk)
 
 

@@ -143,6 +143,12 @@ def export(
             min=0.5, max=0.999, help="The share of images whose label is to be in their prediction set: 0.95."
         ),
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A card.toml: purpose, limits, data, licence, images to try.", show_default=False
+        ),
+    ] = None,
     no_images: Annotated[
         bool, typer.Option("--no-images", "--no-pictures", help="Leave your images out of report.html.")
     ] = False,
@@ -166,11 +172,11 @@ def export(
             raise TrainingError(
                 f"{target} is exported without labelled images, which a coverage is fitted on", "leave --coverage out"
             )
-        manifest = exporting.export_published(target, out, data, talk, images=not no_images)
+        manifest = exporting.export_published(target, out, data, talk, card=card, images=not no_images)
     else:
         run = Run.open(Path(target))
         promised = COVERAGE if coverage is None else coverage
-        manifest = exporting.export(run, out, data, talk, coverage=promised, images=not no_images)
+        manifest = exporting.export(run, out, data, talk, card=card, coverage=promised, images=not no_images)
     say_next(talk, "serve", "--model", str(out))
     if quiet and not as_json:
         echo(f"{out}: {', '.join(manifest.variants)}; default {manifest.default_variant}")

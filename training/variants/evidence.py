@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from app.artifact.doubt import Doubt
 from app.artifact.golden import Golden
-from app.artifact.manifest import Metrics
+from app.artifact.manifest import Card, Metrics
 from app.engines import Runs
 from training.data.dataset import Data
 from training.data.pixels import Pixels
@@ -32,6 +32,7 @@ class Evidence(ABC):
     val: Pixels
     judges: Pixels | None
     images: bool
+    card: Card | None = None
     split: str = ""
     doubt: Doubt | None = None
 

@@ -29,9 +29,10 @@ from training.runs.trained_model import TrainedModel
 from training.variants import calibration, gates, tolerance
 from training.variants import doubt as doubting
 from training.variants.calibration import Temperature
+from training.variants.card import Authored
 from training.variants.evidence import Evidence
 from training.variants.gates import Verdict
-from training.variants.golden import golden_of
+from training.variants.golden import golden_files, golden_of
 from training.variants.manifest import score
 from training.variants.proof import Answers, answers_of
 
@@ -55,7 +56,16 @@ class Labelled(Evidence):
     doubt: Doubt
 
     @classmethod
-    def of(cls, run: Run, data: Data, splits: Mapping[str, Pixels], *, coverage: float, images: bool) -> "Labelled":
+    def of(
+        cls,
+        run: Run,
+        data: Data,
+        splits: Mapping[str, Pixels],
+        authored: Authored,
+        *,
+        coverage: float,
+        images: bool,
+    ) -> "Labelled":
         """Of the run's best checkpoint, with its temperature; no threshold is fitted yet. `splits`: see `read`."""
         plain, val = TrainedModel.of(run), splits["val"]
         on_val = answers_of(plain, val)
@@ -66,7 +76,8 @@ class Labelled(Evidence):
         held_out, outputs = splits[split], answers_of(checkpoint, splits[split])
         return cls(
             checkpoint=checkpoint,
-            golden=golden_of(checkpoint),
+            golden=golden_of(checkpoint, authored.samples),
+            card=authored.card,
             data=data,
             train=splits["train"],
             val=val,
@@ -93,8 +104,9 @@ class Labelled(Evidence):
     def measured(self, row: Verdict, engine: Runs) -> Verdict:
         """Also of the checkpoint, whose answers are there already."""
         answers = self.outputs if engine is self.checkpoint else answers_of(engine, self.held_out)
-        labels, drawings = self.held_out.labels, Answers.of(engine.run(self.golden.pixels))
-        apart = float(np.abs(drawings.ood_scores - self.drawings).max())
+        labels, golden = self.held_out.labels, Answers.of(engine.run(self.golden.pixels))
+        assert self.golden.ood_scores is not None  # golden_of has them
+        apart = float(np.abs(golden.ood_scores - self.golden.ood_scores).max())
         int8 = bool(row.file) and VARIANTS[row.name].precision == "int8"
         allowed = tolerance.of_score(apart, float(self.on_val.ood_scores.std()), int8=int8)
         return replace(
@@ -152,9 +164,9 @@ class Labelled(Evidence):
 
     @property
     def drawings(self) -> NDArray[np.float64]:
-        """The checkpoint's out-of-distribution scores of the golden images."""
+        """The checkpoint's out-of-distribution scores of the golden drawings."""
         assert self.golden.ood_scores is not None  # golden_of has them
-        return self.golden.ood_scores
+        return self.golden.ood_scores[: len(golden_files())]
 
     @cached_property
     def line(self) -> Rejection:

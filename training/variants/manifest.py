@@ -26,7 +26,7 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -
     size = None if heatmap is None else (heatmap.shape[2], heatmap.shape[3])
     int8 = [variant for variant in kept if VARIANTS[variant].precision == "int8"]
     return Manifest(
-        schema_version=manifest.schema_of(model.input, doubt, measured=metrics is not None),
+        schema_version=manifest.schema_of(model.input, doubt, evidence.card, measured=metrics is not None),
         name=name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,6 +35,7 @@ def describe(name: str, version: int, rows: list[Verdict], evidence: Evidence) -
         temperature=model.temperature,
         heatmap=size,
         doubt=doubt,
+        card=evidence.card,
         heatmap_box=size and heatmap_box(model.network.features, model.input, size, model.recipe.enlarge),
         variants={
             variant: Variant(

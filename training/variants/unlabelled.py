@@ -11,6 +11,7 @@ from training.data.dataset import Data
 from training.data.pixels import Pixels
 from training.metrics.classification import Floats
 from training.runs.trained_model import TrainedModel
+from training.variants.card import Authored
 from training.variants.evidence import Evidence
 from training.variants.golden import golden_of
 from training.variants.proof import answers_of
@@ -38,6 +39,7 @@ class Unlabelled(Evidence):
         data: Data,
         splits: Mapping[str, Pixels],
         source: str,
+        authored: Authored,
         *,
         images: bool,
     ) -> "Unlabelled":
@@ -49,7 +51,8 @@ class Unlabelled(Evidence):
         clear = clear if len(clear) else np.arange(len(val))
         return cls(
             checkpoint=checkpoint,
-            golden=golden_of(checkpoint),
+            golden=golden_of(checkpoint, authored.samples),
+            card=authored.card,
             data=data,
             train=splits["train"],
             val=val.part(clear),
