@@ -16,6 +16,11 @@ def test_the_threshold_is_vals_and_false_alarms_are_counted_on_the_held_out_spli
     assert str(found) == "a score above -0.400, which at most 5 % of images like the 101 val images have"
 
 
+def test_what_is_no_number_is_unfamiliar() -> None:
+    found = Familiarity(np.zeros(20), np.array([-1.0, np.nan]), np.array([np.nan]), 0.0)
+    assert (found.false_alarms.correct, found.drawings_found) == (1, 1)
+
+
 @pytest.mark.parametrize("n", [1, 5, 18])
 def test_a_val_too_small_to_set_a_threshold_sets_none_and_says_so(n: int) -> None:
     scores = np.random.default_rng(0).normal(size=n)
