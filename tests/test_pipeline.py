@@ -89,8 +89,7 @@ def test_http_equals_evaluate_on_cifar10(cifar10: Path, tmp_path: Path, sightgla
     require_http_equals_evaluate(sightglass, DEFAULT, folder, 500, tmp_path)
 
 
-# TorchScript takes as long as both others, and at every start is held to the answers of the same checkpoint
-@pytest.mark.parametrize("variant", ["onnx", "onnx-int8", pytest.param("torchscript", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("variant", ["torchscript", "onnx", "onnx-int8"])
 @pytest.mark.cifar10
 def test_the_default_artifact_is_as_accurate_as_it_says(variant: str, cifar10: Path, sightglass: Sightglass) -> None:
     described = json.loads((DEFAULT / "manifest.json").read_text())["variants"][variant]

@@ -91,7 +91,7 @@ def test_two_replicas_are_replaced_under_load_without_a_failed_request(compose: 
                 headers = {} if keep_alive else {"Connection": "close"}
                 statuses.append(connection.post("/predict", content=file, headers=headers).status_code)
                 answered += 1
-                time.sleep(0.02)
+                time.sleep(0.005)
         return answered
 
     with ThreadPoolExecutor(8) as pool:

@@ -143,7 +143,7 @@ def test_a_storm_of_images_that_just_fit_and_just_do_not_kills_no_container(memo
         with ThreadPoolExecutor(24) as pool, httpx2.Client(base_url=one.url(), timeout=120) as client:
             for images in (storm[:1], storm):
                 answers = list(
-                    pool.map(lambda file: client.post("/predict", content=file), images * (70 // len(images)))
+                    pool.map(lambda file: client.post("/predict", content=file), images * (140 // len(images)))
                 )
                 assert {answer.status_code for answer in answers} <= {200, 422, 429}
         state = one.inspect()["State"]
