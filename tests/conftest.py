@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # the developer's own store is none of the tests' business
 
+import httpcore2
 import pytest
 
 from sightglass.cli import main
@@ -24,6 +26,9 @@ if TYPE_CHECKING:  # the rest where it is used: it imports torch, 3 s before the
 
 APP = Path(__file__).parent / "app"
 CARD = Path(__file__).parents[1] / "exports/cifar10/card/card.toml"
+
+# Every client asks for it, and to read 140 certificates takes 28 ms of CPU: more than most tests of the service.
+httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
 
 # What a shell starts in the background ignores these, and so would all that tests start and interrupt.
 for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

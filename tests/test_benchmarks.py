@@ -93,6 +93,7 @@ def test_the_table_fits_a_terminal(run: tuple[dict[str, Any], str]) -> None:
     assert all(len(line) <= 120 and line.isascii() for line in table), table
 
 
+@pytest.mark.slow
 def test_the_loops_share_of_bare_steps_is_measured() -> None:
     command = [sys.executable, "-m", "benchmarks.training", "--rounds", "1", "--steps", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)

@@ -15,6 +15,7 @@ from benchmarks import unfamiliar
 from tests.images import drawing
 
 
+@pytest.mark.slow  # the study is a tool; tests/app/artifact/test_doubt.py has the score that is served
 def test_the_study_of_an_artifact_has_a_row_for_each_score_and_each_variant(
     colours_data: Path,
     colours_artifact: Path,

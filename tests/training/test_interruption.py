@@ -143,9 +143,11 @@ def test_an_export_that_is_stopped_leaves_nothing(
     assert not (run / ".lock").exists()
 
 
-def test_the_first_process_of_a_container_hears_sigterm(tmp_path: Path) -> None:
+def test_the_first_process_of_a_container_hears_sigterm(colours_data: Path, tmp_path: Path) -> None:
     """The kernel gives process 1 only those signals that it has a handler for."""
-    inside = [sys.executable, "-m", "sightglass", "train", "digits", "--recipe", "digits", "--out", tmp_path / "run"]
+    settings = [word for each in [*colours.SETTINGS, "epochs=1000"] for word in ("--set", each)]
+    words = ["train", colours_data, "--recipe", "digits", *settings, "--out", tmp_path / "run"]
+    inside = [sys.executable, "-m", "sightglass", *words]
     unshare = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces here")

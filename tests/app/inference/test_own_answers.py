@@ -1,4 +1,4 @@
-"""10,000 images that can be told apart, clients that leave, deadlines that pass: every answer is its image's."""
+"""Thousands of images that can be told apart, clients that leave, deadlines that pass: every answer is its image's."""
 
 import asyncio
 import dataclasses
@@ -20,7 +20,7 @@ from app.main import create_app
 from app.settings import DEFAULT_MODEL
 from tests.images import encode
 
-pytestmark = pytest.mark.unmeasured  # 20,000 requests in this process
+pytestmark = pytest.mark.unmeasured  # 12,500 requests in this process
 LABELS = 10
 AT_ONCE = 100
 Pixels = NDArray[np.uint8]
@@ -162,12 +162,12 @@ def test_the_check_above_is_red_for_a_batcher_that_is_off_by_one_row() -> None:
         check(made, told, bound)
 
 
-def test_of_10_000_images_every_one_gets_its_own_answer_from_onnx_runtime() -> None:
+def test_so_does_everyone_of_2_500_from_onnx_runtime() -> None:
     served = loading.start(DEFAULT_MODEL, "auto", "cpu")
     labels, spec = served.manifest.labels, served.manifest.input
-    noise = np.random.default_rng(0).integers(0, 256, (10_000, spec.height, spec.width, 3), np.uint8)
-    noise //= (np.arange(10_000) % 13 + 1).astype(np.uint8).reshape(-1, 1, 1, 1)  # dark and light ones
-    expected = np.concatenate([served.engine.run(batch).probabilities for batch in np.split(noise, 100)])
+    noise = np.random.default_rng(0).integers(0, 256, (2_500, spec.height, spec.width, 3), np.uint8)
+    noise //= (np.arange(2_500) % 13 + 1).astype(np.uint8).reshape(-1, 1, 1, 1)  # dark and light ones
+    expected = np.concatenate([served.engine.run(batch).probabilities for batch in np.split(noise, 25)])
     made = calls([encode(Image.fromarray(pixels), compress_level=0) for pixels in noise])
     answered(served.engine, made)
 
@@ -177,5 +177,5 @@ def test_of_10_000_images_every_one_gets_its_own_answer_from_onnx_runtime() -> N
         return all(abs(row[labels.index(label)] - probability) < 1e-5 for label, probability in top.items())
 
     statuses = check(made, right, lambda _number: 0)
-    assert statuses[200] >= 8_000, statuses
-    assert len(np.unique(expected.round(4), axis=0)) > 9_000  # they can be told apart
+    assert statuses[200] >= 2_000, statuses
+    assert len(np.unique(expected.round(4), axis=0)) > 2_250  # they can be told apart

@@ -12,8 +12,11 @@ from tests.images import drawing, encode
 from tests.serving import serving
 
 
-@pytest.mark.parametrize("variant", ["onnx", "torchscript"])
-@pytest.mark.parametrize("workers", [1, 2])
+# TorchScript's workers are spawned and not forked; one worker is the same process whatever its engine
+@pytest.mark.parametrize(
+    ("workers", "variant"),
+    [(1, "onnx"), (2, "onnx"), (2, "torchscript"), pytest.param(1, "torchscript", marks=pytest.mark.slow)],
+)
 def test_they_are_ignored_and_noted_by_any_number_of_workers(
     digits_artifact: Path, tmp_path: Path, workers: int, variant: str
 ) -> None:

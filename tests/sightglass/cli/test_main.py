@@ -242,7 +242,7 @@ def test_cifar10_photographs_choose_their_recipe(sightglass: Sightglass, cifar10
         assert photograph.size == (32, 32)
 
 
-@pytest.mark.parametrize("locale", ["POSIX", "C"])
+@pytest.mark.parametrize("locale", ["C", pytest.param("POSIX", marks=pytest.mark.slow)])  # of one locale two names
 def test_names_are_printed_as_utf_8_where_the_locale_says_nothing(locale: str, tmp_path: Path) -> None:
     data = colours.write(tmp_path / "data", each=8)
     (data / "red").rename(data / "Löwenzahn")

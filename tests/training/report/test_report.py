@@ -27,8 +27,14 @@ def drawn(colours_run: Path, colours_artifact: Path, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="module")
-def read(drawn: Made) -> Page:
-    return Page(drawn.page())
+def content(drawn: Made) -> str:
+    """Written once: its figures take a second and more."""
+    return drawn.page()
+
+
+@pytest.fixture(scope="module")
+def read(content: str) -> Page:
+    return Page(content)
 
 
 def image_in(element: Element) -> Image.Image:
@@ -97,14 +103,14 @@ def test_confident_contradictions_come_first(drawn: Made, read: Page) -> None:
     assert f"Likely wrong labels: {len(sure)} wrong with p > 0.9" in read.text
 
 
-def test_a_cell_of_the_matrix_leads_to_its_images_alone(drawn: Made, read: Page) -> None:
+def test_a_cell_of_the_matrix_leads_to_its_images_alone(drawn: Made, content: str, read: Page) -> None:
     counts = np.array(drawn.evidence.evaluation.confusion_matrix)
     for label, predicted in np.argwhere(counts * (1 - np.eye(3, dtype=int))):
         pair = f"pair-{label}-{predicted}"
         (cell,) = [each for each in read.named("a") if each.attributes["href"] == f"#{pair}"]
         assert cell.text == str(counts[label, predicted])
         assert len(read.named("figure", pair)) == counts[label, predicted]
-        assert f"#{pair}:target ~ .sheet .card:not(.{pair})" in drawn.page()
+        assert f"#{pair}:target ~ .sheet .card:not(.{pair})" in content
     rows = [["label", "called", "images"], *read.saved("confusions.csv")[1:]]
     assert sum(int(row[2]) for row in rows[1:]) == counts.sum()
 
