@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from app import machine
 from training.errors import TrainingError
@@ -39,17 +39,24 @@ def described(name: str) -> str:
     return torch.cuda.get_device_name() if name == "cuda" else {"mps": "Apple GPU"}.get(name, name)
 
 
-def precision(name: str) -> Literal["float32", "bfloat16"]:
-    """`bfloat16` where the device multiplies it natively, else `float32`.
+def precision(name: str, network: nn.Module) -> Literal["float32", "bfloat16"]:
+    """`bfloat16` where the device multiplies it natively, else `float32`; by the kind of device and of layers, not by a
+    timing, so that a run that is resumed goes on as it began.
 
-    On MPS float32: bfloat16 takes macOS 14 and an M2 to be native, of which torch says nothing.
+    On MPS float32: bfloat16 takes macOS 14 and an M2 to be native, of which torch says nothing. On a CPU float32, too,
+    where channels are filtered one by one: depthwise convolutions in bfloat16 make a step take up to twice as long, and
+    the rest gains less (docs/choose.md).
     """
-    if name == "mps":
-        return "float32"
-    native = (
-        torch.cuda.is_bf16_supported(including_emulation=False) if name == "cuda" else machine.multiplies_bfloat16()
-    )
+    if name == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = name == "cpu" and machine.multiplies_bfloat16() and not any(map(is_depthwise, network.modules()))
     return "bfloat16" if native else "float32"
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Whether it is a convolution of each channel alone (MobileNet, EfficientNet, ConvNeXt)."""
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 
 def memory_format(name: str) -> torch.memory_format:

@@ -46,7 +46,7 @@ class Learner:
         self.device = torch.device(device)
         self.precision = recipe.precision
         if recipe.precision == "auto":
-            self.precision = devices.precision(device)
+            self.precision = devices.precision(device, network)
         self.normalise = normalise.to(self.device)
         layout = devices.memory_format(device)
         self.network: Network = network.to(self.device, memory_format=layout)  # type: ignore[call-overload]

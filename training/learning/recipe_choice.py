@@ -18,10 +18,11 @@ _PROBE = InputSpec(
 )
 _IMAGES = 50  # looked at
 _FEW = 200  # images a class: below, what a network has learnt elsewhere is better left as it is
-_ENOUGH = 1280  # images in all: below, an epoch is fewer than ten batches of 128
+_ENOUGH = 1280  # images in all: below, an epoch is fewer than ten batches of 128, and four at 160 px fit into MINUTES
 _MOST = 20_000  # images in all: up to here an instant head is a matter of minutes on a CPU
 _WHOLE = 256  # px on the shorter side: below, nothing is left over that a crop could leave out
 MINUTES = 4.0  # for the head and what fine-tuning fits into them, where nobody says how long
+_A_MINUTE = 1000  # thumbnails of which two cores fine-tune four epochs in a minute
 _MANY = 1000  # images a class: from there, a deeper network pays
 _EXPECT = "from scratch, so few images teach shapes and colours but no fine differences; see docs/choose.md"
 
@@ -55,12 +56,16 @@ def choose(data: Data, has_weights: bool) -> Choice:
         return Choice("mnist-cnn", f"{small}, and {count} are enough to learn from without photographs' weights")
     many_small = side <= 40 and len(samples) >= _ENOUGH
     seen = f"{small if side <= 40 else f'the images are photographs ({side:.0f} px on the shorter side)'}, {count}"
-    head = "head-then-fine-tuning-small" if side < _WHOLE else "head-then-fine-tuning"
+    head, minutes = "head-then-fine-tuning", MINUTES
+    if many_small and not grey:
+        head, minutes = f"{head}-thumbnails", max(MINUTES, len(samples) / _A_MINUTE)
+    elif side < _WHOLE:
+        head = f"{head}-small"
     for name in (*([head] if len(samples) <= _MOST else []), *([] if many_small else [transfer])):
         weights = published.of(recipe.load(name).model)
         if weights and weights.is_here():
-            minutes = MINUTES if name == head else None
-            return Choice(name, f"{seen}, and pretrained weights are on this machine", minutes=minutes)
+            why = f"{seen}, and pretrained weights are on this machine"
+            return Choice(name, why, minutes=minutes if name == head else None)
     if side <= 40 and grey:
         return Choice("mnist-cnn", seen, _EXPECT)
     if side <= 40:

@@ -55,7 +55,8 @@ class Recipe(BaseModel):
     batch_size: Annotated[int, Field(ge=2)] = 128
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast where the hardware multiplies it (CUDA, AVX512-BF16, AMX), else float32."""
+    """`auto`: bfloat16 autocast where the hardware multiplies it (CUDA, AVX512-BF16, AMX), else float32; on a CPU
+    float32 also for depthwise convolutions, which are slower in bfloat16."""
 
     optimizer: Literal["adam", "adamw", "sgd"]
     lr: Annotated[float, Field(gt=0)]

@@ -28,12 +28,12 @@ def scored_by(recipe: Recipe) -> str:
 def rank(recipe: Recipe) -> Callable[[Row], tuple[float, float]]:
     """`max(rows, key=rank(recipe))` is the best epoch: by its score, of equals by its loss on val.
 
-    After an instant head it is the last epoch whose loss on val is no higher than the head's, or the head: not the one
-    with the lowest loss, which of a small val is the luckiest.
+    After an instant head it is the last epoch whose loss on val is not above the head's by more than the standard error
+    of the difference, or the head: not the one with the lowest loss, which of a small val is the luckiest.
     """
     name = scored_by(recipe)
     if name == "val_loss":
-        return lambda row: (row["epoch"] if row.get("val_gain", 0) >= 0 else 0, 0)
+        return lambda row: (row["epoch"] if row.get("val_gain", 0) >= -row.get("val_gain_error", 0) else 0, 0)
     return lambda row: (row[name], -row["val_loss"])
 
 

@@ -77,6 +77,22 @@ def test_an_instant_head_is_for_what_takes_minutes(tmp_path: Path) -> None:
     assert choose(many(data, 2501), has_weights=False).recipe not in recipes_from_a_head()
 
 
+@pytest.mark.parametrize(
+    ("side", "mode", "times", "expected", "minutes"),
+    [
+        (32, "RGB", 159, "head-then-fine-tuning-small", 4),  # 1,272 images
+        (32, "RGB", 160, "head-then-fine-tuning-thumbnails", 4),
+        (32, "RGB", 2000, "head-then-fine-tuning-thumbnails", 16),
+        (100, "RGB", 2000, "head-then-fine-tuning-small", 4),
+    ],
+)
+def test_of_many_thumbnails_the_size_and_the_minutes_let_everything_learn(
+    side: int, mode: str, times: int, expected: str, minutes: float, tmp_path: Path
+) -> None:
+    found = choose(many(index(str(write(tmp_path, side, side, mode))), times), has_weights=False)
+    assert (found.recipe, found.minutes) == (expected, minutes)
+
+
 def test_small_grey_images_learn_from_scratch_where_they_are_many(tmp_path: Path) -> None:
     data = index(str(write(tmp_path, 28, 28, "L")))
     assert choose(many(data, 49), has_weights=False).recipe == "head-then-fine-tuning-small"
