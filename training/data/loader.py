@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.data.augment import augment
+from training.data.class_balance import class_weights, order
 from training.data.pixels import Pixels
 from training.recipes.recipe import Recipe
 
@@ -52,22 +53,6 @@ def batches(pixels: Pixels, recipe: Recipe, epoch: int, steps: int, ahead: bool)
 def epoch_seed(seed: int, epoch: int) -> int:
     """One seed for everything random of an epoch."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-
-
-def order(labels: NDArray[np.int64], balance: str, random: np.random.Generator) -> NDArray[np.int64]:
-    """A shuffle of all images; with `sampling` as many draws with replacement, every class equally likely."""
-    n = len(labels)
-    if balance != "sampling":
-        return random.permutation(n)
-    share = 1 / np.bincount(labels)[labels]
-    return random.choice(n, size=n, p=share / share.sum())
-
-
-def class_weights(labels: NDArray[np.int64], balance: str) -> Tensor:
-    """float32[K]: all 1, or with `loss` n / (K n_c), whose mean over the images is 1; every class has an image."""
-    counts = np.bincount(labels)
-    weights = len(labels) / (len(counts) * counts) if balance == "loss" else np.ones(len(counts))
-    return torch.from_numpy(weights).float()
 
 
 def smooth(targets: Tensor, smoothing: float) -> Tensor:
