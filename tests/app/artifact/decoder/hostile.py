@@ -24,7 +24,7 @@ def _small_png(parts: bytes, behind: bytes = b"") -> bytes:
 
 def tall_png(dice: random.Random, size: int) -> bytes:
     """A pixel wide: Pillow takes 8 bytes for each row of each image, and fills up rows to 4 bytes."""
-    height, depth, colour = dice.randrange(size, 2 * size), dice.choice((1, 8)), dice.choice((0, 3))
+    height, depth, colour = 4 * dice.randrange(size, 2 * size), dice.choice((1, 8)), dice.choice((0, 3))
     extra = chunk(b"PLTE", bytes(6)) + chunk(b"tRNS", b"\0\xff") if colour == 3 else b""
     return png(1, height, depth, colour, bytes(2) * height, extra)
 
@@ -81,7 +81,7 @@ def _with(jpeg: bytes, segments: bytes) -> bytes:
 
 
 def jpeg_fill(dice: random.Random, size: int) -> bytes:
-    return _with(encode(drawing(64, 64), "JPEG"), _times(dice.choice((b"\xff", b"\0", b"\xff\1")), size))
+    return _with(encode(drawing(64, 64), "JPEG"), _times(b"\xff" if dice.random() < 0.9 else b"\xff\1", 3 * size))
 
 
 def jpeg_tables(dice: random.Random, size: int) -> bytes:
@@ -149,20 +149,22 @@ def tiff(tags: dict[int, tuple[int, list[int] | bytes]], data: bytes) -> bytes:
     return head + data + extra + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
+def _grey() -> dict[int, tuple[int, list[int] | bytes]]:
+    return {**{n: (3, [1]) for n in (259, 262, 277)}, 258: (3, [8])}
+
+
 def tiff_strips(dice: random.Random, size: int) -> bytes:
-    """A strip for each row of one pixel, all in the same place; or tiles of 16 x 16."""
-    tags: dict[int, tuple[int, list[int] | bytes]] = {n: (3, [1]) for n in (259, 262, 277)}
-    tags |= {258: (3, [8])}
-    if dice.random() < 0.5:
-        tags |= {256: (4, [1]), 257: (4, [size]), 278: (4, [1]), 273: (1, bytes([8]) * size)}
-        if dice.random() < 0.5:
-            tags[279] = (1, bytes([1]) * size)
-    else:
-        side = int((size * 16) ** 0.5) // 16 * 16
-        many = (side // 16) ** 2
-        tags |= {256: (4, [side]), 257: (4, [side]), 322: (3, [16]), 323: (3, [16])}
-        tags |= {324: (1, bytes([8]) * many), 325: (3, [256] * many)}
-    return tiff(tags, bytes(256))
+    """A strip for each row of one pixel, all in the same place."""
+    tags = _grey() | {256: (4, [1]), 257: (4, [size]), 278: (4, [1]), 273: (1, bytes([8]) * size)}
+    return tiff(tags | ({279: (1, bytes([1]) * size)} if dice.random() < 0.5 else {}), bytes(256))
+
+
+def tiff_tiles(dice: random.Random, size: int) -> bytes:
+    """Tiles of 16 x 16, all in the same place."""
+    side = int((size * 16) ** 0.5) // 16 * 16
+    many = (side // 16) ** 2 + dice.randrange(2)
+    tags = _grey() | {256: (4, [side]), 257: (4, [side]), 322: (3, [16]), 323: (3, [16])}
+    return tiff(tags | {324: (1, bytes([8]) * many), 325: (3, [256] * many)}, bytes(256))
 
 
 def tiff_tags(dice: random.Random, size: int) -> bytes:
@@ -188,14 +190,15 @@ def _bmp(width: int, height: int, compression: int, data: bytes, bits: int = 8) 
 
 def bmp_lines(dice: random.Random, size: int) -> bytes:
     """One pixel, end of the line, end of the image: the rest of the line is filled up."""
-    width = dice.choice((size * 10, 1000))
+    width = dice.choice((1000, 60_000))
     lines = size * 10 // width
-    end = (
-        b"\x01\x05" + b"\0\0" * lines + b"\0\1"
-        if dice.random() < 0.5
-        else b"\1\5" + b"\0\2\xff\xff" * lines + b"\0\0\0\1"
-    )
-    return _bmp(width, lines, 1, end)
+    return _bmp(width, lines, 1, b"\1\5" + b"\0\0\1\5" * lines + b"\0\1")
+
+
+def bmp_jumps(dice: random.Random, size: int) -> bytes:
+    """Over 255 pixels and lines."""
+    lines = size // dice.randrange(100, 200)
+    return _bmp(1000, lines, dice.choice((1, 2)), b"\1\5" + b"\0\2\xff\xff" * lines + b"\0\0\0\1")
 
 
 def bmp_runs(dice: random.Random, size: int) -> bytes:
@@ -205,8 +208,9 @@ def bmp_runs(dice: random.Random, size: int) -> bytes:
 
 
 def gif_comment(dice: random.Random, size: int) -> bytes:
-    length = dice.choice((1, 2, 5))
-    block = bytes([0x21, dice.choice((0xFE, 0xFF, 1))]) + _times(bytes([length]) + bytes(length), size) + b"\0"
+    """Sub-blocks of one byte, of which Pillow makes one text; or of another extension."""
+    kind = 0xFE if dice.random() > 0.25 else dice.choice((0xFF, 1))
+    block = bytes([0x21, kind]) + _times(b"\1a", size) + b"\0"
     screen = b"GIF89a\1\0\1\0\x80\0\0" + bytes(6)
     return screen + block + b"\x2c" + bytes(4) + b"\1\0\1\0\0" + b"\x02\x02\x44\x01\x00" + b";"
 
