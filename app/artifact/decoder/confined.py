@@ -54,13 +54,13 @@ class Confined:
     """One image in a process of its own: what its header says, then its pixels. To let go of it ends the process."""
 
     def __init__(self, connection: socket.socket, lifeline: int) -> None:
-        self._connection = connection
+        self._connection: socket.socket | None = connection
         self._lifeline = lifeline
         self._lock = threading.Lock()
         self._kept = ""  # the kind of the file, for a refusal
 
     def __del__(self) -> None:
-        self.end()
+        self.close()
 
     def end(self) -> None:
         """Kill the process, which closes its end of the connection: who waits for an answer waits no more. Once is
@@ -73,17 +73,22 @@ class Confined:
     def handed_on(self) -> "Confined | None":
         """The process, for another image: whoever ends this one then ends nothing. None where it has ended."""
         with self._lock:
-            lifeline, self._lifeline = self._lifeline, -1
-        return Confined(self._connection, lifeline) if lifeline >= 0 else None
+            if self._lifeline < 0 or self._connection is None:
+                return None
+            handed_on = Confined(self._connection, self._lifeline)
+            self._connection, self._lifeline = None, -1
+        return handed_on
 
     def close(self) -> None:
         """End it, where nobody waits for an answer."""
         self.end()
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def begin(self, kind: str, data: bytes, spec: InputSpec | Preview, max_pixels: int) -> bool:
         """Hand over a file. Whether somebody has taken it."""
         self._kept = kind
+        assert self._connection is not None
         self._connection.settimeout(_WALL_SECONDS)
         try:
             send(self._connection, pickle.dumps((spec, max_pixels)), data)
@@ -97,7 +102,8 @@ class Confined:
 
     def pixels(self) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         """Geometry and kind, and uint8[H, W, 3]; the process is there for another image. Raises ImageError."""
-        with suppress(OSError):
+        assert self._connection is not None
+        with suppress(OSError):  # it has ended, which shows below
             self._connection.sendall(b"+")
         said, content = self._answer()
         pixels = np.frombuffer(content, np.uint8).reshape(said["shape"])
@@ -105,6 +111,7 @@ class Confined:
         return said, pixels
 
     def _answer(self) -> tuple[dict[str, Any], bytearray]:
+        assert self._connection is not None
         try:
             said, content = json.loads(receive(self._connection)), receive(self._connection)
         except OSError as error:  # it was killed: by its limits, or by `end`
@@ -202,11 +209,14 @@ class Processes:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        weakref.finalize(self, _end, self._control, self._process, os.getpid())
+        weakref.finalize(self, _end, self._idle, self._control, self._process, os.getpid())
 
 
-def _end(control: socket.socket, process: "subprocess.Popen[bytes]", owner: int) -> None:
-    """When this process ends. It does so by itself when nobody holds the other end any more."""
+def _end(idle: list[Confined], control: socket.socket, process: "subprocess.Popen[bytes]", owner: int) -> None:
+    """When this process ends. They do so by themselves when nobody holds the other end any more."""
+    for each in idle:
+        each.close()
+    idle.clear()
     control.close()
     if os.getpid() != owner:  # a fork of it, whose child it is not
         process.returncode = 0

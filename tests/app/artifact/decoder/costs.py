@@ -44,8 +44,8 @@ class Cost(NamedTuple):
         file, and small things are for the allocator's gaps."""
         if self.peak > self.claim + self.size + 8_000_000:
             return "memory"
-        killed = "more time" in self.said  # by the limits of its process, which are wider, and the kernel's
-        return "time" if not killed and self.seconds > 0.35 + 5e-9 * (self.size + self.claim) else ""
+        killed = "more time" in self.said  # by the limits of its process, 0.5 s and more, which the kernel keeps
+        return "time" if not killed and self.seconds > 0.6 + 5e-9 * (self.size + self.claim) else ""
 
 
 def main(count: int, most: int, protected: bool, names: list[str]) -> None:
