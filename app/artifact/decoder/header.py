@@ -56,6 +56,10 @@ def inspect(data: bytes, spec: InputSpec | Preview, max_pixels: int = MAX_PIXELS
     found = _read(kind, data, spec, max_pixels, not confined.possible(), stop)
     if found:
         return found
+    with reader.in_words(kind, data):
+        reader.strip(kind, data)  # what nobody writes is refused before there is a process
+        if said_size := reader.said_size(kind, data):
+            _check_pixels(said_size, said_size[0] * said_size[1], max_pixels)
     process, said = confined.processes().inspect(kind, data, spec, max_pixels, stop)
     memory = said["memory"] + 2 * len(data) + confined.FORKED_BYTES
     return Header(said["kind"], tuple(said["size"]), said["scale"], memory, spec, confined=process, stop=stop)

@@ -20,6 +20,7 @@ from PIL import (
 from app.artifact.decoder import colour_modes
 from app.artifact.decoder.errors import BrokenImage, ImageError, UnsupportedImage
 from app.artifact.decoder.formats import bmp, gif, jpeg, png, tiff, webp
+from app.artifact.decoder.geometry import Size
 from app.artifact.decoder.kind import ACCEPTED, refuse_text
 from app.artifact.decoder.stop import Source, Stop
 
@@ -61,6 +62,13 @@ def strip(kind: str, data: bytes) -> tuple[bytes, int]:
     """The file without what decoding can do without, which Pillow would read, and refuse the image where it is odd:
     itself where there is nothing of that, else a copy. And EXIF's orientation, 1..8. Raises BrokenImage."""
     return _STRIP[kind](data) if kind in _STRIP else (data, 1)
+
+
+def said_size(kind: str, data: bytes) -> Size | None:
+    """Width and height by the head of a file of those kinds that have them in one place; None of others."""
+    if kind == "GIF" and len(data) >= 10:
+        return struct.unpack_from("<HH", data, 6)
+    return bmp.size(data) if kind == "BMP" else None
 
 
 def open_image(kind: str, data: bytes, stop: Stop | None = None) -> ImageFile.ImageFile:

@@ -1,12 +1,21 @@
 """Run-length coded bitmaps: Pillow fills up their lines byte by byte, so that 1,084 bytes kept Python busy for 7 s."""
 
 import io
+import struct
 
 from PIL import ImageFile
 
 from app.artifact.decoder.errors import BrokenImage
 
 _MOST_CODES = 2**20  # 0.3 s; a dithered screen of 2 MP without a run longer than two has as many
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the header; None where it ends before."""
+    if len(data) < 26:
+        return None
+    width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
+    return abs(width), abs(height)
 
 
 def expand(image: ImageFile.ImageFile) -> None:
