@@ -113,7 +113,7 @@ def play(scene: Coroutine[Any, Any, None]) -> None:
 def test_an_image_that_can_never_fit_is_refused_with_both_numbers(small: Classifier) -> None:
     async def scene() -> None:
         await small.start()
-        with pytest.raises(TooManyPixels, match=r"needs 112 MB to decode; .* has 6 MB"):
+        with pytest.raises(TooManyPixels, match=r"needs 113 MB to decode; .* has 6 MB"):
             await small.predict(encode(Image.new("RGBA", (4000, 2000))), 1)
         assert (await small.predict(encode(Image.new("RGB", (1000, 1000))), 1)).top_k
         await small.stop()
@@ -297,5 +297,5 @@ def test_what_is_not_cropped_claims_what_resizing_takes() -> None:
     """An image a pixel wide is first made as wide as the model's input, in all of its rows."""
     file = encode(Image.new("L", (1, 1_000_000)), "PNG")
     whole, cropped = (inspect(file, spec(64, 64).model_copy(update={"fit": fit})).memory for fit in ("squash", "crop"))
-    assert cropped < 10_000_000
-    assert whole > 64 * 1_000_000
+    assert cropped < 70_000_000  # of which its rows take 64
+    assert whole - cropped > 64 * 1_000_000
