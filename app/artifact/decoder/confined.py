@@ -16,6 +16,7 @@ import threading
 import weakref
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ PROCESS_BYTES, FORKED_BYTES = 48_000_000, 8_000_000
 _MOST_IDLE = 16
 _WALL_SECONDS = 300  # of one answer; long before, a process has used up its CPU time
 _TOGETHER = 65_536
+_ROOT = str(Path(__file__).resolve().parents[3])  # an editable install is found by a hook, which -S leaves out
 _LENGTH = struct.Struct("<Q")
 _ERRORS = {kind.__name__: kind for kind in (UnsupportedImage, BrokenImage, TooManyPixels)}
 # One thread, because a process with more cannot fork; and what is freed goes back to the system, as in the service.
@@ -202,7 +204,7 @@ class Processes:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # this code, by this interpreter
-                [sys.executable, "-S", "-c", _START, str(theirs.fileno()), *sys.path],
+                [sys.executable, "-S", "-c", _START, str(theirs.fileno()), _ROOT, *sys.path],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **_ENVIRONMENT},
                 stdin=subprocess.DEVNULL,
