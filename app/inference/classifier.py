@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # By file size and memory to decode it: what takes less than 2 ms. A thread and its quarrels over the interpreter cost
 # 0.4 ms more than to decode it at once (docs/performance.md).
-_SMALL_FILE_BYTES, _SMALL_BYTES = 65_536, 262_144
+_SMALL_FILE_BYTES, _SMALL_BYTES = 65_536, 327_680
 
 
 class Prediction(NamedTuple):
@@ -76,7 +76,7 @@ class Classifier:
             return decode(data, header)
         async with self._decoders.thread() as thread:
             if header is None:
-                header = await thread.run(inspect, data, spec, max_pixels)
+                header = await thread.run(inspect, data, spec, max_pixels, thread.stop)
             await thread.reserve(header.memory)
             return await thread.run(decode, data, header)
 
@@ -84,7 +84,7 @@ class Classifier:
         """What `heatmap.overlay` makes, as `draw`, in a decoder's thread, of the image as displayed: uint8[h, w, 3]."""
         preview = Preview(longest_side)
         async with self._decoders.thread() as thread:
-            header = await thread.run(inspect, data, preview, self._max_pixels)
+            header = await thread.run(inspect, data, preview, self._max_pixels, thread.stop)
             width, height = preview.size_of(header.size)
             await thread.reserve(max(header.memory, width * height * OVERLAY_BYTES))
             return await thread.run(lambda: draw(decode(data, header).pixels))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 from app.artifact.decoder.decode import TooManyPixels
+from app.artifact.decoder.stop import Stop
 from app.limits.budget import Budget
 
 P = ParamSpec("P")
@@ -27,7 +28,7 @@ class Decoders:
     @asynccontextmanager
     async def thread(self) -> AsyncIterator["DecoderThread"]:
         """A thread for one image. It and its memory are free again when nothing of it runs any more: what runs when
-        the client leaves goes on."""
+        the client leaves, or the deadline has passed, is told to stop."""
         await self._threads.take(1)
         thread = DecoderThread(self._pool, self.memory)
 
@@ -42,6 +43,7 @@ class Decoders:
             if running is None or running.done():
                 give()
             else:
+                thread.stop.set()
                 running.add_done_callback(lambda done: loop.call_soon_threadsafe(give, done))
 
     def stop(self) -> None:
@@ -50,10 +52,11 @@ class Decoders:
 
 
 class DecoderThread:
-    """`reserved`: bytes that it holds; `running`: what it does, or has done last."""
+    """`reserved`: bytes that it holds; `running`: what it does, or has done last; `stop` ends that early."""
 
     def __init__(self, pool: ThreadPoolExecutor, memory: Budget) -> None:
         self.reserved = 0
+        self.stop = Stop()
         self.running: Future[object] | None = None
         self._pool = pool
         self._memory = memory

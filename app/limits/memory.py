@@ -4,6 +4,8 @@ import ctypes
 import sys
 
 from app import machine
+from app.artifact.decoder import confined
+from app.artifact.decoder.confined import PROCESS_BYTES
 from app.settings import SettingsError
 
 # Of what is free once the model is loaded; the rest is for the allocator's gaps and the kernel's buffers.
@@ -28,7 +30,7 @@ class Memory:
         keep_little_of_what_is_freed()
         limit, taken = machine.memory_bytes(), machine.resident_bytes()
         processes = workers if workers == 1 else workers + 1  # several have a parent, as large as they are
-        free = (limit - processes * taken) // workers
+        free = (limit - processes * taken) // workers - (PROCESS_BYTES if confined.possible() else 0)
         if free < _LEAST_BYTES:
             raise SettingsError(
                 f"{workers} worker{'s' if workers > 1 else ''} of {taken / 1e6:.0f} MB, and room for images, "

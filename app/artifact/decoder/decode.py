@@ -11,7 +11,7 @@ from app.artifact.decoder import icc_profile, reader
 from app.artifact.decoder.colour_modes import check_deep, is_deep, on_white
 from app.artifact.decoder.errors import BrokenImage, ImageError, TooManyPixels, UnsupportedImage
 from app.artifact.decoder.geometry import TRANSPOSE, Box, Geometry, Size, margins, turned
-from app.artifact.decoder.header import MAX_PIXELS, Header, inspect, open_file
+from app.artifact.decoder.header import MAX_PIXELS, Header, inspect, read
 from app.artifact.decoder.input_spec import InputSpec, Preview
 from app.artifact.decoder.kind import ACCEPTED
 
@@ -51,10 +51,13 @@ def decode(data: bytes, header: Header | InputSpec | Preview, max_pixels: int = 
     white, 16-bit grey is scaled to 8 bits. Large JPEGs are decoded at a reduced DCT scale that keeps at least twice
     the model's resolution.
 
-    Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError.
+    Raises UnsupportedImage, BrokenImage or TooManyPixels, all ImageError; DecoderLost; Stopped.
     """
     if not isinstance(header, Header):
         header = inspect(data, header, max_pixels)
+    if header.confined:
+        said, pixels = header.confined.pixels()
+        return Decoded(pixels, Geometry(*said["geometry"]), said["kind"])
     if header.mode:
         # Straight to libjpeg: Pillow's file object reads the markers in Python, which takes as long as 32 x 32 pixels.
         size = math.ceil(header.size[0] / header.scale), math.ceil(header.size[1] / header.scale)
@@ -62,14 +65,14 @@ def decode(data: bytes, header: Header | InputSpec | Preview, max_pixels: int = 
             image = Image.frombytes(header.mode, size, data, "jpeg", header.mode, "", header.scale, 0)
             return _finish(image, header, 1)
         except (OSError, ValueError):
-            header = open_file(data, header.spec)  # what fails here fails again below, with Pillow's own words for it
-    with reader.in_words(header.kind, data), header.image or reader.open_image(header.kind, header.content) as image:
+            header = read(data, header.spec)  # what fails here fails again below, with Pillow's own words for it
+    kind, content, stop = header.kind, header.content, header.stop
+    with reader.in_words(kind, data), header.image or reader.open_image(kind, content, stop) as image:
         if is_deep(image):
-            check_deep(image, lambda: reader.open_image(header.kind, header.content))
+            check_deep(image, lambda: reader.open_image(kind, content, stop))
         if header.cut:
-            reader.check_end(header.content)
-        orientation = reader.orientation(image)
-        return _finish(on_white(image), header, orientation)
+            reader.check_end(content)
+        return _finish(on_white(image), header, header.orientation)
 
 
 def _finish(image: Image.Image, header: Header, orientation: int) -> Decoded:

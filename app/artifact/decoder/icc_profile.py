@@ -6,6 +6,7 @@ from functools import lru_cache
 from PIL import Image, ImageCms
 
 _MOST_BYTES = 4 * 2**20  # those of printers take 0.5 to 3 MB
+_TABLE, _MOST_TAGS = 132, 100  # where the tags begin, and how many LittleCMS reads
 _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _UNSEEN = 2  # levels of 8 bits by which profiles that are called sRGB differ
@@ -14,6 +15,16 @@ _BROKEN = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 
 # Through the grid that LittleCMS makes of it to be faster, CIELab is four levels off.
 _LAB = ImageCms.buildTransform(ImageCms.createProfile("LAB"), _SRGB, "LAB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
+
+
+def is_endless(profile: object) -> bool:
+    """Whether colours may go through any number of steps (multiProcessElementsType, ICC.1:2010, 10.14): 0.8 MB of them
+    took 1.7 s. Those of other types have at most five."""
+    if not isinstance(profile, bytes) or len(profile) > _MOST_BYTES or len(profile) < _TABLE:
+        return False
+    many = min(_MOST_TAGS, int.from_bytes(profile[_TABLE - 4 : _TABLE]))
+    places = (int.from_bytes(profile[at + 4 : at + 8]) for at in range(_TABLE, _TABLE + 12 * many, 12))
+    return any(profile[place : place + 4] == b"mpet" for place in places)
 
 
 def applies(image: Image.Image) -> bool:

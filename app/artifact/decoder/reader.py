@@ -19,10 +19,11 @@ from PIL import (
 
 from app.artifact.decoder import colour_modes
 from app.artifact.decoder.errors import BrokenImage, ImageError, UnsupportedImage
-from app.artifact.decoder.formats import gif, jpeg, png, tiff, webp
+from app.artifact.decoder.formats import bmp, gif, jpeg, png, tiff, webp
+from app.artifact.decoder.geometry import Size
 from app.artifact.decoder.kind import ACCEPTED, refuse_text
+from app.artifact.decoder.stop import Source, Stop
 
-ORIENTATION_TAG = 0x0112
 # Pillow's own guard warns at half of MAX_PIXELS and its refusal names no sizes; `inspect` checks every header itself.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -40,7 +41,7 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "TIFF": tiff.Tiff,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
-_STRIP: dict[str, Callable[[bytes], bytes]] = {
+_STRIP: dict[str, Callable[[bytes], tuple[bytes, int]]] = {
     "GIF": gif.strip,
     "JPEG": jpeg.strip,
     "PNG": png.strip,
@@ -57,13 +58,20 @@ _SHRUGS = (
 )
 
 
-def strip(kind: str, data: bytes) -> bytes:
+def strip(kind: str, data: bytes) -> tuple[bytes, int]:
     """The file without what decoding can do without, which Pillow would read, and refuse the image where it is odd:
-    itself where there is nothing of that, else a copy. Raises BrokenImage."""
-    return _STRIP[kind](data) if kind in _STRIP else data
+    itself where there is nothing of that, else a copy. And EXIF's orientation, 1..8. Raises BrokenImage."""
+    return _STRIP[kind](data) if kind in _STRIP else (data, 1)
 
 
-def open_image(kind: str, data: bytes) -> ImageFile.ImageFile:
+def said_size(kind: str, data: bytes) -> Size | None:
+    """Width and height by the head of a file of those kinds that have them in one place; None of others."""
+    if kind == "GIF" and len(data) >= 10:
+        return struct.unpack_from("<HH", data, 6)
+    return bmp.size(data) if kind == "BMP" else None
+
+
+def open_image(kind: str, data: bytes, stop: Stop | None = None) -> ImageFile.ImageFile:
     """The file with its header read.
 
     Raises BrokenImage, also for what would be read as something else, and UnsupportedImage.
@@ -71,11 +79,13 @@ def open_image(kind: str, data: bytes) -> ImageFile.ImageFile:
     if data.startswith(b"MM\0+"):  # of BigTIFFs Pillow reads the little-endian ones
         raise UnsupportedImage(f"the file is BigTIFF in big-endian order; accepted: {', '.join(ACCEPTED)}")
     try:
-        image = _PLUGINS[kind](io.BytesIO(data))
+        image = _PLUGINS[kind](Source(data, stop) if stop else io.BytesIO(data))
     except DAMAGE as error:
         if kind == "TIFF" and (named := tiff.name(data)):
             raise BrokenImage(named) from error
         raise _broken(kind, error, "its header is damaged") from error
+    if kind == "BMP":
+        bmp.expand(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         if named := tiff.refusal(image):
             raise BrokenImage(named)
@@ -84,20 +94,6 @@ def open_image(kind: str, data: bytes) -> ImageFile.ImageFile:
     if kind == "PNG" and image.mode.startswith("I;16"):
         image.info[colour_modes.SIGNIFICANT_BITS] = png.significant_bits(data)
     return image
-
-
-def orientation(image: Image.Image) -> int:
-    """EXIF's, 1..8. A damaged EXIF block does not make a good image bad. Of a PNG it loads the pixels: it may come
-    last."""
-    if image.format == "TIFF":  # its own tag Pillow applies while loading
-        return 1
-    if image.format == "PNG":
-        image.load()  # or getexif does, and damaged pixels would be passed over with damaged EXIF: black, and no error
-    try:
-        value = image.getexif().get(ORIENTATION_TAG, 1)
-    except DAMAGE:
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def check_end(data: bytes) -> None:

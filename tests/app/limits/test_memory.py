@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from app.artifact.decoder.decode import InputSpec, TooManyPixels, decode, inspect
+from app.artifact.decoder.header import read
 from app.errors import Problem
 from app.inference import loading
 from app.inference.batcher import Batcher
@@ -30,21 +31,22 @@ from tests.serving import environment, serving
 SPEC = InputSpec(
     width=32, height=32, channels=3, crop_fraction=1, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
 )
-# In a process of its own: the peak of resident memory while decoding, and what the header asks for.
+# In a process of its own, by `read`, which decodes there what has one: peak of resident memory, and what is asked for.
 _PEAK = """
 import json, sys
 from pathlib import Path
-from app.artifact.decoder.decode import InputSpec, decode, inspect
+from app.artifact.decoder.decode import InputSpec, decode
+from app.artifact.decoder.header import read
 
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 spec = InputSpec.model_validate_json(sys.argv[1])
 small, large = (Path(name).read_bytes() for name in sys.argv[2:])
-decode(small, spec)
+decode(small, read(small, spec))
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
 before = peak()
-header = inspect(large, spec)
+header = read(large, spec)
 decode(large, header)
 print(json.dumps([peak() - before, header.memory]))
 """
@@ -97,10 +99,10 @@ def test_decoding_takes_no_more_than_it_claims(
     ids=["VP8", "VP8L", "VP8X with alpha", "animated"],
 )
 def test_a_webp_claims_its_memory_before_it_is_opened(file: bytes) -> None:
-    header = inspect(file, SPEC)
+    header = read(file, SPEC)
     assert header.image is None
-    canvases = 123 * 77 * 22  # besides them, its first frame, and that once more
-    assert canvases + 100 < header.memory <= canvases + 2 * len(file)
+    canvases = 123 * 77 * 22  # besides them, its first frame, and that once more, rows, and lossless its tables
+    assert canvases + 100 < header.memory <= canvases + 2 * len(file) + 77 * 64 + 123 * 128 + 123 * 77 // 16 * 12_000
     assert decode(file, header).format == "WEBP"
 
 
@@ -111,7 +113,7 @@ def play(scene: Coroutine[Any, Any, None]) -> None:
 def test_an_image_that_can_never_fit_is_refused_with_both_numbers(small: Classifier) -> None:
     async def scene() -> None:
         await small.start()
-        with pytest.raises(TooManyPixels, match=r"needs 112 MB to decode; .* has 6 MB"):
+        with pytest.raises(TooManyPixels, match=r"needs 113 MB to decode; .* has 6 MB"):
             await small.predict(encode(Image.new("RGBA", (4000, 2000))), 1)
         assert (await small.predict(encode(Image.new("RGB", (1000, 1000))), 1)).top_k
         await small.stop()
@@ -295,5 +297,5 @@ def test_what_is_not_cropped_claims_what_resizing_takes() -> None:
     """An image a pixel wide is first made as wide as the model's input, in all of its rows."""
     file = encode(Image.new("L", (1, 1_000_000)), "PNG")
     whole, cropped = (inspect(file, spec(64, 64).model_copy(update={"fit": fit})).memory for fit in ("squash", "crop"))
-    assert cropped < 10_000_000
-    assert whole > 64 * 1_000_000
+    assert cropped < 70_000_000  # of which its rows take 64
+    assert whole - cropped > 64 * 1_000_000

@@ -9,9 +9,10 @@ _GRAPHIC_CONTROL, _CONTROL_BYTES = 0xF9, 4
 _MOST_PARTS = 65_536  # 10 ms; of 255 bytes they are 16 MB
 
 
-def strip(data: bytes) -> bytes:
+def strip(data: bytes) -> tuple[bytes, int]:
     """The file with its screen, the last whole graphic control before the first image, and all from there on: `data`
-    itself where there is nothing else. Raises BrokenImage where that has too many parts to walk over."""
+    itself where there is nothing else; and the orientation that a GIF has not, 1. Raises BrokenImage where that has
+    too many parts to walk over."""
     flags = data[10] if len(data) > 10 else 0
     place = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     screen, control, parts = data[:place], b"", 0
@@ -32,4 +33,5 @@ def strip(data: bytes) -> bytes:
             control = b"\x21\xf9\x04" + data[start + 1 : start + 1 + _CONTROL_BYTES] + b"\0"
         place += 1
     pixels = block.start() if block else len(data)
-    return data if len(screen) + len(control) == pixels else b"".join([screen, control, memoryview(data)[pixels:]])
+    whole = len(screen) + len(control) == pixels
+    return data if whole else b"".join([screen, control, memoryview(data)[pixels:]]), 1

@@ -2,9 +2,11 @@
 
 import re
 import struct
+import sys
 from collections.abc import Iterator
 
 from app.artifact.decoder.errors import BrokenImage
+from app.artifact.decoder.formats.exif import orientation
 from app.artifact.decoder.geometry import Size
 
 START, END = b"\xff\xd8", b"\xff\xd9"
@@ -15,14 +17,17 @@ _SOF, _SOS, _EOI, _PROFILE = 0xC0, 0xDA, 0xD9, 0xE2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = {0xC0, 0xC1}
 _PIXELS = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}  # and tables, lines, restart interval
-# What libjpeg knows of the others, with the bytes from which on it believes them; EXIF has the orientation.
-_KNOWN = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12), 0xE1: (b"Exif\0\0", 14), _PROFILE: (b"ICC_PROFILE\0", 15)}
+# What libjpeg knows of the others, with the bytes from which on it believes them; EXIF's orientation we read ourselves.
+_EXIF = 0xE1
+_KNOWN = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12), _EXIF: (b"Exif\0\0", 14), _PROFILE: (b"ICC_PROFILE\0", 15)}
 _PART = struct.Struct(">HH")  # marker, length
 # JFIF, quantisation, Huffman tables, restart interval, comment
 _PLAIN = frozenset({0xFFE0, 0xFFDB, 0xFFC4, 0xFFDD, 0xFFFE})
 _PLAIN_MODES = {1: "L", 3: "RGB"}
 _QUICK_SEGMENTS, _QUICK_HEAD_BYTES = 64, 4096
 _MOST_SEGMENTS = 1000  # 160 large ones are 10 MB
+_TABLES, _MOST_TABLE_BYTES = frozenset({0xC4, 0xDB}), 65_536  # eight of each kind are 4 kB
+_MOST_FILLED = 65_536  # bytes between two segments; a search of 10 MB holds the interpreter for 0.2 s
 # Each decodes every pixel again, 40 ms at 64 MP for 95 bytes of file: 10 MB of them would take an hour.
 _MOST_SCANS = 100
 _COEFFICIENTS = 64
@@ -31,8 +36,9 @@ _NOISE = bytes(value * 89 % 255 for value in range(1, 2001))
 OTHER_END = b"".join(_NOISE + bytes([0xFF, 0xD0 + at]) for at in range(8)) + _NOISE + END
 
 
-def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment; whatever stands between two of them is passed over, as libjpeg does."""
+def segments(data: bytes, most_filled: int = sys.maxsize) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment; what stands between two of them is passed over, as libjpeg does, unless
+    it is longer than `most_filled` bytes."""
     start, last = len(START), len(data) - _SEGMENT.size
     while True:
         if start <= last:
@@ -42,7 +48,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
                 yield code, start, end
                 start = end
                 continue
-        marker = _MARKER.search(data, start)
+        marker = _MARKER.search(data, start, min(len(data), start + most_filled))
         if not marker:
             return
         end = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2]))
@@ -99,12 +105,12 @@ def divisor(size: Size, most: float) -> int:
     return next((d for d in (8, 4, 2) if min(most, *size) >= d), 1)
 
 
-def strip(data: bytes) -> bytes:
+def strip(data: bytes) -> tuple[bytes, int]:
     """The file with the segments that matter to its pixels, and all from the first scan on: `data` itself where there
-    are no others. Raises BrokenImage where they are more than any image has."""
-    kept, place = [START], len(START)
+    are no others; and EXIF's orientation. Raises BrokenImage where they are more, or larger, than any image has."""
+    kept, place, exif, tables = [START], len(START), b"", 0
     known: set[int] = set()
-    for count, (code, start, end) in enumerate(segments(data)):
+    for count, (code, start, end) in enumerate(segments(data, _MOST_FILLED)):
         if count > _MOST_SEGMENTS:
             raise BrokenImage(f"the JPEG file has more than {_MOST_SEGMENTS} segments before its pixels")
         place = start
@@ -115,18 +121,28 @@ def strip(data: bytes) -> bytes:
         first = name and (code not in known or code == _PROFILE)
         if first and min(end, len(data)) - start >= 4 + least and data.startswith(name, start + 4):
             known.add(code)
-            kept.append(data[start:end])
+            if code == _EXIF:
+                exif = data[start + 4 : end]
+            else:
+                kept.append(data[start:end])
         elif code in _PIXELS:
             kept.append(data[start:end])
+            tables += (end - start) * (code in _TABLES)
+            if tables > _MOST_TABLE_BYTES:
+                raise BrokenImage(f"the JPEG file has more than {_MOST_TABLE_BYTES} bytes of tables")
         place = end
-    return data if sum(map(len, kept)) == place else b"".join([*kept, memoryview(data)[place:]])
+    else:
+        if len(data) - place > _MOST_FILLED:
+            raise BrokenImage(f"the JPEG file has more than {_MOST_FILLED} bytes between its segments")
+    turned = orientation(exif) if exif else 1
+    return data if sum(map(len, kept)) == place else b"".join([*kept, memoryview(data)[place:]]), turned
 
 
 def scans(data: bytes) -> list[int]:
     """How many components each scan has, but for those that libjpeg refuses: behind one of a sequential JPEG that has
     every component. Raises BrokenImage where they take too long."""
     found, frame = list[int](), (0, 0)
-    for code, start, _ in segments(data):
+    for count, (code, start, _) in enumerate(segments(data)):
         if code == _EOI:
             break
         if code in _FRAMES and frame == (0, 0):
@@ -137,6 +153,8 @@ def scans(data: bytes) -> list[int]:
                 break
         if len(found) > _MOST_SCANS:
             raise BrokenImage(f"the JPEG has more than {_MOST_SCANS} scans; a progressive one needs about ten")
+        if count > 2 * _MOST_SEGMENTS:
+            raise BrokenImage(f"the JPEG file has more than {2 * _MOST_SEGMENTS} segments")
     return found
 
 

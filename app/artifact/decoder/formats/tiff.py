@@ -8,10 +8,16 @@ from typing import Any, Literal
 from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
+from app.artifact.decoder.errors import BrokenImage
+
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _FILL_ORDER, _SAMPLES, _PLANES, _COLOUR_MAP, _EXTRA, _FORMAT = 266, 277, 284, 320, 338, 339
 _WHITE_IS_ZERO = 0
-_MOST_TAGS = 65_535
+_MOST_TAGS = 4096  # cameras and maps write 100
+# Strips and tiles are handled one by one: a million took 28 s and 2 GB. 64 MP are 3,900 tiles of 128 x 128, and an
+# image with a strip for each row has as many as rows. Then a palette of 16 bits, JPEG's tables, a colour profile.
+_MOST_VALUES = {273: 65_536, 279: 65_536, 324: 65_536, 325: 65_536, 320: 3 * 65_536, 347: 65_536, 34675: 2**24}
+_FEW_VALUES = 256
 _WEBP = 50001  # Pillow's libtiff is built without it
 _KINDS = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
 _KINDS |= {9: "ICCLab", 10: "ITULab", 32803: "CFA (raw sensor)", 34892: "linear raw"}
@@ -60,8 +66,10 @@ class Tiff(TiffImageFile):
     )
 
 
-def strip(data: bytes) -> bytes:
-    """The file with a directory of what decoding needs, of its first image: `data` itself where that is all it has.
+def strip(data: bytes) -> tuple[bytes, int]:
+    """The file with a directory of what decoding needs, of its first image: `data` itself where that is all it has;
+    and 1, as Pillow applies a TIFF's orientation itself. Raises BrokenImage where it has more tags, or more values of
+    one, than any image.
 
     libtiff refuses a file for a tag about its lens, and Pillow one for a resolution.
     """
@@ -69,15 +77,21 @@ def strip(data: bytes) -> bytes:
     big = data[2:3] == b"+"
     offset, count, entry = (8, 8, 20) if big else (4, 2, 12)
     place = int.from_bytes(data[offset : 2 * offset if big else 8], order)
-    many = min(int.from_bytes(data[place : place + count], order), _MOST_TAGS)
+    many = int.from_bytes(data[place : place + count], order)
+    if many > _MOST_TAGS:
+        raise BrokenImage(f"the TIFF file has more than {_MOST_TAGS} tags")
     entries = [data[at : at + entry] for at in range(place + count, place + count + many * entry, entry)]
     kept = [each for each in entries if len(each) == entry and int.from_bytes(each[:2], order) in _KEPT_TAGS]
+    for each in kept:
+        tag, values = int.from_bytes(each[:2], order), int.from_bytes(each[4 : 4 + offset], order)
+        if values > (most := _MOST_VALUES.get(tag, _FEW_VALUES)):
+            raise BrokenImage(f"tag {tag} of the TIFF file has {values} values, more than {most}")
     if len(kept) == len(entries):
-        return data
+        return data, 1
     end = len(data) + len(data) % 2
     head = data[:offset] + end.to_bytes(8 if big else 4, order)
     directory = [len(kept).to_bytes(count, order), *kept, bytes(8 if big else 4)]
-    return b"".join([head, memoryview(data)[len(head) :], bytes(len(data) % 2), *directory])
+    return b"".join([head, memoryview(data)[len(head) :], bytes(len(data) % 2), *directory]), 1
 
 
 def grey_bits(image: TiffImageFile) -> int:

@@ -19,7 +19,8 @@ _PEAK = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from app.artifact.decoder.decode import Geometry, Preview, decode, inspect
+from app.artifact.decoder.decode import Geometry, Preview, decode
+from app.artifact.decoder.header import read
 from app.inference.heatmap import LONGEST_SIDE, OVERLAY_BYTES, Explanation, overlay
 
 def peak():
@@ -31,7 +32,7 @@ def draw(data, width, height):
     box = (width * 0.2, 0, width * 0.8, height)
     explained = Explanation("cat", 1, 0.9, "class-activation", maps, geometry, box)
     preview = Preview(LONGEST_SIDE)
-    header = inspect(data, preview)
+    header = read(data, preview)
     across, down = preview.size_of(header.size)
     overlay(explained, decode(data, header).pixels)
     return max(header.memory, across * down * OVERLAY_BYTES)
@@ -87,7 +88,7 @@ def test_a_preview_asks_for_what_it_is_resized_through() -> None:
     files = [encode(drawing(side, side)) for side in (1000, 1500)]
     small, large = (inspect(file, Preview(1024)).memory for file in files)
     assert small < 10_000_000 < large
-    assert inspect(files[1], spec()).memory == 5 * 1500**2 < large
+    assert inspect(files[1], spec()).memory == 5 * 1500**2 + 1500 * (64 + 128) < large
 
 
 @pytest.mark.parametrize(("file", "colours", "tolerance"), [pytest.param(*row[1:], id=row[0]) for row in _modes()])

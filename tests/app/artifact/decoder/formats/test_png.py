@@ -82,7 +82,7 @@ def test_the_first_whole_chunk_counts_behind_damaged_ones() -> None:
 @pytest.mark.parametrize("kind", [b"prVt", b"IDAT"])
 def test_a_png_of_chunks_without_end_is_refused_before_they_cost_a_second(kind: bytes) -> None:
     started = time.thread_time()
-    with pytest.raises(BrokenImage, match="100000 chunks"):
+    with pytest.raises(BrokenImage, match="20000 chunks"):
         decode(PNG[:33] + chunk(kind, b"") * 800_000 + PNG[33:], spec())
     assert time.thread_time() - started < 1
 
