@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.lambda_events import DEFAULT, build, local, template_settings
+from app.settings import DEFAULT_MODEL
+from tests.deploy.lambda_events import build, local, template_settings
 from tests.deploy.manifests import OVERLAYS, Document, overlay
 
 
@@ -21,7 +22,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that Lambda unpacks, but for the libraries."""
     folder = tmp_path_factory.mktemp("lambda") / "package"
     folder.mkdir()
-    build.copy_ours(folder, DEFAULT)
+    build.copy_ours(folder, DEFAULT_MODEL)
     return folder
 
 

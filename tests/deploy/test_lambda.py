@@ -13,8 +13,8 @@ import pytest
 
 from app import settings
 from app.limits.memory import Memory
+from app.settings import DEFAULT_MODEL
 from tests.deploy.lambda_events import (
-    DEFAULT,
     JPEG,
     KINDS,
     SOURCE,
@@ -40,7 +40,7 @@ def test_the_memory_holds_the_largest_image_that_the_template_lets_in() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(DEFAULT, tmp_path_factory.mktemp("server"), **template_settings()) as running:
+    with serving(DEFAULT_MODEL, tmp_path_factory.mktemp("server"), **template_settings()) as running:
         yield running
 
 

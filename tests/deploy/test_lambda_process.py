@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.lambda_events import DEFAULT, JPEG, KINDS, answer, form, http_api, local, rest_api
+from app.settings import DEFAULT_MODEL
+from tests.deploy.lambda_events import JPEG, KINDS, answer, form, http_api, local, rest_api
 from tests.images import drawing, encode
 
 # --- one process, many events -------------------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def refused(package: Path, libraries: Path, folder: Path, **chosen: object) -> s
 
 
 def test_a_damaged_artifact_is_one_sentence_and_no_function(package: Path, libraries: Path, tmp_path: Path) -> None:
-    artifact = shutil.copytree(DEFAULT, tmp_path / "cifar10")
+    artifact = shutil.copytree(DEFAULT_MODEL, tmp_path / "cifar10")
     path = artifact / "model.int8.onnx"
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1

@@ -17,9 +17,9 @@ import promql_parser as promql
 import pytest
 import yaml
 
+from app.settings import DEFAULT_MODEL
 from tests.deploy.monitoring import (
     ALERTS,
-    ARTIFACT,
     CONFIG,
     DASHBOARD,
     DEADLINE_MS,
@@ -184,7 +184,7 @@ def answers(url: str, query: Query) -> list[dict[str, Any]]:
 def test_every_panel_and_annotation_shows_data_and_every_rule_is_healthy(tmp_path: Path) -> None:
     waiting = {f"{query.where} {number}": query for number, query in enumerate(queries("4s", "1s"))}
     with (
-        serving(ARTIFACT, tmp_path / "server", DEADLINE_MS=DEADLINE_MS) as server,
+        serving(DEFAULT_MODEL, tmp_path / "server", DEADLINE_MS=DEADLINE_MS) as server,
         scraping(server.url.removeprefix("http://"), tmp_path) as url,
     ):
         deadline = time.monotonic() + 40

@@ -9,7 +9,8 @@ import promql_parser as promql
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.deploy.monitoring import ALERTS, ARTIFACT, DEADLINE_MS, limit, nodes, queries, selectors, some_traffic
+from app.settings import DEFAULT_MODEL
+from tests.deploy.monitoring import ALERTS, DEADLINE_MS, limit, nodes, queries, selectors, some_traffic
 from tests.serving import metrics, serving
 
 TARGET_LABELS = {"job", "instance"}  # Prometheus adds them to what it scrapes
@@ -88,7 +89,9 @@ def all_lacking(text: str) -> set[str]:
 @pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
 def scrape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """/metrics after some traffic, once every worker is in it."""
-    with serving(ARTIFACT, tmp_path_factory.mktemp("server"), WORKERS=request.param, DEADLINE_MS=DEADLINE_MS) as server:
+    with serving(
+        DEFAULT_MODEL, tmp_path_factory.mktemp("server"), WORKERS=request.param, DEADLINE_MS=DEADLINE_MS
+    ) as server:
         some_traffic(server.url)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
