@@ -10,9 +10,12 @@ from app import machine
 
 
 def use_cores() -> int:
-    """Let torch use the cores of the cgroup and the affinity, not the host's; OMP_NUM_THREADS goes first."""
-    if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(machine.cores().usable)
+    """Let torch use the cores of the cgroup and the affinity, not the host's; OMP_NUM_THREADS goes first.
+
+    Set each time: what a TorchScript engine of this process has set would change the order of sums, and so a resume.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    torch.set_num_threads(int(wanted) if wanted.isdecimal() and int(wanted) else machine.cores().usable)
     return torch.get_num_threads()
 
 
