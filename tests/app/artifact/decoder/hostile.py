@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+from tests.app.artifact.decoder import vp8l
 from tests.images import chunk, drawing, encode, png
 
 Make = Callable[[random.Random, int], bytes]
@@ -221,73 +222,8 @@ def gif_extensions(dice: random.Random, size: int) -> bytes:
     return screen + blocks + b"\x2c" + bytes(4) + b"\1\0\1\0\0" + b"\x02\x02\x44\x01\x00" + b";"
 
 
-class _Bits:
-    """VP8L's, the lowest first."""
-
-    def __init__(self) -> None:
-        self.value, self.count = bytearray(), 0
-        self._last = 0
-
-    def put(self, value: int, count: int) -> None:
-        for at in range(count):
-            self._last |= (value >> at & 1) << self.count % 8
-            self.count += 1
-            if not self.count % 8:
-                self.value.append(self._last)
-                self._last = 0
-
-    def done(self) -> bytes:
-        return bytes(self.value) + bytes([self._last]) + bytes(64)
-
-
-def webp_groups(dice: random.Random, size: int) -> bytes:
-    """A set of Huffman tables for each 4 x 4 pixels (RFC 9649, 6.2.2): 6 kB of memory for 3 bytes of file."""
-    side = min(1024, 4 * int((size / 6) ** 0.5))
-    across = side // 4
-    bits = _Bits()
-    bits.put(0x2F, 8)
-    for value in (side - 1, side - 1):
-        bits.put(value, 14)
-    bits.put(0, 4)  # no alpha, version
-    bits.put(0, 1)  # no transform
-    bits.put(0, 1)  # no colour cache
-    bits.put(1, 1)  # many groups
-    bits.put(0, 3)  # of 4 x 4 pixels
-    # the image of groups: literal codes of 8 bits for red and green, nothing for the rest
-    bits.put(0, 1)  # no colour cache
-    for alphabet in (280, 256, 256, 256, 40):
-        if alphabet == 280 or (alphabet == 256 and bits.count and not hasattr(bits, "red")):
-            _flat_code(bits, alphabet)
-            if alphabet == 256:
-                bits.red = True  # type: ignore[attr-defined]
-        else:
-            _one_symbol(bits)
-    for group in range(across * across):  # green is the low byte, red the high one
-        for value in (group & 255, group >> 8):
-            bits.put(int(f"{value:08b}"[::-1], 2), 8)
-    for _ in range(across * across):
-        for _ in range(5):
-            _one_symbol(bits)
-    data = bits.done()
-    data += bytes(len(data) % 2)
-    chunk = b"VP8L" + struct.pack("<I", len(data)) + data
-    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
-
-
-def _one_symbol(bits: _Bits) -> None:
-    bits.put(0b0001, 4)  # simple, one symbol, of one bit: 0
-
-
-def _flat_code(bits: _Bits, alphabet: int) -> None:
-    """Lengths of 8 for 256 symbols, 0 for the rest: the lengths are coded by a code of two symbols, 0 and 8."""
-    bits.put(0, 1)  # not simple
-    order = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8]
-    bits.put(len(order) - 4, 4)
-    for symbol in order:
-        bits.put(1 if symbol in (0, 8) else 0, 3)
-    bits.put(0, 1)  # lengths for all
-    for symbol in range(alphabet):
-        bits.put(1 if symbol < 256 else 0, 1)
+def webp_groups(_dice: random.Random, size: int) -> bytes:
+    return vp8l.groups(min(1024, 4 * int((size / 6) ** 0.5)))
 
 
 def webp_chunks(dice: random.Random, size: int) -> bytes:
@@ -300,16 +236,7 @@ KINDS: dict[str, Make] = {
     for made in (
         *(tall_png, wide_png, deep_png, png_profiles, png_texts, png_chunks, png_lost, png_exif),
         *(jpeg_exif, jpeg_fill, jpeg_tables, jpeg_segments, jpeg_scans, jpeg_narrow, endless_profile),
-        *(
-            tiff_strips,
-            tiff_tags,
-            tiff_bomb,
-            bmp_lines,
-            bmp_runs,
-            gif_comment,
-            gif_extensions,
-            webp_groups,
-            webp_chunks,
-        ),
+        *(tiff_strips, tiff_tiles, tiff_tags, tiff_bomb, bmp_lines, bmp_jumps, bmp_runs),
+        *(gif_comment, gif_extensions, webp_groups, webp_chunks),
     )
 }
