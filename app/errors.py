@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from app.artifact.decoder import decode
+from app.artifact.decoder.confined import DecoderLost
 from app.engines import EngineError
 
 
@@ -74,6 +75,9 @@ def problem_of(error: Exception) -> Problem:
             return Problem("too_many_pixels", _sentence(error))
         case decode.ImageError():
             return Problem("undecodable_image", _sentence(error))
+        case DecoderLost():
+            detail = "No process could be started to decode this kind of file; the log has the reason."
+            return Problem("not_ready", detail, {"Retry-After": "2"})
         case EngineError():
             return Problem(
                 "not_ready", "The engine failed; /health and the log have the details.", {"Retry-After": "2"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from app.artifact.decoder.header import kind_of
-from app.artifact.golden import Golden, is_shown
-from app.artifact.manifest import Manifest
+from app.artifact.golden import FILE, Golden, is_shown
+from app.artifact.manifest import ArtifactError, Manifest
 
 _COUNT = 5
 
@@ -30,6 +30,8 @@ def choose(folder: Path, manifest: Manifest) -> list[Sample]:
     golden = Golden.load(folder)
     answers = golden.probabilities.argmax(axis=1)
     credits_ = manifest.card.samples if manifest.card else ()
+    if len(credits_) > len(golden.files):
+        raise ArtifactError(f"the card names {len(credits_)} samples, {FILE} has {len(golden.files)} images")
     if credits_:
         chosen = list(range(len(golden.files) - len(credits_), len(golden.files)))
     else:

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from app.artifact import manifest, report
 from app.artifact.golden import Golden
-from app.artifact.manifest import ArtifactError
+from app.artifact.manifest import ArtifactError, Card
 from app.artifact.report import Report
 from app.inference import loading
 from app.inference.loading import Served
@@ -138,6 +138,12 @@ def test_samples_leave_out_what_browsers_show_otherwise(digits: Served) -> None:
     chosen = samples.choose(digits.folder, digits.manifest)
     assert {sample.media_type for sample in chosen} <= {"image/jpeg", "image/png"}
     assert len({sample.data for sample in chosen}) == len(chosen) == 5
+
+
+def test_a_card_that_names_more_samples_than_there_are_images_is_refused(digits: Served) -> None:
+    forged = digits.manifest.model_copy(update={"card": Card(samples=("a, by B (CC0)",) * 40)})
+    with pytest.raises(ArtifactError, match="the card names 40 samples"):
+        samples.choose(digits.folder, forged)
 
 
 def test_the_card_is_one_that_hugging_face_reads(client: httpx2.Client) -> None:

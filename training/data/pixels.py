@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import machine
+from app.artifact.decoder.confined import DecoderLost
 from app.artifact.decoder.decode import ImageError, InputSpec, decode
 from app.artifact.decoder.geometry import Geometry
 from training.console.progress import Report, Talk
@@ -167,6 +168,8 @@ def _read(data: Data, sample: Sample, spec: InputSpec, place: NDArray[np.uint8])
         file = data.read(sample.path)
         digest = hashlib.sha256(file).hexdigest()
         decoded = decode(file, spec)
+    except DecoderLost:  # which says nothing about the image
+        raise
     except (ImageError, OSError) as error:
         return digest, reason(error), None
     place[:] = decoded.pixels

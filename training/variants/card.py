@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.artifact.decoder.errors import ImageError
+from app.artifact.decoder.decode import ImageError, Preview, decode
 from app.artifact.golden import SHOWN, is_shown
 from app.artifact.manifest import Card
 from training.errors import TrainingError, nearest
@@ -76,6 +76,7 @@ def _image(path: Path) -> bytes:
     if len(data) > _LARGEST:
         raise TrainingError(f"{path} has {len(data):,} bytes", f"{_LARGEST:,} at most: a smaller copy")
     try:
+        decode(data, Preview(1))  # whole, or the self-test would be the first to say so
         if is_shown(data):
             return data
         why = ""

@@ -171,17 +171,20 @@ class Processes:
             handed_on.close()
 
     def _take(self, new: bool) -> Confined:
-        """An idle process, or one more, where need be of another process that forks."""
+        """An idle process, or one more, where need be of another process that forks. Raises DecoderLost."""
         with self._lock:
             if self._idle and not new:
                 return self._idle.pop()
-            if self._control is None or new:
-                self._start()
             try:
-                return self._fork()
-            except OSError:  # it was killed
-                self._start()
-                return self._fork()
+                if self._control is None or new:
+                    self._start()
+                try:
+                    return self._fork()
+                except OSError:  # it was killed
+                    self._start()
+                    return self._fork()
+            except OSError as error:  # no process, descriptor or memory more
+                raise DecoderLost(f"no process can be started to decode in: {error}") from error
 
     def _fork(self) -> Confined:
         mine, theirs = socket.socketpair()
@@ -201,16 +204,22 @@ class Processes:
     def _start(self) -> None:
         if self._control is not None:
             self._control.close()
-        self._control, theirs = socket.socketpair()
+            self._control = None
+        mine, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  # this code, by this interpreter
-                [sys.executable, "-S", "-c", _START, str(theirs.fileno()), _ROOT, *sys.path],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **_ENVIRONMENT},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603  # this code, by this interpreter
+                    [sys.executable, "-S", "-c", _START, str(theirs.fileno()), _ROOT, *sys.path],
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, **_ENVIRONMENT},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            except OSError:
+                mine.close()
+                raise
+        self._control = mine
         weakref.finalize(self, _end, self._idle, self._control, self._process, os.getpid())
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.artifact.decoder import confined
 from app.artifact.decoder.decode import InputSpec
 from app.machine import Cores
 from tests.images import drawing, encode
@@ -110,6 +112,16 @@ def test_unreadable_files_are_listed_with_a_reason_and_skipped(mixed: Path) -> N
     assert [path for path, _ in loaded.skipped] == ["a/05 text.jpg", "b/06 truncated.jpg"]
     assert all(why for _, why in loaded.skipped)
     assert len(loaded) == len(loaded.sha256) == len(loaded.labels) == 12
+
+
+def test_where_nothing_can_be_decoded_in_no_image_is_called_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {f"{label}/1.bmp": encode(drawing(), "BMP") for label in "ab"})
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(confined, "processes", confined.Processes)  # those that run already would do it
+    with pytest.raises(confined.DecoderLost):
+        load(tmp_path)
 
 
 def test_pixels_labels_and_checksums_stay_aligned_behind_a_skipped_file(mixed: Path) -> None:

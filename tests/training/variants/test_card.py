@@ -21,6 +21,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "a.jpg").write_bytes(_jpeg())
     (tmp_path / "cmyk.jpg").write_bytes(_jpeg("CMYK"))
     (tmp_path / "large.jpg").write_bytes(_jpeg() + bytes(300_000))
+    (tmp_path / "cut.jpg").write_bytes(_jpeg(side=200)[:-100])
+    (tmp_path / "head.jpg").write_bytes(_jpeg()[:20])
     (tmp_path / "text.jpg").write_text("no image")
     return tmp_path
 
@@ -56,6 +58,8 @@ def test_what_it_says_and_whom_the_samples_are_of(folder: Path) -> None:
         ('[[samples]]\nfile = "b.jpg"\ncredit = "x"', "there is no image"),
         ('[[samples]]\nfile = "large.jpg"\ncredit = "x"', "bytes"),
         ('[[samples]]\nfile = "cmyk.jpg"\ncredit = "x"', "every browser"),
+        ('[[samples]]\nfile = "cut.jpg"\ncredit = "x"', "every browser shows: "),
+        ('[[samples]]\nfile = "head.jpg"\ncredit = "x"', "every browser shows: "),
         ('[[samples]]\nfile = "text.jpg"\ncredit = "x"', "every browser"),
         ('[[samples]]\nfile = "a.jpg"\ncredit = "x"\n' * 11, "11 samples"),
     ],

@@ -134,7 +134,7 @@ def strip(data: bytes) -> tuple[bytes, int]:
     else:
         if len(data) - place > _MOST_FILLED:
             raise BrokenImage(f"the JPEG file has more than {_MOST_FILLED} bytes between its segments")
-    turned = orientation(exif) if exif else 1
+    turned = orientation(exif)
     return data if sum(map(len, kept)) == place else b"".join([*kept, memoryview(data)[place:]]), turned
 
 

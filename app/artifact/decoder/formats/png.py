@@ -50,7 +50,7 @@ def strip(data: bytes) -> tuple[bytes, int]:
         if content
     ]
     exif = _whole(data, found, b"eXIf")  # also behind the pixels
-    return b"".join([_SIGNATURE, *head, *made, *_joined(data, found[first:])]), orientation(exif) if exif else 1
+    return b"".join([_SIGNATURE, *head, *made, *_joined(data, found[first:])]), orientation(exif)
 
 
 def is_quick(data: bytes) -> bool:

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from app.artifact.decoder import confined
-from app.artifact.decoder.confined import processes
+from app.artifact.decoder.confined import DecoderLost, Processes, processes
 from app.artifact.decoder.decode import BrokenImage, decode, inspect
 from app.artifact.decoder.header import read
 from app.artifact.decoder.stop import Stop, Stopped
+from app.errors import PROBLEMS, problem_of
 from tests.app.artifact.decoder.hostile import profile
 from tests.images import chunk, drawing, encode, png, spec
 
@@ -103,6 +104,15 @@ def test_a_large_plain_file_is_no_longer_read_when_it_is_told_to_stop() -> None:
     stop.set()
     with pytest.raises(Stopped):
         decode(file, header)
+
+
+def test_a_process_that_cannot_be_started_says_nothing_about_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(DecoderLost, match="no process can be started to decode in") as lost:
+        Processes().inspect("BMP", encode(drawing(), "BMP"), spec(), 10**6, None)
+    problem = problem_of(lost.value)
+    assert (PROBLEMS[problem.code].status, problem.headers) == (503, {"Retry-After": "2"})
+    assert "/nowhere" not in problem.detail
 
 
 def test_a_header_that_nobody_decodes_ends_its_process() -> None:
